@@ -1,0 +1,41 @@
+"""Image classification by description: an LLM says what classes look like, CLIP scores it, with reasons."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlmdesc.classify.classifier import Classifier as Classifier
+    from vlmdesc.encode.load import load_encoder as load_encoder
+    from vlmdesc.errors import VlmdescError as VlmdescError
+    from vlmdesc.records import ClassName as ClassName
+    from vlmdesc.records import Descriptor as Descriptor
+    from vlmdesc.records import Descriptors as Descriptors
+    from vlmdesc.records import Embeddings as Embeddings
+    from vlmdesc.records import Prediction as Prediction
+    from vlmdesc.shipped import shipped as shipped
+
+__version__ = "0.1.0"
+
+# Each name is loaded when it is first asked for: `import vlmdesc` itself must cost nothing.
+_HOMES = {
+    "Classifier": "vlmdesc.classify.classifier",
+    "ClassName": "vlmdesc.records",
+    "Descriptor": "vlmdesc.records",
+    "Descriptors": "vlmdesc.records",
+    "Embeddings": "vlmdesc.records",
+    "Prediction": "vlmdesc.records",
+    "VlmdescError": "vlmdesc.errors",
+    "load_encoder": "vlmdesc.encode.load",
+    "shipped": "vlmdesc.shipped",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vlmdesc' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

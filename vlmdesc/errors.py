@@ -1,0 +1,91 @@
+"""Every error a user can meet says what is wrong, where, and what to do.
+
+VlmdescError
+├── InputError     a file, an option or a value the user gave            exit 2
+│   └── ShapeError    arrays that do not fit together
+├── ModelError     a model that cannot be loaded or used                 exit 2
+├── EndpointError  a hub or service that does not answer                 exit 3
+├── StoreError     a disk or cache that cannot be read or written        exit 4
+└── ImageError     one picture that cannot be used; the batch goes on    exit 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def shown(text: object) -> str:
+    r"""`text` with control, bidirectional and undecodable characters as escapes, safe to print anywhere.
+
+    >>> shown("red\x1b[31m\u202etxt.exe")
+    'red\\x1b[31m\\u202etxt.exe'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The start of a fix: the closest known word, or nothing.
+
+    >>> did_you_mean("maen", ["max", "mean"])
+    "did you mean 'mean'? "
+    """
+    close = get_close_matches(word, list(known), 1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+class VlmdescWarning(UserWarning):
+    """Something the user should know though the work goes on."""
+
+
+class VlmdescError(Exception):
+    """`what` went wrong, `where` (a file, a class), and the one action that would `fix` it.
+
+    >>> print(InputError("no classes", where="zoo.json", fix="add at least two"))
+    no classes (zoo.json); fix: add at least two
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: object = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.fix = what, str(where), fix
+
+    def __str__(self) -> str:
+        where = f" ({self.where})" if self.where else ""
+        fix = f"; fix: {self.fix}" if self.fix else ""
+        return shown(f"{self.what}{where}{fix}")
+
+
+class InputError(VlmdescError):
+    """A file, an option or a value the user gave cannot be used."""
+
+
+class ShapeError(InputError):
+    """Arrays that do not fit together."""
+
+
+class ModelError(VlmdescError):
+    """A model cannot be loaded, or gave something that is no embedding."""
+
+
+class EndpointError(VlmdescError):
+    """A model hub or another service did not answer."""
+
+    exit_code = 3
+
+
+class StoreError(VlmdescError):
+    """A file cannot be written, or the disk is full."""
+
+    exit_code = 4
+
+
+class ImageError(VlmdescError):
+    """One picture cannot be used. `code` is a short stable name of the reason, such as "truncated"."""
+
+    exit_code = 1
+
+    def __init__(self, code: str, what: str, *, where: object = "", fix: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.code = code
