@@ -1,0 +1,7 @@
+"""The nouns: frozen records that every room of the house passes on. Arrays inside them are read-only."""
+
+from vlmdesc.records.descriptors import Descriptors
+from vlmdesc.records.names import ClassName, Descriptor
+from vlmdesc.records.results import Contrast, Embeddings, Hit, Hits, Prediction
+
+__all__ = ["ClassName", "Contrast", "Descriptor", "Descriptors", "Embeddings", "Hit", "Hits", "Prediction"]

@@ -1,0 +1,132 @@
+"""Classes and their visual descriptors."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.files import read_json, write_atomic
+from vlmdesc.records import forms
+from vlmdesc.records.names import ClassName, Descriptor
+
+Meta = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """Classes, their descriptor rows, and where they come from. Row m is column m of every similarity matrix.
+
+    `classes` is stored, so an edit that drops a class's last row cannot lose the class.
+    Raises: InputError when two classes have one id, or a row belongs to no class.
+
+    >>> zoo = Descriptors.of({"hen": ["a red comb"], "zebra": ["black stripes", "white stripes"]})
+    >>> zoo.owner.tolist()
+    [0, 1, 1]
+    """
+
+    classes: tuple[ClassName, ...]
+    rows: tuple[Descriptor, ...]
+    meta: Meta = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+        twins = [id for id, count in Counter(c.id for c in self.classes).items() if count > 1]
+        if twins:
+            raise InputError(
+                f"{len(twins)} ids are used twice", where=f'class "{twins[0]}"', fix="give each class its own id"
+            )
+        for m, row in enumerate(self.rows):
+            if row.class_id not in self.position:
+                raise InputError(
+                    f"row {m} belongs to no class", where=f'class "{row.class_id}"', fix="add the class or drop the row"
+                )
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Class id -> its place among `classes`."""
+        return {c.id: i for i, c in enumerate(self.classes)}
+
+    @cached_property
+    def owner(self) -> Int[np.ndarray, " m"]:
+        """Place of each row's class: (M,) int."""
+        owner = np.array([self.position[row.class_id] for row in self.rows], dtype=np.intp)
+        owner.flags.writeable = False
+        return owner
+
+    @cached_property
+    def weights(self) -> Float32[np.ndarray, " m"]:
+        """Weight of each row, 0 where it is disabled: (M,)."""
+        weights = np.array([row.weight * row.enabled for row in self.rows], dtype=np.float32)
+        weights.flags.writeable = False
+        return weights
+
+    def find(self, wanted: str) -> int:
+        """Place of the class with that id, else that name, else that alias. Raises: InputError when none or several."""
+        for names in ("id", "name", "aliases"):
+            found = [i for i, c in enumerate(self.classes) if wanted in _as_tuple(getattr(c, names))]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                ids = ", ".join(self.classes[i].id for i in found)
+                raise InputError(f"{len(found)} classes are called '{wanted}'", fix=f"use an id: {ids}")
+        hint = did_you_mean(wanted, (c.name for c in self.classes))
+        raise InputError(f"no class '{wanted}'", fix=f"{hint}name one of the {len(self.classes)} classes")
+
+    @classmethod
+    def of(cls, texts: Mapping[str, list[str]], origin: str = "") -> Descriptors:
+        """From `{class name: [descriptor, ...]}`."""
+        rows = tuple(Descriptor(name, text, origin=origin) for name, list_ in texts.items() for text in list_)
+        return cls(tuple(ClassName(name, name) for name in texts), rows)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Descriptors:
+        """Read a descriptor file: our form, `{class: [text, ...]}`, or DisCLIP's index_to_classname form.
+
+        Raises: InputError naming the file, the class and the position of what is wrong.
+        """
+        path = Path(path)
+        parts = forms.parse(read_json(path), str(path))
+        try:
+            return cls(*parts)
+        except InputError as error:
+            raise InputError(error.what, where=f"{path}, {error.where}", fix=error.fix) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write our form, one class and one row a line so that a diff reads well. Atomic.
+
+        Raises: StoreError when it cannot be written.
+        """
+        write_atomic(Path(path), self.to_json().encode("utf-8"))
+
+    def to_json(self) -> str:
+        """Our JSON form; fields at their default are left out."""
+        classes = [_without(asdict(c), aliases=()) for c in self.classes]
+        rows = [_without(asdict(r), weight=1.0, enabled=True, origin="") for r in self.rows]
+        lines = [f'"schema": {forms.SCHEMA}', f'"meta": {_line(dict(self.meta))}']
+        lines += [
+            f'"{name}": [\n' + ",\n".join(f"  {_line(x)}" for x in list_) + "\n]"
+            for name, list_ in (("classes", classes), ("rows", rows))
+        ]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _without(record: dict[str, Any], **defaults: object) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in defaults or value != defaults[key]}

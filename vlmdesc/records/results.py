@@ -1,0 +1,68 @@
+"""What encoders and classifiers give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from vlmdesc.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Unit-norm vectors (N, D) float32, one key each, and the fingerprint of the encoder that made them.
+
+    Raises: ShapeError when there are not as many keys as vectors.
+    """
+
+    vectors: Float[np.ndarray, "n d"]
+    keys: tuple[str, ...]
+    encoder: str
+
+    def __post_init__(self) -> None:
+        if len(self.vectors) != len(self.keys):
+            raise ShapeError(f"{len(self.vectors)} vectors but {len(self.keys)} keys", fix="pass one key per vector")
+        view = self.vectors.view()  # the caller's own array keeps its flags
+        view.flags.writeable = False
+        object.__setattr__(self, "vectors", view)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Something found: its key (class id, descriptor row m, image key), its score, and what a person reads."""
+
+    key: str
+    score: float
+    text: str
+
+
+Hits = tuple[Hit, ...]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Why class `a` is ahead of class `b`: each descriptor's share of the margin; the shares add up to it."""
+
+    a: Hit
+    b: Hit
+    margin: float
+    of_a: Hits
+    of_b: Hits
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's classes, best first, and the descriptors that spoke for the winner.
+
+    `margin` is the score of the first class less that of the second. `notes` says what was done to the picture that
+    its owner may want to know, such as "first frame of an animation".
+    """
+
+    key: str
+    ranked: Hits
+    because: Hits
+    margin: float
+    contrast: Contrast | None = None
+    notes: tuple[str, ...] = ()
