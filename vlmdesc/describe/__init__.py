@@ -1,0 +1,1 @@
+"""Class names to descriptors, and descriptors to the texts an encoder reads."""
