@@ -1,0 +1,66 @@
+"""Which pictures files, folders and glob patterns stand for."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .webp .gif .bmp .dib .tif .tiff .avif .apng".split())
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Paths to open, each once, and files inside folders that neither look nor are named like pictures."""
+
+    paths: tuple[Path, ...]
+    passed_over: tuple[Path, ...] = ()
+
+
+def find_pictures(arguments: Iterable[str | Path]) -> Found:
+    """Expand files, folders (at any depth, hidden files left out, links to folders not followed) and glob patterns.
+
+    A file named outright is always kept: opening it will tell what it is. So is a path that does not exist.
+    """
+    paths: dict[Path, None] = {}
+    passed_over: list[Path] = []
+    for argument in arguments:
+        for path in _expand(Path(argument)):
+            if not path.is_dir():
+                paths[path] = None
+                continue
+            for file in _walk(path):
+                if file.suffix.lower() in SUFFIXES or _begins_like_a_picture(file):
+                    paths[file] = None
+                else:
+                    passed_over.append(file)
+    return Found(tuple(paths), tuple(passed_over))
+
+
+def _expand(path: Path) -> list[Path]:
+    if not glob.has_magic(str(path)) or os.path.lexists(path):
+        return [path]
+    return [Path(match) for match in sorted(glob.glob(str(path), recursive=True))] or [path]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(root, name)
+
+
+def _begins_like_a_picture(path: Path) -> bool:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    return head.startswith(_MAGIC) or head[8:12] in (b"WEBP", b"avif")

@@ -1,0 +1,193 @@
+"""One picture from a file, bytes or PIL: checked before it is decoded, upright, RGB.
+
+Colour profiles are not applied. Damage that Pillow cannot see (a wrong bit inside a JPEG scan, missing PNG pixels)
+passes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from vlmdesc.errors import ImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # JPEG reads MPO too
+MAX_PIXELS = 89_478_485
+MAX_BYTES = 64 * 2**20
+MAX_RATIO = 100  # of the longer to the shorter side: resizing a 1 x 60,000 picture to 224 wants gigabytes
+BIG_PIXELS = 16_000_000  # pictures above this are decoded one at a time
+
+Source = Path | str | bytes | Image.Image
+
+# EXIF orientation -> what sets it upright
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+
+_LOOKS = (
+    (b"version https://git-lfs", "a Git LFS pointer", "run git lfs pull"),
+    (b"<!doctype html", "an HTML page", "download it again: a web page came instead of the picture"),
+    (b"<html", "an HTML page", "download it again: a web page came instead of the picture"),
+    (b"<?xml", "XML or SVG", "export it as PNG"),
+    (b"<svg", "an SVG drawing", "export it as PNG"),
+    (b"%pdf", "a PDF document", "export its pages as PNG"),
+    (b"%!ps", "a PostScript document", "export it as PNG"),
+    (b"pk\x03\x04", "a ZIP archive", "unpack it"),
+    (b"\x1f\x8b", "gzip data", "unpack it"),
+    (b"\x80\x04", "a Python pickle", "give a picture"),
+    (b"\x80\x02", "a Python pickle", "give a picture"),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An upright RGB image, the SHA-256 of the bytes it came from (or of its pixels), and notes for its owner."""
+
+    image: Image.Image
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def open_picture(source: Source, *, fit_px: int = 0, turn: AbstractContextManager[object] | None = None) -> Picture:
+    """Decode one picture. `fit_px` is the side the encoder wants: a JPEG is then decoded at a smaller scale, but never
+    below twice that side. `turn` is held while a big picture is decoded, so that threads can share the memory.
+
+    Raises: ImageError with a code; whatever the decoder raises becomes one.
+    """
+    where = source if isinstance(source, (str, Path)) else f"<{type(source).__name__}>"
+    try:
+        if isinstance(source, Image.Image):
+            rgb, notes = _upright_rgb(source, where)
+            return Picture(rgb, hashlib.sha256(rgb.tobytes()).hexdigest(), notes)
+        data = source if isinstance(source, bytes) else read_regular(Path(source))
+        rgb, notes = _decode(data, where, fit_px, turn or nullcontext())
+        return Picture(rgb, hashlib.sha256(data).hexdigest(), notes)
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise _no_image(data, where) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("too-large", f"more than {MAX_PIXELS:,} pixels", where=where, fix="shrink it first") from error
+    except Exception as error:  # decoders raise nearly anything; one bad picture must not end a batch
+        short = "truncated" in str(error).lower() or isinstance(error, EOFError)
+        code, what = ("truncated", "truncated picture") if short else ("broken", f"cannot be decoded: {error}")
+        raise ImageError(code, what, where=where, fix="download or export it again") from error
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file no larger than MAX_BYTES; pipes and devices are never opened.
+
+    Raises: ImageError.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a device or a socket"
+            raise ImageError("not-a-file", f"not a regular file but {kind}", where=path, fix="give a picture file")
+        if found.st_size > MAX_BYTES:
+            what = f"{found.st_size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}"
+            raise ImageError("too-large", what, where=path, fix="shrink it first")
+        data = path.read_bytes()
+    except OSError as error:
+        code = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise ImageError(
+            code, f"cannot read: {os.strerror(error.errno or 0)}", where=path, fix="check path and permissions"
+        ) from error
+    return data
+
+
+def _decode(
+    data: bytes, where: object, fit_px: int, turn: AbstractContextManager[object]
+) -> tuple[Image.Image, tuple[str, ...]]:
+    if not data:
+        raise ImageError("empty", "empty file", where=where, fix="download it again")
+    with Image.open(BytesIO(data), formats=FORMATS) as image:
+        _check_size(image, where)
+        animated = False
+        with suppress(Exception):  # a false frame count is no reason to lose the first frame
+            animated = bool(getattr(image, "is_animated", False))
+        if fit_px and image.format in ("JPEG", "MPO"):
+            image.draft(None, (2 * fit_px, 2 * fit_px))
+        with turn if image.width * image.height > BIG_PIXELS else nullcontext():
+            image.load()
+            rgb, notes = _upright_rgb(image, where)
+    return rgb, (("several frames: the first is used", *notes) if animated else notes)
+
+
+def _check_size(image: Image.Image, where: object) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        what = f"{width} x {height} is more than {MAX_PIXELS:,} pixels"
+        raise ImageError("too-large", what, where=where, fix="shrink it first")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        what = f"{width} x {height}: one side is over {MAX_RATIO} times the other"
+        raise ImageError("too-narrow", what, where=where, fix="crop it first")
+
+
+def _upright_rgb(image: Image.Image, where: object) -> tuple[Image.Image, tuple[str, ...]]:
+    orientation = None
+    with suppress(Exception):  # corrupt EXIF says nothing about the picture
+        orientation = image.getexif().get(_ORIENTATION)
+    rgb, notes = _to_rgb(image, where)
+    return (rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb), notes
+
+
+def _to_rgb(image: Image.Image, where: object) -> tuple[Image.Image, tuple[str, ...]]:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.copy() if image.readonly else image, ()
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep_grey(np.asarray(image), where).convert("RGB"), ("grey levels scaled to 8 bits",)
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        return _over_white(image)
+    if image.mode not in ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "RGBX"):
+        raise ImageError(
+            "colour-mode", f"colour mode {image.mode} is not supported", where=where, fix="convert it to RGB"
+        )
+    return image.convert("RGB"), ()
+
+
+def _over_white(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    notes = ("wholly transparent: seen as white",) if rgba.getchannel("A").getextrema() == (0, 0) else ()
+    return Image.alpha_composite(white, rgba).convert("RGB"), notes
+
+
+def _from_deep_grey(grey: np.ndarray, where: object) -> Image.Image:
+    """16-bit, 32-bit and float grey to 8 bits. The range is read from the dtype or refused, never stretched."""
+    top = float(grey.max()) if np.isfinite(grey).all() else float("nan")
+    if grey.dtype == np.uint16:
+        scale = 65535.0
+    elif grey.dtype.kind == "f" and top <= 1:
+        scale = 1.0
+    else:
+        scale = 255.0 if top <= 255 else 65535.0
+    if not (grey.min() >= 0 and top <= scale) or (grey.dtype.kind == "f" and scale > 255):
+        raise ImageError("grey-range", "grey levels of unknown range", where=where, fix="save it with 8 or 16 bits")
+    return Image.fromarray((grey / scale * 255).round().astype(np.uint8))
+
+
+def _no_image(data: bytes, where: object) -> ImageError:
+    head = data[:512].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    for start, looks, fix in _LOOKS:
+        if head.startswith(start):
+            return ImageError("not-an-image", f"not a picture but {looks}", where=where, fix=fix)
+    with suppress(UnicodeDecodeError):
+        data[:512].decode("ascii")
+        return ImageError("not-an-image", "not a picture but text", where=where, fix="give a picture file")
+    return ImageError("not-an-image", "not a picture this reads", where=where, fix=f"use one of {', '.join(FORMATS)}")
