@@ -1,0 +1,107 @@
+"""An open_clip model as an Encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from open_clip.hf_model import HFTextEncoder
+from open_clip.tokenizer import SimpleTokenizer
+from PIL import Image
+
+from vlmdesc.errors import ModelError
+
+TEXT_BATCH = 256
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Built:
+    """The parts of a model: towers, tokenizer, and image preprocessing cut in two at the uint8 pixels.
+
+    `recipe` is everything besides the weights that decides what comes out: architecture and preprocessing.
+    """
+
+    model: torch.nn.Module
+    tokenizer: Any
+    geometry: Callable[[Image.Image], Image.Image]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_px: int
+    recipe: dict[str, Any]
+
+
+class OpenClipEncoder:
+    """Encoder over an open_clip model; see `vlmdesc.encode.protocol.Encoder` for the methods.
+
+    Raises: ModelError when the model gives a vector that is not finite.
+    """
+
+    def __init__(self, name: str, built: Built, device: str, precision: str) -> None:
+        self.name = name
+        self._device, self._precision = device, precision
+        self._dtype = PRECISIONS[precision]
+        self._built = built
+        self._model = built.model.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
+        self._mean = torch.tensor(built.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(built.std, device=device).view(1, 3, 1, 1)
+        self.image_px = built.image_px
+        self.context_length = int(built.tokenizer.context_length)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, architecture, preprocessing and precision, 32 hex digits."""
+        digest = hashlib.sha256(json.dumps([self._built.recipe, self._precision], sort_keys=True, default=str).encode())
+        for key, tensor in sorted(self._model.state_dict().items()):
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:32]
+
+    def prepare(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+        return np.array(self._built.geometry(image), dtype=np.uint8)
+
+    @torch.inference_mode()
+    def forward(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float().div(255)
+        batch = batch.sub(self._mean).div(self._std).to(self._dtype)
+        return _unit(self._model.encode_image(batch), "image", self.name)  # type: ignore[operator]
+
+    def images(self, images: Sequence[Image.Image]) -> Float32[np.ndarray, "n d"]:
+        return self.forward(np.stack([self.prepare(image) for image in images]))
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "m d"]:
+        unique = sorted(dict.fromkeys(texts), key=len)  # batches of like length waste little on padding
+        parts = [self._text_batch(unique[i : i + TEXT_BATCH]) for i in range(0, len(unique), TEXT_BATCH)]
+        row = {text: i for i, text in enumerate(unique)}
+        return np.concatenate(parts)[[row[text] for text in texts]]
+
+    def _text_batch(self, texts: list[str]) -> Float32[np.ndarray, "m d"]:
+        tokens = self._built.tokenizer(texts)
+        tower = getattr(self._model, "text", None)
+        if isinstance(tower, HFTextEncoder):  # masks its padding, so padding that no text needs can go
+            used = (tokens != tower.config.pad_token_id).any(dim=0).nonzero().max()
+            tokens = tokens[:, : int(used) + 1]
+        return _unit(self._model.encode_text(tokens.to(self._device)), "text", self.name)  # type: ignore[operator]
+
+    def n_tokens(self, text: str) -> int:
+        tokenizer = self._built.tokenizer
+        if isinstance(tokenizer, SimpleTokenizer):
+            return len(tokenizer.encode(text)) + 2
+        clean = getattr(tokenizer, "clean_fn", str)
+        return len(tokenizer.tokenizer(clean(text))["input_ids"])
+
+
+def _unit(vectors: torch.Tensor, what: str, model: str) -> Float32[np.ndarray, "n d"]:
+    vectors = vectors.float()
+    norms = vectors.norm(dim=-1, keepdim=True)
+    if not (torch.isfinite(norms).all() and (norms > 0).all()):
+        raise ModelError(f"an {what} embedding is not a finite direction", where=model, fix="use --precision fp32")
+    return (vectors / norms).cpu().numpy()
