@@ -1,0 +1,1 @@
+"""Embeddings and descriptors to predictions with reasons."""

@@ -1,0 +1,159 @@
+"""Pictures in, predictions with reasons out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+from vlmdesc.classify.explain import because, contrast
+from vlmdesc.classify.score import Columns, get_pool, ranking
+from vlmdesc.describe.phrase import Phrase, get_phrase, texts
+from vlmdesc.encode.picture import Source
+from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
+from vlmdesc.encode.protocol import Encoder
+from vlmdesc.errors import ImageError, InputError, VlmdescWarning
+from vlmdesc.records import Descriptor, Descriptors, Hit, Prediction
+
+
+class Classifier:
+    """Scores pictures by their similarity to each class's descriptors. Menon & Vondrick 2023.
+
+    Construction encodes the descriptors; every call after that encodes pictures only. Classes without descriptors are
+    scored by their name, with a warning that names them; a text longer than the encoder reads is warned of as well.
+
+    Raises: InputError for an unknown phrase or pooling, no class, or a class without descriptors under a phrase that
+    leaves the name out.
+    """
+
+    def __init__(self, encoder: Encoder, descriptors: Descriptors, phrase: str = "plain", pool: str = "mean") -> None:
+        self._phrase = get_phrase(phrase)
+        self._pool_name, self._pool = pool, get_pool(pool)
+        self.encoder = encoder
+        self.descriptors = _complete(descriptors, self._phrase)
+        rows = texts(self.descriptors, self._phrase)
+        self._said = [row.text or text for row, text in zip(self.descriptors.rows, rows, strict=True)]
+        _warn_of_long(rows, self.descriptors, encoder)
+        self._columns = Columns(
+            encoder.texts(rows), self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes)
+        )
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a str is a path here, not an iterable
+        self, images: Source, *, top_k: int = 5, reasons: int = 3, against: str | None = None
+    ) -> Prediction: ...
+    @overload
+    def __call__(
+        self, images: Iterable[Source], *, top_k: int = 5, reasons: int = 3, against: str | None = None
+    ) -> list[Prediction]: ...
+    def __call__(
+        self, images: Source | Iterable[Source], *, top_k: int = 5, reasons: int = 3, against: str | None = None
+    ) -> Prediction | list[Prediction]:
+        """One prediction for a path, bytes or a PIL image; a list of them for an iterable of these.
+
+        Raises: ImageError for the first picture that cannot be used; `stream` goes on past it.
+        """
+        single = isinstance(images, (str, Path, bytes, Image.Image))
+        sources = [images] if single else images
+        predictions = []
+        for found in self.stream(sources, top_k=top_k, reasons=reasons, against=against):  # type: ignore[arg-type]
+            if isinstance(found, ImageError):
+                raise found
+            predictions.append(found)
+        return predictions[0] if single else predictions
+
+    def stream(
+        self,
+        images: Iterable[Source],
+        *,
+        top_k: int = 5,
+        reasons: int = 3,
+        against: str | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[Prediction | ImageError]:
+        """A Prediction or the ImageError that says why there is none, for each picture in turn, as they are ready.
+
+        `top_k` classes and `reasons` descriptors are kept. `against` names a class to set the winner against; where it
+        is the winner itself, the runner-up is what it is set against.
+        """
+        rival = None if against is None else self.descriptors.find(against)
+        encoded = encode_pictures(self.encoder, images, batch_size=batch_size)
+        while batch := list(islice(encoded, batch_size)):
+            vectors = [item.vector for item in batch if isinstance(item, Encoded)]
+            scores = iter(self.scores(np.stack(vectors))) if vectors else iter(())
+            for item in batch:
+                yield (
+                    item
+                    if isinstance(item, ImageError)
+                    else self._prediction(item, next(scores), top_k, reasons, rival)
+                )
+
+    def scores(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:
+        """Class scores of image embeddings: (N, D) -> (N, C)."""
+        return self._pool(vectors, self._columns)
+
+    def _prediction(
+        self, item: Encoded, scores: Float32[np.ndarray, " c"], top_k: int, reasons: int, rival: int | None
+    ) -> Prediction:
+        best = ranking(scores[None], max(top_k, 2))[0].tolist()
+        ranked = tuple(self._hit(c, scores) for c in best)
+        why = because(item.vector, best[0], self._columns, self._said)[:reasons] if reasons else ()
+        margin = ranked[0].score - ranked[1].score if len(ranked) > 1 else 0.0
+        against = None
+        if rival is not None and len(best) > 1:
+            pair = (best[0], rival if rival != best[0] else best[1])
+            hits = (self._hit(pair[0], scores), self._hit(pair[1], scores))
+            against = contrast(item.vector, hits, pair, self._pool_name, self._columns, self._said)
+        return Prediction(item.key, ranked[:top_k], why, margin, against, item.notes)
+
+    def _hit(self, class_: int, scores: Float32[np.ndarray, " c"]) -> Hit:
+        found = self.descriptors.classes[class_]
+        return Hit(found.id, float(scores[class_]), found.name)
+
+
+def _complete(descriptors: Descriptors, phrase: Phrase) -> Descriptors:
+    """Each class with something to be scored by: its descriptors, or its name if it has none or the phrase wants none.
+
+    Rows keep their numbers; name rows come after them.
+    """
+    if not descriptors.classes:
+        raise InputError("no classes", fix="give at least two")
+    if not phrase.reads_descriptor:
+        return replace(descriptors, rows=tuple(Descriptor(c.id, "", origin="name") for c in descriptors.classes))
+    if not phrase.reads_name:  # a row without text says nothing then
+        descriptors = replace(
+            descriptors, rows=tuple(replace(r, enabled=r.enabled and bool(r.text)) for r in descriptors.rows)
+        )
+    described = set(descriptors.owner[descriptors.weights > 0].tolist())
+    bare = [c for i, c in enumerate(descriptors.classes) if i not in described]
+    names = ", ".join(c.name for c in bare[:5]) + (", ..." if len(bare) > 5 else "")
+    if bare and not phrase.reads_name:
+        raise InputError(
+            f"{len(bare)} classes have no descriptor, and phrase '{phrase.name}' leaves the name out",
+            where=names,
+            fix="describe them",
+        )
+    if bare and described:
+        warnings.warn(
+            f"{len(bare)} classes have no descriptor and are scored by name: {names}", VlmdescWarning, stacklevel=3
+        )
+    return replace(descriptors, rows=descriptors.rows + tuple(Descriptor(c.id, "", origin="name") for c in bare))
+
+
+def _warn_of_long(rows: list[str], descriptors: Descriptors, encoder: Encoder) -> None:
+    limit = encoder.context_length
+    for text, row in zip(rows, descriptors.rows, strict=True):
+        # A token has one byte at the least, and begin and end are two: most texts need no count.
+        if len(text.encode()) + 2 > limit and (n := encoder.n_tokens(text)) > limit:
+            warnings.warn(
+                f"class '{row.class_id}': {encoder.name} reads {limit} tokens of the {n} in '{text}'; the rest is lost",
+                VlmdescWarning,
+                stacklevel=3,
+            )

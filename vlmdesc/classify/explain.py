@@ -1,0 +1,62 @@
+"""Reasons: the columns of the similarity matrix, shown to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32
+
+from vlmdesc.classify.score import Columns, coefficients
+from vlmdesc.records import Contrast, Hit, Hits
+
+Vector = Float32[np.ndarray, " d"]
+
+
+def because(image: Vector, class_: int, columns: Columns, said: Sequence[str]) -> Hits:
+    """The descriptors of one class and their similarity to the image, best first. `said[m]` is what row m says.
+
+    What a class has in common with every other is in these figures too; `contrast` takes it out.
+    """
+    rows = columns_of(class_, columns)
+    similarity = columns.texts[rows] @ image
+    return _hits(rows, similarity, said)
+
+
+def contrast(
+    image: Vector, pair: tuple[Hit, Hit], numbers: tuple[int, int], pool: str, columns: Columns, said: Sequence[str]
+) -> Contrast:
+    """Which descriptors put the first class of `pair` ahead of the second on this image, and by how much.
+
+    With s halfway between the two scores, a descriptor of the first adds (its part of the score) - (its share) * s,
+    one of the second the opposite, so the contributions add up to the margin exactly, for every pooling.
+    """
+    parts = [_parts(image, number, pool, columns) for number in numbers]
+    level = sum(float(part.sum()) for _, _, part in parts) / 2
+    of = [
+        _hits(rows, sign * (part - share * level), said)
+        for (rows, share, part), sign in zip(parts, (1, -1), strict=True)
+    ]
+    return Contrast(*pair, pair[0].score - pair[1].score, *of)
+
+
+def _parts(image: Vector, class_: int, pool: str, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of a class, the share each holds (they add up to 1), and the part of the score it gives (to the score)."""
+    rows = columns_of(class_, columns)
+    similarity = columns.texts[rows] @ image
+    if pool == "max":
+        best = rows[[similarity.argmax()]]
+        return best, np.ones(1, np.float32), similarity[[similarity.argmax()]]
+    share = coefficients(columns)[rows]
+    norm = np.linalg.norm(share @ columns.texts[rows]) if pool == "renormalized" else 1.0
+    return rows, share, share * similarity / norm
+
+
+def columns_of(class_: int, columns: Columns) -> np.ndarray:
+    """Row numbers of the class's columns that count."""
+    return np.flatnonzero((columns.owner == class_) & (columns.weights > 0))
+
+
+def _hits(rows: np.ndarray, values: np.ndarray, said: Sequence[str]) -> Hits:
+    order = np.argsort(-values, kind="stable")
+    return tuple(Hit(str(rows[i]), float(values[i]), said[rows[i]]) for i in order)

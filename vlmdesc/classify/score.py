@@ -1,0 +1,105 @@
+"""Class scores from descriptor similarities. All of it is numpy on (N, D), (M, D) and owner (M,).
+
+With "mean" and "renormalized" pooling the descriptors of a class fold into one vector first, so that scoring N images
+is one (N, D) x (D, C) product and no (N, M) matrix ever exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from vlmdesc.errors import InputError, ShapeError, did_you_mean
+
+BLOCK_BYTES = 64 * 2**20  # of similarities held at once by "maximum"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of the similarity matrix: text vectors (M, D), the class each belongs to, and its weight (M,).
+
+    Raises: ShapeError when they do not fit together; InputError when a class has no column of positive weight.
+    """
+
+    texts: Float32[np.ndarray, "m d"]
+    owner: Int[np.ndarray, " _m"]  # "_": compared below, so that a misfit is our error in every run
+    weights: Float32[np.ndarray, " _m"]
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        m = len(self.texts)
+        if len(self.owner) != m or len(self.weights) != m:
+            raise ShapeError(
+                f"{m} text vectors but {len(self.owner)} owners and {len(self.weights)} weights",
+                fix="pass owner and weights of the same Descriptors",
+            )
+        empty = np.flatnonzero(totals(self) <= 0)
+        if len(empty):
+            raise InputError(
+                f"{len(empty)} classes have no descriptor to score by",
+                where=f"class number {empty[0]}",
+                fix="give each class one",
+            )
+
+
+def totals(columns: Columns) -> Float[np.ndarray, " c"]:
+    """Sum of weights of each class: (C,)."""
+    return np.bincount(columns.owner, columns.weights, columns.n_classes)
+
+
+def coefficients(columns: Columns) -> Float32[np.ndarray, " m"]:
+    """Each column's share of its class's mean: weight / sum of the class's weights; they add up to 1 in each class."""
+    return (columns.weights / totals(columns)[columns.owner]).astype(np.float32)
+
+
+def class_means(columns: Columns) -> Float32[np.ndarray, "c d"]:
+    """Weighted mean text vector of each class: (C, D). Not unit-norm: diverse descriptors give a shorter one."""
+    order = np.argsort(columns.owner, kind="stable")
+    scaled = columns.texts[order] * coefficients(columns)[order, None]
+    starts = np.searchsorted(columns.owner[order], np.arange(columns.n_classes))
+    return np.add.reduceat(scaled, starts, axis=0)
+
+
+def mean(images: Float32[np.ndarray, "n d"], columns: Columns) -> Float32[np.ndarray, "n c"]:
+    """Weighted mean similarity of each class's descriptors: (N, C). Menon & Vondrick 2023, eq. 1."""
+    return images @ class_means(columns).T
+
+
+def renormalized(images: Float32[np.ndarray, "n d"], columns: Columns) -> Float32[np.ndarray, "n c"]:
+    """Cosine to the unit-norm mean text vector of each class: (N, C). Prompt ensembling of CLIP and CuPL."""
+    means = class_means(columns)
+    return images @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+
+
+def maximum(images: Float32[np.ndarray, "n d"], columns: Columns) -> Float32[np.ndarray, "n c"]:
+    """Similarity of each class's best descriptor: (N, C). Weights only switch descriptors off, at 0."""
+    kept = np.flatnonzero(columns.weights > 0)
+    order = kept[np.argsort(columns.owner[kept], kind="stable")]
+    starts = np.searchsorted(columns.owner[order], np.arange(columns.n_classes))
+    texts = columns.texts[order].T
+    block = max(1, BLOCK_BYTES // (4 * len(order)))
+    parts = [np.maximum.reduceat(images[i : i + block] @ texts, starts, axis=1) for i in range(0, len(images), block)]
+    return np.concatenate(parts) if parts else np.empty((0, columns.n_classes), np.float32)
+
+
+Pool = Callable[[Float32[np.ndarray, "n d"], Columns], Float32[np.ndarray, "n c"]]
+POOLS: dict[str, Pool] = {"mean": mean, "max": maximum, "renormalized": renormalized}
+
+
+def get_pool(name: str) -> Pool:
+    """The pooling of that name. Raises: InputError with the closest known one."""
+    if name not in POOLS:
+        raise InputError(f"unknown pooling '{name}'", fix=f"{did_you_mean(name, POOLS)}known: {', '.join(POOLS)}")
+    return POOLS[name]
+
+
+def ranking(scores: Float[np.ndarray, "n c"], k: int) -> Int[np.ndarray, "n k"]:
+    """The k best classes of each image, best first; of equal scores the lower class number comes first: (N, k)."""
+    k = min(k, scores.shape[1])
+    if k < scores.shape[1]:  # everything at or above the k-th score, so that ties are broken by number, not by chance
+        kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
+        scores = np.where(scores >= kth, scores, -np.inf)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
