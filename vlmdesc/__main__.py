@@ -1,0 +1,3 @@
+from vlmdesc.cli.app import main
+
+main()

@@ -1,0 +1,47 @@
+"""The app: every command, in the panel of the room of the house it belongs to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import vlmdesc
+from vlmdesc.cli.border import bordered
+from vlmdesc.cli.classify import classify
+from vlmdesc.cli.demo import demo
+from vlmdesc.cli.models import models
+
+ENCODE, CLASSIFY = "Encode: images and texts to embeddings", "Classify: decisions with reasons"
+
+app = typer.Typer(
+    name="vlmdesc",
+    help="Image classification by description: what does a class look like, and does the picture show it?",
+    epilog="Start with: vlmdesc demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(rich_help_panel=CLASSIFY)(bordered(classify))
+app.command(rich_help_panel=CLASSIFY)(bordered(demo))
+app.command(rich_help_panel=ENCODE)(bordered(models))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"vlmdesc {vlmdesc.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `vlmdesc` command."""
+    app()

@@ -1,0 +1,55 @@
+"""Where errors become messages and exit codes. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from vlmdesc.errors import VlmdescError, VlmdescWarning, shown
+
+INTERRUPTED = 130
+
+
+def bordered(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with every error as one line on stderr and the exit code that belongs to it."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", VlmdescWarning)
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            try:
+                command(*args, **kwargs)
+            except VlmdescError as error:
+                raise _exit(f"error: {error}", error.exit_code) from error
+            except KeyboardInterrupt as error:
+                raise _exit("interrupted; run the same command again to go on", INTERRUPTED) from error
+            except BrokenPipeError as error:  # the reader of a pipe, such as head, has seen enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(0) from error
+
+    return run
+
+
+def say(line: str) -> None:
+    """One line for people, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _exit(line: str, code: int) -> typer.Exit:
+    if os.environ.get("VLMDESC_DEBUG"):
+        traceback.print_exc()
+    say(line)
+    return typer.Exit(code)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    if issubclass(category, VlmdescWarning):
+        say(f"warning: {shown(message)}")

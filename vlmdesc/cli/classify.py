@@ -1,0 +1,122 @@
+"""vlmdesc classify"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmdesc.cli.border import say
+from vlmdesc.cli.options import (
+    BatchSize,
+    Classes,
+    DescriptorFile,
+    Device,
+    Json,
+    Model,
+    Phrase,
+    Pool,
+    Precision,
+    open_descriptors,
+    open_encoder,
+)
+from vlmdesc.errors import ImageError, InputError, shown
+
+if TYPE_CHECKING:
+    from vlmdesc.records import Contrast, Hit, Prediction
+
+Images = Annotated[list[str], typer.Argument(help="Picture files, folders or glob patterns.", metavar="IMAGE...")]
+TopK = Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")]
+Reasons = Annotated[int, typer.Option(min=0, help="Descriptors shown as reasons.")]
+Against = Annotated[str, typer.Option(help="Also show what put the winner ahead of this class.", metavar="CLASS")]
+
+
+def classify(
+    images: Images,
+    classes: Classes = "",
+    descriptors: DescriptorFile = "",
+    model: Model = "",
+    phrase: Phrase = "",
+    pool: Pool = "mean",
+    top_k: TopK = 5,
+    reasons: Reasons = 3,
+    against: Against = "",
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: BatchSize = 32,
+    as_json: Json = False,
+) -> None:
+    """Classify pictures by description, with the reasons.
+
+    A picture that cannot be used is named on stderr and the rest go on; the exit status is then 1.
+
+    Example: vlmdesc classify photos/ --descriptors everyday --against dog
+    """
+    from vlmdesc.classify.classifier import Classifier
+    from vlmdesc.cli.output import Output
+    from vlmdesc.cli.progress import encoding_texts
+    from vlmdesc.encode.find import find_pictures
+
+    given = open_descriptors(classes, descriptors)
+    found = find_pictures(images)
+    for path in found.passed_over:
+        say(f"passed over: {shown(path)} is no picture")
+    if not found.paths:
+        raise InputError(
+            "no pictures found", where=", ".join(images), fix="give picture files or a folder that holds some"
+        )
+    encoder = open_encoder(model, device, precision)
+    with encoding_texts(encoder) as watched:
+        classifier = Classifier(
+            watched, given, phrase=phrase or ("name:a photo of a {c}." if classes else "plain"), pool=pool
+        )
+    failed = 0
+    with Output(len(found.paths)) as output:
+        for result in classifier.stream(
+            found.paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size
+        ):
+            if isinstance(result, ImageError):
+                failed += 1
+                output.error(f"error: {result}")
+            elif as_json:
+                output.line(json.dumps(record(result, encoder.name)))
+            else:
+                output.show(result)
+    if failed:
+        say(f"{failed} of {len(found.paths)} pictures could not be used")
+        raise typer.Exit(ImageError.exit_code)
+
+
+def record(prediction: Prediction, model: str) -> dict[str, object]:
+    """A prediction as the JSON that --json prints. Optional keys: "id" where it is not the name, "against", "notes"."""
+    out: dict[str, object] = {
+        "image": prediction.key,
+        "model": model,
+        "ranked": [_class(hit) | {"score": round(hit.score, 6)} for hit in prediction.ranked],
+        "because": [{"descriptor": hit.text, "similarity": round(hit.score, 6)} for hit in prediction.because],
+        "margin": round(prediction.margin, 6),
+    }
+    if prediction.contrast:
+        out["against"] = _contrast(prediction.contrast)
+    if prediction.notes:
+        out["notes"] = list(prediction.notes)
+    return out
+
+
+def _contrast(contrast: Contrast) -> dict[str, object]:
+    sides = ((contrast.a, contrast.of_a), (contrast.b, contrast.of_b))
+    return {
+        **_class(contrast.b),
+        "ahead": _class(contrast.a),
+        "margin": round(contrast.margin, 6),
+        "descriptors": [
+            _class(side) | {"descriptor": hit.text, "contribution": round(hit.score, 6)}
+            for side, hits in sides
+            for hit in hits
+        ],
+    }
+
+
+def _class(hit: Hit) -> dict[str, str]:
+    return {"class": hit.text} | ({"id": hit.key} if hit.key != hit.text else {})

@@ -1,0 +1,114 @@
+"""Options that several commands share, each written once, and what they stand for."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmdesc.cli.border import say
+from vlmdesc.errors import InputError, VlmdescWarning, did_you_mean
+from vlmdesc.shipped import shipped, shipped_sets
+
+if TYPE_CHECKING:
+    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.records import Descriptors
+
+PHRASES = ("plain", "dclip", "dclip-imagenet", "disclip", "free", "name", "name:a photo of a {c}.")
+POOLS = ("mean", "max", "renormalized")
+
+Classes = Annotated[
+    str, typer.Option(help='Class names with commas between: "cat,dog". They are scored by name.', metavar="A,B,...")
+]
+DescriptorFile = Annotated[
+    str,
+    typer.Option(
+        "--descriptors",
+        help=f"Descriptor file (JSON), or a set that ships: {', '.join(shipped_sets())}.",
+        metavar="FILE|SET",
+        autocompletion=lambda: list(shipped_sets()),
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        envvar="VLMDESC_MODEL",
+        help="starter, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO; see vlmdesc models.",
+        show_default="starter",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that go through the model at once.")]
+Phrase = Annotated[
+    str,
+    typer.Option(
+        help="How name and descriptor are worded: plain, dclip, dclip-imagenet, disclip, free, name or name:TEMPLATE.",
+        show_default="plain; for --classes name:a photo of a {c}.",
+        autocompletion=lambda: list(PHRASES),
+    ),
+]
+Pool = Annotated[
+    str,
+    typer.Option(
+        help="How a class's descriptors become its score: mean, max or renormalized.",
+        autocompletion=lambda: list(POOLS),
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+
+
+def open_encoder(model: str, device: str, precision: str) -> Encoder:
+    """The encoder of --model, --device and --precision; without --model the starter, and a line that says so."""
+    if model == "fake":
+        from vlmdesc.testing import FakeEncoder
+
+        return FakeEncoder()
+    if not model:
+        say("model: starter (small, offline, best at ImageNet's things); stronger: --model ViT-B-32/laion2b_s34b_b79k")
+    from vlmdesc.encode.load import load_encoder
+
+    return load_encoder(model or "starter", device=device, precision=precision)
+
+
+def open_descriptors(classes: str, file: str) -> Descriptors:
+    """What --classes or --descriptors stands for. Raises: InputError when neither or both are given, or no good."""
+    from vlmdesc.records import Descriptors
+
+    if bool(classes) == bool(file):
+        sets = ", ".join(shipped_sets())
+        raise InputError(
+            "give either --classes or --descriptors",
+            fix=f'for example --classes "cat,dog", or --descriptors with a file or one of {sets}',
+        )
+    if classes:
+        return Descriptors.of({name: [] for name in split_classes(classes)})
+    if not Path(file).exists() and Path(file).suffix == "":
+        if file not in shipped_sets():
+            hint = did_you_mean(file, shipped_sets())
+            raise InputError(f"no file and no shipped set '{file}'", fix=f"{hint}sets: {', '.join(shipped_sets())}")
+        return Descriptors.load(shipped(f"descriptors/{file}.json"))
+    return Descriptors.load(file)
+
+
+def split_classes(listed: str) -> list[str]:
+    """The names of "a,b,c". Raises: InputError for an empty name, or two that a model cannot tell apart."""
+    import warnings
+
+    names = [name.strip() for name in listed.split(",")]
+    if not all(names):
+        raise InputError(
+            f"class {names.index('') + 1} is empty", where=f"--classes {listed}", fix="remove the extra comma"
+        )
+    seen: dict[str, str] = {}
+    for name in names:
+        same = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        if same in seen:
+            raise InputError("two classes read the same", where=f"'{seen[same]}' and '{name}'", fix="keep one of them")
+        seen[same] = name
+    if len(names) == 1:
+        warnings.warn("one class only: every picture will be it", VlmdescWarning, stacklevel=2)
+    return names
