@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from vlmdesc.classify.score import Columns, coefficients
+from vlmdesc.classify.score import TINY, Columns
 from vlmdesc.records import Contrast, Hit, Hits
 
 Vector = Float32[np.ndarray, " d"]
@@ -47,8 +47,8 @@ def _parts(image: Vector, class_: int, pool: str, columns: Columns) -> tuple[np.
     if pool == "max":
         best = rows[[similarity.argmax()]]
         return best, np.ones(1, np.float32), similarity[[similarity.argmax()]]
-    share = coefficients(columns)[rows]
-    norm = np.linalg.norm(share @ columns.texts[rows]) if pool == "renormalized" else 1.0
+    share = columns.shares[rows]
+    norm = max(TINY, float(np.linalg.norm(columns.means[class_]))) if pool == "renormalized" else 1.0
     return rows, share, share * similarity / norm
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from vlmdesc.errors import InputError, ShapeError, did_you_mean
 
+TINY = 1e-12  # texts that cancel out have no direction, and score 0
 BLOCK_BYTES = 64 * 2**20  # of similarities held at once by "maximum"
 
 
@@ -36,7 +38,7 @@ class Columns:
                 f"{m} text vectors but {len(self.owner)} owners and {len(self.weights)} weights",
                 fix="pass owner and weights of the same Descriptors",
             )
-        empty = np.flatnonzero(totals(self) <= 0)
+        empty = np.flatnonzero(self.totals <= 0)
         if len(empty):
             raise InputError(
                 f"{len(empty)} classes have no descriptor to score by",
@@ -44,34 +46,33 @@ class Columns:
                 fix="give each class one",
             )
 
+    @cached_property
+    def totals(self) -> Float[np.ndarray, " c"]:
+        """Sum of weights of each class: (C,)."""
+        return np.bincount(self.owner, self.weights, self.n_classes)
 
-def totals(columns: Columns) -> Float[np.ndarray, " c"]:
-    """Sum of weights of each class: (C,)."""
-    return np.bincount(columns.owner, columns.weights, columns.n_classes)
+    @cached_property
+    def shares(self) -> Float32[np.ndarray, " m"]:
+        """Each column's share of its class: weight / sum of the class's weights; they add up to 1 in each class."""
+        return (self.weights / self.totals[self.owner]).astype(np.float32)
 
-
-def coefficients(columns: Columns) -> Float32[np.ndarray, " m"]:
-    """Each column's share of its class's mean: weight / sum of the class's weights; they add up to 1 in each class."""
-    return (columns.weights / totals(columns)[columns.owner]).astype(np.float32)
-
-
-def class_means(columns: Columns) -> Float32[np.ndarray, "c d"]:
-    """Weighted mean text vector of each class: (C, D). Not unit-norm: diverse descriptors give a shorter one."""
-    order = np.argsort(columns.owner, kind="stable")
-    scaled = columns.texts[order] * coefficients(columns)[order, None]
-    starts = np.searchsorted(columns.owner[order], np.arange(columns.n_classes))
-    return np.add.reduceat(scaled, starts, axis=0)
+    @cached_property
+    def means(self) -> Float32[np.ndarray, "c d"]:
+        """Weighted mean text vector of each class: (C, D). Not unit-norm: diverse descriptors give a shorter one."""
+        order = np.argsort(self.owner, kind="stable")
+        starts = np.searchsorted(self.owner[order], np.arange(self.n_classes))
+        return np.add.reduceat(self.texts[order] * self.shares[order, None], starts, axis=0)
 
 
 def mean(images: Float32[np.ndarray, "n d"], columns: Columns) -> Float32[np.ndarray, "n c"]:
     """Weighted mean similarity of each class's descriptors: (N, C). Menon & Vondrick 2023, eq. 1."""
-    return images @ class_means(columns).T
+    return images @ columns.means.T
 
 
 def renormalized(images: Float32[np.ndarray, "n d"], columns: Columns) -> Float32[np.ndarray, "n c"]:
     """Cosine to the unit-norm mean text vector of each class: (N, C). Prompt ensembling of CLIP and CuPL."""
-    means = class_means(columns)
-    return images @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    norms = np.linalg.norm(columns.means, axis=1, keepdims=True)
+    return images @ (columns.means / np.maximum(norms, TINY)).T
 
 
 def maximum(images: Float32[np.ndarray, "n d"], columns: Columns) -> Float32[np.ndarray, "n c"]:

@@ -69,9 +69,12 @@ def open_encoder(model: str, device: str, precision: str) -> Encoder:
         return FakeEncoder()
     if not model:
         say("model: starter (small, offline, best at ImageNet's things); stronger: --model ViT-B-32/laion2b_s34b_b79k")
-    from vlmdesc.encode.load import load_encoder
+    from rich.console import Console
 
-    return load_encoder(model or "starter", device=device, precision=precision)
+    with Console(stderr=True).status("loading the model"):
+        from vlmdesc.encode.load import load_encoder
+
+        return load_encoder(model or "starter", device=device, precision=precision)
 
 
 def open_descriptors(classes: str, file: str) -> Descriptors:

@@ -1,0 +1,53 @@
+"""README blocks run as written and print what they show; UPDATE_README=1 writes what they print.
+
+Scores may differ in the last digits between machines, so numbers are compared with a tolerance and bars by presence.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCK = re.compile(
+    r"<!-- run(?:: (?P<command>.*?))? -->\n"
+    r"(?:```(?P<language>sh|python)\n(?P<code>.*?)```\n\n)?"
+    r"```text\n(?P<shown>.*?)```",
+    re.S,
+)
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def run(block: re.Match[str], place: Path) -> str:
+    """What the block prints on stdout, in a folder of its own."""
+    python = block["language"] == "python"
+    command = [sys.executable, "-c", block["code"]] if python else ["bash", "-euc", block["command"] or block["code"]]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "COLUMNS": "100", "VLMDESC_MODEL": "starter"}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return "".join(line.rstrip() + "\n" for line in done.stdout.strip("\n").splitlines())
+
+
+def skeleton(text: str) -> str:
+    return " ".join(NUMBER.sub("#", re.sub("━+", "━", text)).split())
+
+
+@pytest.mark.slow
+def test_readme_blocks_print_what_they_show(tmp_path):
+    text = README.read_text(encoding="utf-8")
+    blocks = list(BLOCK.finditer(text))
+    assert len(blocks) >= 5
+    printed = [run(block, tmp_path) for block in blocks]
+    if os.environ.get("UPDATE_README"):
+        for block, output in reversed(list(zip(blocks, printed, strict=True))):
+            text = text[: block.start("shown")] + output + text[block.end("shown") :]
+        README.write_text(text, encoding="utf-8")
+        return
+    for block, output in zip(blocks, printed, strict=True):
+        assert skeleton(output) == skeleton(block["shown"])
+        numbers = [[float(n) for n in NUMBER.findall(t)] for t in (output, block["shown"])]
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.02)
