@@ -15,6 +15,7 @@ from vlmdesc.files import read_json, read_text, write_atomic
         (b'{"hen": \n\n oops}', "bad.json:3"),
         (b"[" * 100_000, "nested too deeply"),
         (b"1" * 5000, "not usable JSON"),
+        (b'{"weight": 1e999}', "1e999 is too large"),
         ("{}".encode("utf-16"), "not UTF-8"),
         ('{"café": []}'.encode("latin-1"), "not UTF-8"),
         (b"", "not JSON"),

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vlmdesc.assets import shipped as shipped
     from vlmdesc.classify.classifier import Classifier as Classifier
     from vlmdesc.encode.load import load_encoder as load_encoder
     from vlmdesc.errors import VlmdescError as VlmdescError
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from vlmdesc.records import Descriptors as Descriptors
     from vlmdesc.records import Embeddings as Embeddings
     from vlmdesc.records import Prediction as Prediction
-    from vlmdesc.shipped import shipped as shipped
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ _HOMES = {
     "Prediction": "vlmdesc.records",
     "VlmdescError": "vlmdesc.errors",
     "load_encoder": "vlmdesc.encode.load",
-    "shipped": "vlmdesc.shipped",
+    "shipped": "vlmdesc.assets",
 }
 __all__ = ["__version__", *_HOMES]
 

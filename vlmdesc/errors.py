@@ -89,3 +89,10 @@ class ImageError(VlmdescError):
     def __init__(self, code: str, what: str, *, where: object = "", fix: str = "") -> None:
         super().__init__(what, where=where, fix=fix)
         self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:  # exceptions rebuild from args alone when sent between processes
+        return (_image_error, (self.code, self.what, self.where, self.fix))
+
+
+def _image_error(code: str, what: str, where: str, fix: str) -> ImageError:
+    return ImageError(code, what, where=where, fix=fix)

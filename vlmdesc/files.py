@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}", fix="correct that line") from error
     except RecursionError as error:
@@ -53,6 +54,13 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{digits} is too large")
+    return value
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
 
@@ -62,7 +70,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises: StoreError when the folder is missing, read-only or full.
     """
-    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
+    part = path.parent / f".{secrets.token_hex(8)}.part"
     try:
         with open(part, "xb") as file:
             file.write(data)
@@ -75,7 +83,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StoreError(
-            f"cannot write: {error.strerror}", where=path, fix="free some space or choose another place"
-        ) from error
+        fix = "free some space or choose another place"
+        raise StoreError(f"cannot write: {error.strerror}", where=path, fix=fix) from error
+    finally:
+        with suppress(OSError):  # gone already, unless the write failed or was interrupted
+            part.unlink()

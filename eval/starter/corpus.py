@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vlmdesc.assets import shipped
 from vlmdesc.describe.phrase import name_phrase, plain
 from vlmdesc.records import Descriptors
-from vlmdesc.shipped import shipped
 
 WORDNET = Path(os.environ.get("WORDNET", "/usr/share/wordnet")) / "data.noun"
 TOO_GENERAL = 0.4  # a hypernym of a larger share of the classes ("object", "whole") tells nothing

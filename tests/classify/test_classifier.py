@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from vlmdesc import Classifier, Descriptors
 from vlmdesc.errors import ImageError, InputError, VlmdescWarning
@@ -108,7 +108,7 @@ def test_disabled_descriptors_do_not_count():
 
 def test_a_text_longer_than_the_encoder_reads_is_named_with_its_length():
     long = Descriptors.of({"hen": ["red " * 90], "frog": ["green skin"]})
-    with pytest.warns(VlmdescWarning, match=r"class 'hen': fake reads 77 tokens of the 95"):
+    with pytest.warns(VlmdescWarning, match=r"fake reads 77 of the 95 tokens of 'hen, which"):
         Classifier(FakeEncoder(), long)
 
 
@@ -131,3 +131,28 @@ def test_scores_do_not_depend_on_batch_or_company(zoo):
     alone = zoo(solid("pink")).ranked
     crowd = list(zoo.stream([solid(c) for c in ("green", "pink", "black")], batch_size=2))[1].ranked
     assert np.allclose([h.score for h in alone], [h.score for h in crowd], atol=1e-6)
+
+
+def test_one_class_and_names_that_read_the_same_are_warned_of():
+    with pytest.warns(VlmdescWarning, match="one class only"):
+        Classifier(FakeEncoder(), Descriptors.of({"hen": ["a red comb"]}))
+    with pytest.warns(VlmdescWarning, match="'Dog' and ' dog '"):
+        Classifier(FakeEncoder(), Descriptors.of({"Dog": ["brown fur"], " dog ": ["black fur"]}))
+    cranes = Descriptors((ClassName("n1", "crane"), ClassName("n2", "crane")), ())
+    with pytest.warns(VlmdescWarning, match="id 'n2'"):  # by name alone nothing can tell them apart
+        Classifier(FakeEncoder(), cranes)
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"reasons": -1}, {"batch_size": 0}])
+def test_numbers_out_of_range_are_refused(zoo, options):
+    with pytest.raises(InputError, match="fix: use"):
+        list(zoo.stream([solid("red")], **options))
+
+
+def test_an_image_that_its_owner_moves_on_is_read_in_time(zoo):
+    """ImageSequence gives one object again and again, each time at another frame."""
+    out = io.BytesIO()
+    frames = [solid(colour) for colour in ("pink", "green", "black", "pink", "green", "black")]
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
+    found = zoo(ImageSequence.Iterator(Image.open(out)))
+    assert [prediction.ranked[0].text for prediction in found] == ["flamingo", "frog", "raven"] * 2

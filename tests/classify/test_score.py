@@ -115,6 +115,8 @@ def test_misfits_are_refused():
     texts = np.eye(3, dtype=np.float32)
     with pytest.raises(ShapeError, match="3 text vectors but 2 owners"):
         Columns(texts, np.array([0, 1]), np.ones(3, np.float32), 2)
+    with pytest.raises(ShapeError, match="owners run from 0 to 2 but there are 2 classes"):
+        Columns(texts, np.array([0, 1, 2]), np.ones(3, np.float32), 2)
     with pytest.raises(InputError, match="1 classes have no descriptor"):
         Columns(texts, np.array([0, 0, 2]), np.ones(3, np.float32), 3)
     with pytest.raises(InputError, match="did you mean 'mean'"):

@@ -98,8 +98,31 @@ def test_errors_become_one_line_and_a_code(error, code):
     assert len(result.stderr.strip().splitlines()) == 1 and "Traceback" not in result.stderr
 
 
+def test_unexpected_errors_are_one_line_unless_debugging(monkeypatch):
+    import typer
+
+    small = typer.Typer()
+
+    @small.command()
+    @bordered
+    def fail() -> None:
+        raise ZeroDivisionError("oh\x1b")
+
+    result = CliRunner().invoke(small, [])
+    assert result.exit_code == 1 and result.stderr.startswith("error: ZeroDivisionError: oh\\x1b; fix: tell us")
+    assert "Traceback" not in result.stderr
+    monkeypatch.setenv("VLMDESC_DEBUG", "1")
+    assert "Traceback" in CliRunner().invoke(small, []).stderr
+
+
+def test_debug_shows_where_an_error_comes_from(monkeypatch):
+    monkeypatch.setenv("VLMDESC_DEBUG", "")  # so that what --debug sets is undone
+    result = CliRunner().invoke(app, ["--debug", "classify", "x.jpg"])
+    assert result.exit_code == 2 and "Traceback" in result.stderr and "error: give either" in result.stderr
+
+
 def test_models_lists_the_starter_and_finds_others(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     rows = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)
     assert rows[0]["model"] == "starter" and rows[0]["here"]
     found = json.loads(CliRunner().invoke(app, ["models", "ViT-B-32/laion2b_s34b", "--json"]).stdout)

@@ -114,6 +114,7 @@ def test_two_classes_of_one_name_show_their_ids(album, tmp_path):
         (("--classes", "cat,dog, Cat "), "'cat' and 'Cat'"),
         (("--descriptors", "evryday"), "did you mean 'everyday'"),
         (("--descriptors", "none.json"), "No such file"),
+        (("--descriptors", "n" * 300), "no shipped set"),
         (("--classes", "a,b", "--pool", "maen"), "did you mean 'mean'"),
         (("--classes", "a,b", "--phrase", "plian"), "did you mean 'plain'"),
         (("--classes", "a,b", "--against", "c"), "no class 'c'"),
@@ -169,13 +170,27 @@ def test_hostile_names_are_shown_as_escapes_and_survive_in_json(tmp_path):
     assert os.fsencode(line["image"]) == name
 
 
-def test_a_reader_that_stops_early_is_no_error(album):
+@pytest.mark.parametrize("json_", ["--json", ""])
+def test_a_reader_that_stops_early_is_no_error(album, json_):
     (album / "torn.jpg").unlink()
     for i in range(300):
         shutil.copy(album / "red.png", album / f"copy-{i}.png")
-    command = f"{sys.executable} -m vlmdesc classify {album} --classes red,blue --model fake --json | head -n 1"
+    call = f"{sys.executable} -m vlmdesc classify {album} --classes red,blue --model fake {json_}"
+    command = f"{call} | head -n 1; echo ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert len(result.stdout.splitlines()) == 1 and result.stderr == ""
+    assert len(result.stdout.splitlines()) == 2 and result.stdout.endswith("\n0\n") and result.stderr == ""
+
+
+def test_an_output_that_cannot_be_written_is_exit_4(album):
+    command = f"{sys.executable} -m vlmdesc classify {album}/red.png --classes red,blue --model fake --json > /dev/full"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.returncode == 4 and "No space left on device" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_terminal_without_unicode_gets_escapes(album):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = vlmdesc("classify", album / "red.png", "--classes", "red,blue", "--model", "fake", env=environment)
+    assert result.returncode == 0 and b"because" in result.stdout
 
 
 def test_control_c_says_so_and_exits_130(album):

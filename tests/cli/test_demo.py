@@ -3,9 +3,9 @@ import json
 from PIL import Image
 from typer.testing import CliRunner
 
+from vlmdesc.assets import shipped
 from vlmdesc.cli import demo
 from vlmdesc.cli.app import app
-from vlmdesc.shipped import shipped
 
 
 def test_the_demo_gets_most_photographs_right_and_draws_them(tmp_path):

@@ -56,6 +56,10 @@ def test_dclip_is_the_published_rule(descriptor, published):
         ("stands on one leg", "which stands on one leg"),
         ("a piece of furniture for sleeping", "which is a piece of furniture for sleeping"),
         ("brown fur.", "which has brown fur"),
+        ("covers made of wood", "which has covers made of wood"),
+        ("covers the eyes", "which covers the eyes"),
+        ("wings folded along the body", "which has wings folded along the body"),
+        ("large and pointed at the tip", "which is large and pointed at the tip"),
     ],
 )
 def test_plain_fits_the_grammar_of_the_descriptor(descriptor, grammatical):
@@ -109,14 +113,18 @@ def test_every_phrase_takes_any_text_and_keeps_what_it_reads(name, descriptor):
 
 @given(st.text(max_size=40))
 def test_an_empty_descriptor_stands_for_the_name(name):
-    assert plain(name, "") == name.replace("_", " ")
+    assert plain(name, "") == plain(name, " . ") == name.replace("_", " ")
 
 
 def test_unknown_phrases_suggest():
     with pytest.raises(InputError, match="did you mean 'plain'"):
         get_phrase("plian")
-    with pytest.raises(InputError, match=r'needs "{c}"'):
+    with pytest.raises(InputError, match=r'needs one "{c}"'):
         get_phrase("name:a photo")
+    with pytest.raises(InputError, match="needs one"):
+        get_phrase("name:{c} or {c}")
+    with pytest.raises(InputError, match=r"U\+DCE9"):
+        get_phrase("name:caf\udce9 {c}")
 
 
 def test_texts_follow_the_rows_and_the_names():

@@ -1,8 +1,11 @@
 import os
+from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from vlmdesc.encode.find import find_pictures
+from vlmdesc.errors import InputError
 
 
 def touch(path, data=b"x"):
@@ -49,4 +52,23 @@ def test_loops_pipes_and_dangling_links_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     found = find_pictures([tmp_path])
     assert photo in found.paths and tmp_path / "dangling.jpg" in found.paths
-    assert tmp_path / "pipe" in found.passed_over
+    assert {tmp_path / "pipe", tmp_path / "loop"} <= set(found.passed_over)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    touch(tmp_path / "closed" / "photo.jpg")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert find_pictures([tmp_path]).passed_over == (tmp_path / "closed",)
+
+
+def test_empty_and_overlong_arguments(tmp_path):
+    with pytest.raises(InputError, match="empty path"):
+        find_pictures([""])
+    assert find_pictures(["a" * 300]).paths == (Path("a" * 300),)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from vlmdesc.encode import openclip
 from vlmdesc.encode.load import load_encoder
 from vlmdesc.encode.starter import TEXT
-from vlmdesc.errors import EndpointError, ModelError, VlmdescWarning
+from vlmdesc.errors import EndpointError, ModelError, StoreError, VlmdescWarning
 
 VISION = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8, "head_width": 32}
 VIT = {
@@ -157,6 +157,32 @@ def test_every_known_tag_is_built_with_its_own_activation_or_refused():
             assert built == wanted, (architecture, tag)
 
 
+def test_quick_gelu_reaches_the_model(checkpoint, monkeypatch):
+    spec = openclip.Spec("ViT-S-32-alt", str(checkpoint), quick_gelu=True)
+    monkeypatch.setattr(openclip, "parse", lambda name: spec)
+    kinds = {type(module).__name__ for module in openclip.build("any").model.modules()}
+    assert "QuickGELU" in kinds and "GELU" not in kinds
+
+
+def test_the_fingerprint_knows_the_tokenizer(tmp_path):
+    save_model(tmp_path / "a", "siglip")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    file = tmp_path / "b" / "tokenizer.json"
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["wheel"], vocabulary["owl"] = vocabulary["owl"], vocabulary["wheel"]
+    file.write_text(json.dumps(tokenizer), encoding="utf-8")
+    a, b = (load_encoder(f"local-dir:{tmp_path}/{name}", device="cpu") for name in "ab")
+    assert a.fingerprint != b.fingerprint
+
+
+def test_a_full_disk_or_a_missing_package_is_not_called_a_hub_that_is_away():
+    full = openclip._unreachable("ViT-B-32/openai", OSError(28, "No space left on device"))
+    assert isinstance(full, StoreError) and "No space left" in str(full)
+    missing = openclip._unreachable("x/y", ImportError("install transformers"))
+    assert isinstance(missing, ModelError) and "install transformers" in str(missing)
+
+
 def test_openai_weights_get_quick_gelu(monkeypatch):
     assert openclip.parse("ViT-B-32/openai").quick_gelu
     assert not openclip.parse("ViT-B-32/laion2b_s34b_b79k").quick_gelu
@@ -242,7 +268,7 @@ def test_weights_of_another_architecture_or_cut_short(tmp_path):
 
 
 def test_an_unreachable_hub_offers_the_starter(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for name in ("ViT-B-32/laion2b_s34b_b79k", "hf-hub:nobody/nothing"):
         with pytest.raises(EndpointError, match=r"starter.*local checkpoint") as error:
             load_encoder(name)

@@ -1,12 +1,14 @@
 import io
 import itertools
+from threading import Lock
+from time import sleep
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vlmdesc.encode.pipeline import Encoded, encode_pictures
-from vlmdesc.errors import ImageError
+from vlmdesc.errors import ImageError, InputError, ModelError
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 
@@ -52,8 +54,60 @@ def test_embeddings_do_not_depend_on_the_batch(photos, starter):
     assert np.abs(alone - together).max() < 1e-5
 
 
-def test_big_pictures_take_turns():
-    big = io.BytesIO()
-    Image.new("L", (5000, 4000)).save(big, "PNG")
-    results = list(encode_pictures(FakeEncoder(), [big.getvalue()] * 4, workers=4))
+class Slow(FakeEncoder):
+    """Counts how many big pictures are being prepared at once."""
+
+    def __init__(self):
+        self.now, self.most, self.lock = 0, 0, Lock()
+
+    def prepare(self, image):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        sleep(0.05)
+        with self.lock:
+            self.now -= 1
+        return super().prepare(image)
+
+
+@pytest.mark.parametrize(("size", "most"), [((5000, 4000), 1), ((50, 40), 4)])
+def test_big_pictures_take_turns_and_small_ones_do_not(size, most):
+    data = io.BytesIO()
+    Image.new("L", size).save(data, "PNG")
+    slow = Slow()
+    results = list(encode_pictures(slow, [data.getvalue()] * 8, workers=4))
     assert all(isinstance(result, Encoded) for result in results)
+    assert (slow.most == 1) == (most == 1)
+
+
+class Picky(FakeEncoder):
+    """Fails on pictures that are all blue, as a half-precision model may on some."""
+
+    def prepare(self, image):
+        if image.getpixel((0, 0)) == COLOURS["yellow"]:
+            raise ValueError("odd pixels")
+        return super().prepare(image)
+
+    def forward(self, pixels):
+        if (pixels == COLOURS["blue"]).all(axis=(1, 2, 3)).any():
+            raise ModelError("an image embedding is not a finite direction", fix="use --precision fp32")
+        return super().forward(pixels)
+
+
+def test_a_picture_the_model_fails_on_is_the_only_one_lost():
+    sources = [solid(colour) for colour in ("red", "blue", "green", "yellow", "pink")]
+    found = list(encode_pictures(Picky(), sources))
+    assert [type(item) for item in found] == [Encoded, ImageError, Encoded, ImageError, Encoded]
+    assert found[1].code == "model" and "image 1" in str(found[1])
+    assert "odd pixels" in str(found[3])
+
+
+def test_lazily_opened_files_are_safe_in_many_threads(photos, tmp_path):
+    Image.open(photos["cat"]).convert("RGB").save(tmp_path / "cat.jpg")
+    lazy = Image.open(tmp_path / "cat.jpg")
+    assert all(isinstance(item, Encoded) for item in encode_pictures(FakeEncoder(), [lazy] * 16, workers=8))
+
+
+def test_a_batch_of_none_is_refused():
+    with pytest.raises(InputError, match="batch size 0"):
+        list(encode_pictures(FakeEncoder(), [], batch_size=0))

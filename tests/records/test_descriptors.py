@@ -1,11 +1,12 @@
 import json
+import pickle
 import string
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmdesc.errors import InputError
+from vlmdesc.errors import ImageError, InputError
 from vlmdesc.records import ClassName, Descriptor, Descriptors
 
 words = st.text(alphabet=string.ascii_letters + " éñ日本🐔'\"\\<>&/.-_%{}", min_size=1, max_size=30).filter(str.strip)
@@ -19,7 +20,7 @@ def descriptor_sets(draw):
         Descriptor,
         st.sampled_from(ids),
         words | st.just(""),
-        st.floats(0, 9, width=32),
+        st.just(0.0) | st.floats(0.01, 9),
         st.booleans(),
         st.just("") | words,
     )
@@ -82,7 +83,7 @@ def test_the_disclip_form_keeps_two_classes_of_one_name(tmp_path):
         ({"h" * 300: ["a beak"]}, "300 characters"),
         ({"hen": ["a" * 501]}, 'class "hen", descriptor 0'),
         ({"he\nn": ["a beak"]}, r"U\+000A"),
-        ({"schema": 2, "classes": [], "rows": []}, "newer version"),
+        ({"schema": 2, "classes": [], "rows": []}, "schema 2, this reads 1"),
         ({"schema": 1, "classes": [], "rows": {}}, '"rows" must be a list'),
         ({"schema": 1, "classes": [{"id": "a"}], "rows": []}, '"name" is missing'),
         ({"schema": 1, "classes": [{"id": "a", "name": "A", "nmae": 1}], "rows": []}, 'unknown key "nmae"'),
@@ -104,6 +105,15 @@ def test_the_disclip_form_keeps_two_classes_of_one_name(tmp_path):
             },
             "a weight is -1",
         ),
+        (
+            {
+                "schema": 1,
+                "classes": [{"id": "a", "name": "A"}],
+                "rows": [{"class_id": "a", "text": "t", "weight": 1e39}],
+            },
+            "a weight is 1e\\+39",
+        ),
+        ({"schema": 1, "classes": [], "rows": [], "row": []}, 'unknown key "row"'),
         ({"index_to_classname": {"0": "a"}, "index_to_descriptions": {"1": []}}, 'has "1", index_to_classname has not'),
         ({"index_to_classname": {"0": 1}, "index_to_descriptions": {}}, 'name of class "0" is a number'),
     ],
@@ -142,3 +152,10 @@ def test_find_goes_by_id_then_name_then_alias():
 def test_published_sets_load_whole(shared, file, classes, rows):
     descriptors = Descriptors.load(shared / "published-descriptors" / file)
     assert (len(descriptors.classes), len(descriptors.rows)) == (classes, rows)
+
+
+def test_records_travel_between_processes():
+    descriptors = Descriptors.of({"hen": ["a red comb"]})
+    assert pickle.loads(pickle.dumps(descriptors)) == descriptors
+    error = pickle.loads(pickle.dumps(ImageError("empty", "empty file", where="x.jpg", fix="look")))
+    assert (error.code, str(error)) == ("empty", "empty file (x.jpg); fix: look")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import overload
 
@@ -20,7 +19,8 @@ from vlmdesc.encode.picture import Source
 from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.errors import ImageError, InputError, VlmdescWarning
-from vlmdesc.records import Descriptor, Descriptors, Hit, Prediction
+from vlmdesc.records import ClassName, Descriptor, Descriptors, Hit, Prediction
+from vlmdesc.records.names import reads_as
 
 
 class Classifier:
@@ -40,7 +40,6 @@ class Classifier:
         self.descriptors = _complete(descriptors, self._phrase)
         rows = texts(self.descriptors, self._phrase)
         self._said = [row.text or text for row, text in zip(self.descriptors.rows, rows, strict=True)]
-        _warn_of_long(rows, self.descriptors, encoder)
         self._columns = Columns(
             encoder.texts(rows), self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes)
         )
@@ -84,24 +83,17 @@ class Classifier:
         is the winner itself, the runner-up is what it is set against.
         """
         rival = None if against is None else self.descriptors.find(against)
-        encoded = encode_pictures(self.encoder, images, batch_size=batch_size)
-        while batch := list(islice(encoded, batch_size)):
-            vectors = [item.vector for item in batch if isinstance(item, Encoded)]
-            scores = iter(self.scores(np.stack(vectors))) if vectors else iter(())
-            for item in batch:
-                yield (
-                    item
-                    if isinstance(item, ImageError)
-                    else self._prediction(item, next(scores), top_k, reasons, rival)
-                )
+        if top_k < 1 or reasons < 0:
+            raise InputError(f"top_k={top_k}, reasons={reasons}", fix="use at least 1 class and 0 reasons")
+        for item in encode_pictures(self.encoder, images, batch_size=batch_size):
+            yield item if isinstance(item, ImageError) else self._prediction(item, top_k, reasons, rival)
 
     def scores(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:
         """Class scores of image embeddings: (N, D) -> (N, C)."""
         return self._pool(vectors, self._columns)
 
-    def _prediction(
-        self, item: Encoded, scores: Float32[np.ndarray, " c"], top_k: int, reasons: int, rival: int | None
-    ) -> Prediction:
+    def _prediction(self, item: Encoded, top_k: int, reasons: int, rival: int | None) -> Prediction:
+        scores = self.scores(item.vector[None])[0]
         best = ranking(scores[None], max(top_k, 2))[0].tolist()
         ranked = tuple(self._hit(c, scores) for c in best)
         why = because(item.vector, best[0], self._columns, self._said)[:reasons] if reasons else ()
@@ -125,7 +117,10 @@ def _complete(descriptors: Descriptors, phrase: Phrase) -> Descriptors:
     """
     if not descriptors.classes:
         raise InputError("no classes", fix="give at least two")
+    if len(descriptors.classes) == 1:
+        warnings.warn("one class only: every picture will be it", VlmdescWarning, stacklevel=3)
     if not phrase.reads_descriptor:
+        _warn_of_twins(descriptors.classes, descriptors.classes)
         return replace(descriptors, rows=tuple(Descriptor(c.id, "", origin="name") for c in descriptors.classes))
     if not phrase.reads_name:  # a row without text says nothing then
         descriptors = replace(
@@ -140,6 +135,7 @@ def _complete(descriptors: Descriptors, phrase: Phrase) -> Descriptors:
             where=names,
             fix="describe them",
         )
+    _warn_of_twins(descriptors.classes, bare)
     if bare and described:
         warnings.warn(
             f"{len(bare)} classes have no descriptor and are scored by name: {names}", VlmdescWarning, stacklevel=3
@@ -147,13 +143,11 @@ def _complete(descriptors: Descriptors, phrase: Phrase) -> Descriptors:
     return replace(descriptors, rows=descriptors.rows + tuple(Descriptor(c.id, "", origin="name") for c in bare))
 
 
-def _warn_of_long(rows: list[str], descriptors: Descriptors, encoder: Encoder) -> None:
-    limit = encoder.context_length
-    for text, row in zip(rows, descriptors.rows, strict=True):
-        # A token has one byte at the least, and begin and end are two: most texts need no count.
-        if len(text.encode()) + 2 > limit and (n := encoder.n_tokens(text)) > limit:
-            warnings.warn(
-                f"class '{row.class_id}': {encoder.name} reads {limit} tokens of the {n} in '{text}'; the rest is lost",
-                VlmdescWarning,
-                stacklevel=3,
-            )
+def _warn_of_twins(classes: Sequence[ClassName], bare: Sequence[ClassName]) -> None:
+    """Classes may share a name, but not if it is all there is; names that differ only to the eye are a slip."""
+    seen: dict[str, ClassName] = {}
+    for class_ in classes:
+        twin = seen.setdefault(reads_as(class_.name), class_)
+        if twin is not class_ and (twin.name != class_.name or twin in bare or class_ in bare):
+            message = f"two classes read the same to the model: '{twin.name}' and '{class_.name}' (id '{class_.id}')"
+            warnings.warn(message, VlmdescWarning, stacklevel=4)

@@ -38,6 +38,11 @@ class Columns:
                 f"{m} text vectors but {len(self.owner)} owners and {len(self.weights)} weights",
                 fix="pass owner and weights of the same Descriptors",
             )
+        if m and not (self.owner.min() >= 0 and self.owner.max() < self.n_classes):
+            raise ShapeError(
+                f"owners run from {self.owner.min()} to {self.owner.max()} but there are {self.n_classes} classes",
+                fix="number classes from 0",
+            )
         empty = np.flatnonzero(self.totals <= 0)
         if len(empty):
             raise InputError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 import vlmdesc
-from vlmdesc.cli.border import bordered
+from vlmdesc.cli.border import DEBUG, bordered
 from vlmdesc.cli.classify import classify
 from vlmdesc.cli.demo import demo
 from vlmdesc.cli.models import models
@@ -33,8 +34,14 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _debug(wanted: bool) -> None:
+    if wanted:
+        os.environ[DEBUG] = "1"
+
+
 @app.callback()
 def _root(
+    debug: Annotated[bool, typer.Option("--debug", callback=_debug, help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 import traceback
@@ -14,7 +15,8 @@ import typer
 
 from vlmdesc.errors import VlmdescError, VlmdescWarning, shown
 
-INTERRUPTED = 130
+DEBUG = "VLMDESC_DEBUG"
+INTERRUPTED, DISK, BUG = 130, 4, 1
 
 
 def bordered(command: Callable[..., None]) -> Callable[..., None]:
@@ -22,18 +24,30 @@ def bordered(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
+        for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its escape
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         with warnings.catch_warnings():
             warnings.simplefilter("always", VlmdescWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             try:
                 command(*args, **kwargs)
+                sys.stdout.flush()
             except VlmdescError as error:
                 raise _exit(f"error: {error}", error.exit_code) from error
             except KeyboardInterrupt as error:
-                raise _exit("interrupted; run the same command again to go on", INTERRUPTED) from error
+                raise _exit("interrupted", INTERRUPTED) from error
             except BrokenPipeError as error:  # the reader of a pipe, such as head, has seen enough
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(0) from error
+            except OSError as error:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left cannot be written either
+                raise _exit(f"error: cannot write: {error}; fix: free space or choose another place", DISK) from error
+            except (typer.Exit, typer.Abort):
+                raise
+            except Exception as error:
+                what = shown(f"{type(error).__name__}: {error}")
+                raise _exit(f"error: {what}; fix: tell us, this is a bug; vlmdesc --debug shows more", BUG) from error
 
     return run
 
@@ -44,7 +58,7 @@ def say(line: str) -> None:
 
 
 def _exit(line: str, code: int) -> typer.Exit:
-    if os.environ.get("VLMDESC_DEBUG"):
+    if os.environ.get(DEBUG):
         traceback.print_exc()
     say(line)
     return typer.Exit(code)

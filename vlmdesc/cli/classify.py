@@ -26,6 +26,7 @@ from vlmdesc.errors import ImageError, InputError, shown
 if TYPE_CHECKING:
     from vlmdesc.records import Contrast, Hit, Prediction
 
+PHOTO = "name:a photo of a {c}."
 Images = Annotated[list[str], typer.Argument(help="Picture files, folders or glob patterns.", metavar="IMAGE...")]
 TopK = Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")]
 Reasons = Annotated[int, typer.Option(min=0, help="Descriptors shown as reasons.")]
@@ -54,11 +55,17 @@ def classify(
     Example: vlmdesc classify photos/ --descriptors everyday --against dog
     """
     from vlmdesc.classify.classifier import Classifier
+    from vlmdesc.classify.score import get_pool
     from vlmdesc.cli.output import Output
     from vlmdesc.cli.progress import encoding_texts
+    from vlmdesc.describe.phrase import get_phrase
     from vlmdesc.encode.find import find_pictures
 
     given = open_descriptors(classes, descriptors)
+    phrase = phrase or (PHOTO if classes else "plain")
+    get_phrase(phrase), get_pool(pool)  # what is wrong is told before the model is loaded
+    if against:
+        given.find(against)
     found = find_pictures(images)
     for path in found.passed_over:
         say(f"passed over: {shown(path)} is no picture")
@@ -68,9 +75,7 @@ def classify(
         )
     encoder = open_encoder(model, device, precision)
     with encoding_texts(encoder) as watched:
-        classifier = Classifier(
-            watched, given, phrase=phrase or ("name:a photo of a {c}." if classes else "plain"), pool=pool
-        )
+        classifier = Classifier(watched, given, phrase=phrase, pool=pool)
     failed = 0
     with Output(len(found.paths)) as output:
         for result in classifier.stream(

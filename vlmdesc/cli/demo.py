@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlmdesc.cli.border import say
 from vlmdesc.cli.options import Json, Model, open_descriptors, open_encoder
-from vlmdesc.errors import InputError
+from vlmdesc.errors import InputError, shown
 
 if TYPE_CHECKING:
     from vlmdesc.records import Prediction
@@ -54,11 +55,12 @@ def demo(out: Out = Path("vlmdesc-demo.png"), model: Model = "", as_json: Json =
     with encoding_texts(encoder) as watched:
         by_name = Classifier(watched, everyday, phrase="name")(paths)
         by_description = Classifier(watched, everyday)(paths)
-    draw(out, paths, [photo.shows for photo in PHOTOS], by_description)
     if as_json:
         print(json.dumps(report(by_name, by_description, encoder.name, out)))
     else:
-        _print(by_name, by_description, len(everyday.classes), out)
+        _print(by_name, by_description, len(everyday.classes))
+    draw(out, paths, [photo.shows for photo in PHOTOS], by_description)
+    say(f"reasons drawn to {shown(out)}")
 
 
 def path_of(photo: Photo) -> Path:
@@ -87,7 +89,7 @@ def report(by_name: list[Prediction], by_description: list[Prediction], model: s
     }
 
 
-def _print(by_name: list[Prediction], by_description: list[Prediction], n_classes: int, out: Path) -> None:
+def _print(by_name: list[Prediction], by_description: list[Prediction], n_classes: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -109,5 +111,4 @@ def _print(by_name: list[Prediction], by_description: list[Prediction], n_classe
     console.print(
         f"\nright: {right[0]} of {len(PHOTOS)} by name, {right[1]} of {len(PHOTOS)} by description", highlight=False
     )
-    console.print(f"reasons drawn to {out}", highlight=False, soft_wrap=True)
     console.print("next: vlmdesc classify YOUR_PHOTOS --descriptors everyday", highlight=False)

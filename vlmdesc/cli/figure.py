@@ -48,7 +48,7 @@ def _bars(axes: object, rows: list[tuple[str, float]], colours: list[str]) -> No
     axes.barh(range(len(rows)), values, color=colours, height=0.72)  # type: ignore[attr-defined]
     axes.set_yticks(range(len(rows)), labels, fontsize=9, color=INK)  # type: ignore[attr-defined]
     axes.invert_yaxis()  # type: ignore[attr-defined]
-    axes.set_xlim(min(0.0, *values), 1.18 * max(values))  # type: ignore[attr-defined]
+    axes.set_xlim(min(0.0, *values), 1.18 * max(0.01, *values))  # type: ignore[attr-defined]
     for i, value in enumerate(values):
         axes.text(max(value, 0), i, f" {value:.2f}", va="center", fontsize=8, color=INK)  # type: ignore[attr-defined]
     axes.set_xticks([])  # type: ignore[attr-defined]

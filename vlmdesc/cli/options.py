@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlmdesc.assets import shipped, shipped_sets
 from vlmdesc.cli.border import say
-from vlmdesc.errors import InputError, VlmdescWarning, did_you_mean
-from vlmdesc.shipped import shipped, shipped_sets
+from vlmdesc.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from vlmdesc.encode.protocol import Encoder
@@ -89,7 +89,7 @@ def open_descriptors(classes: str, file: str) -> Descriptors:
         )
     if classes:
         return Descriptors.of({name: [] for name in split_classes(classes)})
-    if not Path(file).exists() and Path(file).suffix == "":
+    if not os.path.exists(file) and Path(file).suffix == "":
         if file not in shipped_sets():
             hint = did_you_mean(file, shipped_sets())
             raise InputError(f"no file and no shipped set '{file}'", fix=f"{hint}sets: {', '.join(shipped_sets())}")
@@ -99,19 +99,15 @@ def open_descriptors(classes: str, file: str) -> Descriptors:
 
 def split_classes(listed: str) -> list[str]:
     """The names of "a,b,c". Raises: InputError for an empty name, or two that a model cannot tell apart."""
-    import warnings
+    from vlmdesc.records.names import reads_as
 
     names = [name.strip() for name in listed.split(",")]
     if not all(names):
-        raise InputError(
-            f"class {names.index('') + 1} is empty", where=f"--classes {listed}", fix="remove the extra comma"
-        )
+        raise InputError(f"class {names.index('') + 1} is empty", where=f"--classes {listed}", fix="remove a comma")
     seen: dict[str, str] = {}
     for name in names:
-        same = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        if same in seen:
-            raise InputError("two classes read the same", where=f"'{seen[same]}' and '{name}'", fix="keep one of them")
-        seen[same] = name
-    if len(names) == 1:
-        warnings.warn("one class only: every picture will be it", VlmdescWarning, stacklevel=2)
+        if reads_as(name) in seen:
+            both = f"'{seen[reads_as(name)]}' and '{name}'"
+            raise InputError("two classes read the same", where=both, fix="keep one of them")
+        seen[reads_as(name)] = name
     return names

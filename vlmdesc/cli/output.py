@@ -39,20 +39,25 @@ class Output:
 
     def show(self, prediction: Prediction) -> None:
         """A prediction: classes with bars, then reasons."""
-        self._console.print(render(prediction))
+        if self._one_terminal:
+            self._console.print(render(prediction))
+        else:  # printed by Python, so that a closed pipe is noticed as everywhere else
+            with self._console.capture() as captured:
+                self._console.print(render(prediction))
+            print(captured.get(), end="", flush=True)
         self._progress.advance(self._task)
 
     def line(self, text: str) -> None:
         """One line as it is, on stdout."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True) if self._one_terminal else print(
-            text, flush=True
-        )
+        self._console.print(
+            text, markup=False, emoji=False, highlight=False, soft_wrap=True
+        ) if self._one_terminal else print(text, flush=True)
         self._progress.advance(self._task)
 
     def error(self, text: str) -> None:
         """One line on stderr."""
         self._progress.console.print(
-            text, markup=False, highlight=False, soft_wrap=True
+            text, markup=False, emoji=False, highlight=False, soft_wrap=True
         ) if self._one_terminal else say(text)
         self._progress.advance(self._task)
 
@@ -87,8 +92,7 @@ def _bars(hits: Hits, sign: bool = False) -> Padding:
 
 def _contrast(contrast: Contrast) -> Padding:
     a, b = shown(contrast.a.text), shown(contrast.b.text)
-    word = "ahead of" if contrast.margin >= 0 else "behind"
-    title = Text(f"{a} is {abs(contrast.margin):.3f} {word} {b}", style="dim")
+    title = Text(f"{a} is {contrast.margin:.3f} ahead of {b}", style="dim")
     sides = [
         part
         for name, hits in ((a, contrast.of_a), (b, contrast.of_b))

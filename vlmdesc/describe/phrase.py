@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from vlmdesc.describe.words import ADVERBS, BREAKS, DETERMINERS, KINDS, PARTICIPLES, PARTS, QUALITIES, VERBS
 from vlmdesc.errors import InputError, did_you_mean
 from vlmdesc.records import Descriptors
+from vlmdesc.records.names import MAX_TEXT, check_text
 
 NOUNS = KINDS | PARTS
 Say = Callable[[str, str], str]
@@ -38,7 +39,7 @@ def plain(class_name: str, descriptor: str) -> str:
     >>> plain("hen", "a red comb"), plain("hen", "a small farm bird"), plain("hen", "often found in coops")
     ('hen, which has a red comb', 'hen, which is a small farm bird', 'hen, which is often found in coops')
     """
-    if not descriptor:
+    if not descriptor.strip(" ."):
         return spoken(class_name)
     return f"{spoken(class_name)}, {clause(descriptor)}"
 
@@ -47,12 +48,12 @@ def clause(descriptor: str) -> str:
     """The relative clause of a descriptor: "which has ...", "which is ...", "which ..." or "with ..."."""
     text = descriptor.strip().removesuffix(".")
     words = re.findall(r"[\w'-]+", text.lower())
-    if not words:
+    if not words:  # another script, or signs
         return f"which has {text}"
     first, second = words[0], words[1] if len(words) > 1 else ""
     if first in ADVERBS:
         return f"which {text}" if second in VERBS else f"which is {text}"
-    if first in VERBS:
+    if first in VERBS and second != "of" and not _is_participle(second):  # "covers made of wood" are no verb
         return f"which {text}"
     if first == "with" or first in ("is", "are"):
         return {"with": text, "is": f"which {text}", "are": f"which {text}"}[first]
@@ -73,14 +74,18 @@ def _head(words: list[str]) -> str:
     ['comb', 'vehicle', 'box']
     """
     for i in range(1, len(words)):
-        starts_participle = words[i - 1] in NOUNS and _is_participle(words[i])
-        if words[i] in BREAKS or starts_participle:
-            return words[i - 1]
+        before, next_ = words[i - 1], words[i + 1] if i + 1 < len(words) else ""
+        after_noun = before in NOUNS or (
+            next_ in BREAKS and before not in QUALITIES | ADVERBS | DETERMINERS | {"and", "or"}
+        )
+        if words[i] in BREAKS or (after_noun and _is_participle(words[i])):
+            return before
     return words[-1]
 
 
 def _is_participle(word: str) -> bool:
-    return word in PARTICIPLES or (len(word) > 4 and word.endswith(("ed", "ing")))
+    ending = len(word) > 4 and word.endswith(("ed", "ing"))
+    return word in PARTICIPLES or (ending and word not in NOUNS)  # a building, a covering, a seed
 
 
 def _is_quality(word: str) -> bool:
@@ -128,16 +133,16 @@ def free(class_name: str, descriptor: str) -> str:
 def name_phrase(template: str) -> Say:
     """A phrase that ignores descriptors and puts the name at "{c}" in `template`, minding a/an.
 
-    Raises: InputError when the template holds no "{c}".
+    Raises: InputError when the template does not hold "{c}" once.
 
     >>> say = name_phrase("a photo of a {c}.")
     >>> say("owl", ""), say("cup of tea", ""), say("a cup of tea", ""), say("unicycle", "")
     ('a photo of an owl.', 'a photo of a cup of tea.', 'a photo of a cup of tea.', 'a photo of a unicycle.')
     """
-    if "{c}" not in template:
-        raise InputError(
-            'a name template needs "{c}"', where=f'"{template}"', fix='for example "name:a photo of a {c}."'
-        )
+    check_text(template, "name template", MAX_TEXT)
+    if template.count("{c}") != 1:
+        fix = 'for example "name:a photo of a {c}."'
+        raise InputError('a name template needs one "{c}"', where=f'"{template}"', fix=fix)
     before, after = template.split("{c}", 1)
     wants_article = re.search(r"\b([Aa])n? $", before)
 

@@ -16,9 +16,17 @@ from open_clip.hf_model import HFTextEncoder
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
+from vlmdesc.encode.protocol import warn_of_long
 from vlmdesc.errors import ModelError
 
 TEXT_BATCH = 256
+# Tokenizers that agree on these are taken for the same: ordinary words of this trade, signs, capitals, other scripts.
+PROBES = (
+    *"hen zebra owl comb stripes feathers beak fur wings tail wheel handle window water grass sky wooden metal".split(),
+    "A photo of a Hen, which has a red comb.",
+    "black-and-white   STRIPES; 12 ears & it's 3.5 m",
+    "caf\u00e9 \u65e5\u672c \U0001f414",
+)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,8 +65,9 @@ class OpenClipEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over weights, architecture, preprocessing and precision, 32 hex digits."""
-        digest = hashlib.sha256(json.dumps([self._built.recipe, self._precision], sort_keys=True, default=str).encode())
+        """SHA-256 over weights, architecture, preprocessing, tokens of probe texts and precision, 32 hex digits."""
+        recipe = [self._built.recipe, self._precision, self._built.tokenizer(list(PROBES)).tolist()]
+        digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode())
         for key, tensor in sorted(self._model.state_dict().items()):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy())
@@ -74,10 +83,15 @@ class OpenClipEncoder:
         return _unit(self._model.encode_image(batch), "image", self.name)  # type: ignore[operator]
 
     def images(self, images: Sequence[Image.Image]) -> Float32[np.ndarray, "n d"]:
+        if not images:
+            return np.empty((0, self.texts(["a"]).shape[1]), np.float32)
         return self.forward(np.stack([self.prepare(image) for image in images]))
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "m d"]:
+        if not texts:
+            return self.texts(["a"])[:0]
+        warn_of_long(self, texts)
         unique = sorted(dict.fromkeys(texts), key=len)  # batches of like length waste little on padding
         parts = [self._text_batch(unique[i : i + TEXT_BATCH]) for i in range(0, len(unique), TEXT_BATCH)]
         row = {text: i for i, text in enumerate(unique)}

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlmdesc.errors import InputError
+
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .webp .gif .bmp .dib .tif .tiff .avif .apng".split())
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 
 
 @dataclass(frozen=True)
 class Found:
-    """Paths to open, each once, and files inside folders that neither look nor are named like pictures."""
+    """Paths to open, each once; and what inside folders is no picture: other files, linked and closed folders."""
 
     paths: tuple[Path, ...]
     passed_over: tuple[Path, ...] = ()
@@ -25,16 +27,21 @@ def find_pictures(arguments: Iterable[str | Path]) -> Found:
     """Expand files, folders (at any depth, hidden files left out, links to folders not followed) and glob patterns.
 
     A file named outright is always kept: opening it will tell what it is. So is a path that does not exist.
+    Raises: InputError for an empty argument, which would stand for the whole current folder.
     """
     paths: dict[Path, None] = {}
     passed_over: list[Path] = []
     for argument in arguments:
+        if not str(argument):
+            raise InputError("an empty path", fix="name a picture, a folder or a pattern")
         for path in _expand(Path(argument)):
-            if not path.is_dir():
+            if not os.path.isdir(path):  # never raises, unlike Path.is_dir
                 paths[path] = None
                 continue
             for file in _walk(path):
-                if file.suffix.lower() in SUFFIXES or _begins_like_a_picture(file):
+                if os.path.isdir(file):
+                    passed_over.append(file)
+                elif file.suffix.lower() in SUFFIXES or _begins_like_a_picture(file):
                     paths[file] = None
                 else:
                     passed_over.append(file)
@@ -48,11 +55,13 @@ def _expand(path: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
+    """Files below a folder, and the folders in it that are not entered: links, and those that cannot be read."""
+    closed: list[Path] = []
+    for root, folders, files in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(root, name)
+        yield from (Path(root, name) for name in folders if Path(root, name).is_symlink())
+        yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+    yield from closed
 
 
 def _begins_like_a_picture(path: Path) -> bool:

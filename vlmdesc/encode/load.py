@@ -39,7 +39,8 @@ def pick_device(device: str) -> str:
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return next(name for name, is_here in here.items() if is_here)
-    if not here.get(device.partition(":")[0], False):
+    kind, _, number = device.partition(":")
+    if not here.get(kind, False) or (number and not number.isdecimal()):
         raise InputError(
             f"no device '{device}' here", fix=f"use one of auto, {', '.join(d for d, h in here.items() if h)}"
         )

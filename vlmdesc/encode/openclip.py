@@ -11,6 +11,7 @@ is not what the weights were trained with, and weights that are code.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Iterator
@@ -19,17 +20,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import Lock
 from typing import Any
 
 import open_clip
+from huggingface_hub import hf_hub_download
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torchvision.transforms import Compose
 
 from vlmdesc.encode.encoder import Built
-from vlmdesc.errors import EndpointError, ModelError, VlmdescError, did_you_mean
+from vlmdesc.errors import EndpointError, ModelError, StoreError, VlmdescError, did_you_mean
 
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+CONFIG = "open_clip_config.json"
+_LOGGING = Lock()
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -52,6 +57,8 @@ def build(name: str) -> Built:
     remote = not (spec.model.startswith("local-dir:") or (spec.pretrained and Path(spec.pretrained).is_file()))
     try:
         with _quiet():
+            if spec.model.startswith("hf-hub:"):
+                _check_config(Path(hf_hub_download(spec.model.removeprefix("hf-hub:"), CONFIG)))
             model = open_clip.create_model(
                 spec.model,
                 spec.pretrained,
@@ -144,20 +151,24 @@ def activation_is_a_guess(name: str) -> bool:
 
 def _local_dir(name: str) -> Spec:
     folder = Path(name.removeprefix("local-dir:"))
-    config = folder / "open_clip_config.json"
-    try:
-        found = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"no readable open_clip_config.json: {error}", where=folder, fix="give a folder saved by open_clip"
-        ) from error
-    for key in ("model_cfg", "preprocess_cfg"):
-        if not isinstance(found, dict) or not isinstance(found.get(key), dict):
-            raise ModelError(f'no "{key}"', where=config, fix="add it; without it the model would see wrong images")
+    _check_config(folder / CONFIG)
     weights = [path for path in folder.iterdir() if path.suffix in SUFFIXES]
     if not weights:
         raise ModelError("no weights", where=folder, fix=f"put one of *{', *'.join(SUFFIXES)} there")
     return Spec(name)
+
+
+def _check_config(config: Path) -> None:
+    """Raises: ModelError unless the file says both what the model is and what images it was trained with."""
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"no readable {CONFIG}: {error}", where=config.parent, fix="use one saved by open_clip"
+        ) from error
+    for key in ("model_cfg", "preprocess_cfg"):
+        if not isinstance(found, dict) or not isinstance(found.get(key), dict):
+            raise ModelError(f'no "{key}"', where=config, fix="add it; without it the model would see wrong images")
 
 
 def _check_weights(path: Path) -> None:
@@ -186,11 +197,13 @@ def _unloadable(name: str, error: Exception) -> ModelError:
 
 
 def _unreachable(name: str, error: Exception) -> VlmdescError:
-    text = str(error)
-    if "Error(s) in loading state_dict" in text or "weights_only" in text:
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        return StoreError(f"cannot keep the weights: {error.strerror}", where=name, fix="free space, or set HF_HOME")
+    if isinstance(error, (ImportError, MemoryError)) or "Error(s) in loading" in text or "weights_only" in text:
         return _unloadable(name, error)
     return EndpointError(
-        "the model hub did not give the weights",
+        f"the model hub did not give the weights: {text[:200]}",
         where=name,
         fix="go online, or use --model starter, a local checkpoint (ARCHITECTURE/@FILE) or local-dir:FOLDER",
     )
@@ -199,9 +212,10 @@ def _unreachable(name: str, error: Exception) -> VlmdescError:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """open_clip narrates on the root logger; what matters comes back as an error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    with _LOGGING:  # two loads at once would restore each other's silence
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(before)

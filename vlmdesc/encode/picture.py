@@ -6,10 +6,10 @@ passes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -56,27 +56,28 @@ _LOOKS = (
 
 @dataclass(frozen=True)
 class Picture:
-    """An upright RGB image, the SHA-256 of the bytes it came from (or of its pixels), and notes for its owner."""
+    """An upright RGB image and notes for its owner."""
 
     image: Image.Image
-    sha256: str
     notes: tuple[str, ...] = ()
 
 
-def open_picture(source: Source, *, fit_px: int = 0, turn: AbstractContextManager[object] | None = None) -> Picture:
+def open_picture(source: Source, *, fit_px: int = 0, when_big: Callable[[], object] = bool) -> Picture:
     """Decode one picture. `fit_px` is the side the encoder wants: a JPEG is then decoded at a smaller scale, but never
-    below twice that side. `turn` is held while a big picture is decoded, so that threads can share the memory.
+    below twice that side. `when_big` is called before a picture of over 16 million pixels is decoded, so that threads
+    can take turns with the memory.
 
     Raises: ImageError with a code; whatever the decoder raises becomes one.
     """
     where = source if isinstance(source, (str, Path)) else f"<{type(source).__name__}>"
+    data = b""
     try:
         if isinstance(source, Image.Image):
+            _check_size(source, where)
             rgb, notes = _upright_rgb(source, where)
-            return Picture(rgb, hashlib.sha256(rgb.tobytes()).hexdigest(), notes)
+            return Picture(rgb.copy() if rgb is source else rgb, notes)
         data = source if isinstance(source, bytes) else read_regular(Path(source))
-        rgb, notes = _decode(data, where, fit_px, turn or nullcontext())
-        return Picture(rgb, hashlib.sha256(data).hexdigest(), notes)
+        return _decode(data, where, fit_px, when_big)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -111,9 +112,7 @@ def read_regular(path: Path) -> bytes:
     return data
 
 
-def _decode(
-    data: bytes, where: object, fit_px: int, turn: AbstractContextManager[object]
-) -> tuple[Image.Image, tuple[str, ...]]:
+def _decode(data: bytes, where: object, fit_px: int, when_big: Callable[[], object]) -> Picture:
     if not data:
         raise ImageError("empty", "empty file", where=where, fix="download it again")
     with Image.open(BytesIO(data), formats=FORMATS) as image:
@@ -123,10 +122,11 @@ def _decode(
             animated = bool(getattr(image, "is_animated", False))
         if fit_px and image.format in ("JPEG", "MPO"):
             image.draft(None, (2 * fit_px, 2 * fit_px))
-        with turn if image.width * image.height > BIG_PIXELS else nullcontext():
-            image.load()
-            rgb, notes = _upright_rgb(image, where)
-    return rgb, (("several frames: the first is used", *notes) if animated else notes)
+        if image.width * image.height > BIG_PIXELS:
+            when_big()
+        image.load()
+        rgb, notes = _upright_rgb(image, where)
+    return Picture(rgb, ("several frames: the first is used", *notes) if animated else notes)
 
 
 def _check_size(image: Image.Image, where: object) -> None:
@@ -171,7 +171,7 @@ def _over_white(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 def _from_deep_grey(grey: np.ndarray, where: object) -> Image.Image:
     """16-bit, 32-bit and float grey to 8 bits. The range is read from the dtype or refused, never stretched."""
     top = float(grey.max()) if np.isfinite(grey).all() else float("nan")
-    if grey.dtype == np.uint16:
+    if grey.dtype.kind == "u" and grey.dtype.itemsize == 2:  # of either byte order
         scale = 65535.0
     elif grey.dtype.kind == "f" and top <= 1:
         scale = 1.0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
+
+from vlmdesc.errors import VlmdescWarning
 
 
 @runtime_checkable
@@ -52,3 +55,13 @@ class Encoder(Protocol):
     def n_tokens(self, text: str) -> int:
         """Tokens of `text`, begin and end marks included, before anything is cut."""
         ...
+
+
+def warn_of_long(encoder: Encoder, texts: Sequence[str]) -> None:
+    """Warn of each text that has more tokens than the encoder reads: its end would be lost without a word."""
+    limit = encoder.context_length
+    for text in dict.fromkeys(texts):
+        # A token has one byte at the least, and begin and end are two: most texts need no count.
+        if len(text.encode("utf-8", "replace")) + 2 > limit and (n := encoder.n_tokens(text)) > limit:
+            message = f"{encoder.name} reads {limit} of the {n} tokens of '{text}'; the rest is lost: shorten it"
+            warnings.warn(message, VlmdescWarning, stacklevel=3)

@@ -97,7 +97,8 @@ def geometry() -> transforms.Compose:
 
 def towers(embed_dim: int) -> tuple[open_clip.CustomTextCLIP, HFTokenizer]:
     """Both backbones with their own weights and fresh projections."""
-    folder = str(TEXT.path().parent)
+    text_weights = TEXT.path()
+    folder = str(text_weights.parent)
     model = open_clip.CustomTextCLIP(
         embed_dim,
         vision_cfg={
@@ -120,6 +121,6 @@ def towers(embed_dim: int) -> tuple[open_clip.CustomTextCLIP, HFTokenizer]:
     values = list(torch.load(IMAGE.path(), map_location="cpu", weights_only=True).values())
     trunk.load_state_dict(dict(zip(trunk.state_dict(), values[:-2], strict=True)))
     wanted = model.text.transformer.state_dict()
-    weights = load_file(TEXT.path())
+    weights = load_file(text_weights)
     model.text.transformer.load_state_dict({key: weights[key] for key in wanted})
     return model, HFTokenizer(folder, context_length=CONTEXT)

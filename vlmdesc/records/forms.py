@@ -34,8 +34,11 @@ def parse(data: Any, file: str) -> Parts:
 
 
 def _ours(data: dict[str, Any], file: str) -> Parts:
-    if data["schema"] > SCHEMA:
-        raise InputError(f"written by a newer version (schema {data['schema']})", where=file, fix="upgrade vlmdesc")
+    if data["schema"] != SCHEMA:
+        raise InputError(f"schema {data['schema']}, this reads {SCHEMA}", where=file, fix="upgrade vlmdesc")
+    stray = data.keys() - {"schema", "meta", "classes", "rows"}
+    if stray:
+        raise _wrong(file, f'unknown key "{min(stray)}"; known: schema, meta, classes, rows')
     meta = data.get("meta", {})
     if not isinstance(meta, dict):
         raise _wrong(file, f"meta must be an object, found {_kind(meta)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from dataclasses import dataclass
 
@@ -10,6 +9,16 @@ from vlmdesc.errors import InputError
 
 MAX_NAME = 200
 MAX_TEXT = 500
+WEIGHTS = (1e-6, 1e6)  # beyond these, float32 sums lose descriptors or overflow
+
+
+def reads_as(name: str) -> str:
+    """What is left of a name when case, blanks and Unicode form are gone, as they are to CLIP's tokenizer.
+
+    >>> reads_as(" Polar  BEAR")
+    'polar bear'
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class ClassName:
 
     def __post_init__(self) -> None:
         for text in (self.id, self.name, *self.aliases):
-            _check(text, "class name", MAX_NAME)
+            check_text(text, "class name", MAX_NAME)
             if not text.strip():
                 raise InputError("a class name is empty", fix="name the class or remove it")
 
@@ -35,8 +44,8 @@ class Descriptor:
     """One short visual descriptor of one class. `origin` says who wrote it: "user", "llm:MODEL/PROMPT@DATE", ...
 
     An empty text stands for the bare class name.
-    Raises: InputError when the text is longer than 500 characters or holds control characters, or the weight is no
-    finite number of 0 or more.
+    Raises: InputError when the text is longer than 500 characters or holds control characters, or the weight is
+    neither 0 nor from a millionth to a million.
     """
 
     class_id: str
@@ -46,14 +55,15 @@ class Descriptor:
     origin: str = ""
 
     def __post_init__(self) -> None:
-        _check(self.text, "descriptor", MAX_TEXT)
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise InputError(
-                f"a weight is {self.weight}", where=f'class "{self.class_id}"', fix="use a number of 0 or more"
-            )
+        check_text(self.text, "descriptor", MAX_TEXT)
+        low, high = WEIGHTS
+        if self.weight != 0 and not low <= self.weight <= high:
+            fix = f"use 0, or {low:g} to {high:g}"
+            raise InputError(f"a weight is {self.weight}", where=f'class "{self.class_id}"', fix=fix)
 
 
-def _check(text: str, what: str, limit: int) -> None:
+def check_text(text: str, what: str, limit: int) -> None:
+    """Raises: InputError when `text` is longer than `limit` or holds control characters or half surrogates."""
     if len(text) > limit:
         raise InputError(f"a {what} has {len(text)} characters", where=f'"{text[:40]}..."', fix=f"use at most {limit}")
     bad = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from vlmdesc.assets import shipped, shipped_sets
 from vlmdesc.describe.phrase import clause
 from vlmdesc.records import Descriptors
-from vlmdesc.shipped import shipped, shipped_sets
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +56,7 @@ def test_the_wheel_holds_prompts_sets_and_the_head(tmp_path):
         names = set(archive.namelist())
     assert {"vlmdesc/_shipped/prompts/dclip.toml", "vlmdesc/encode/starter_head.safetensors"} <= names
     assert not [name for name in names if name.startswith(("tests", "eval", "cache"))]
-    code = "import vlmdesc.shipped as s; print(s.__file__, s.shipped_sets(), s.shipped('prompts/dclip.toml').is_file())"
+    code = "import vlmdesc.assets as s; print(s.__file__, s.shipped_sets(), s.shipped('prompts/dclip.toml').is_file())"
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, check=True
     )
