@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -38,11 +39,11 @@ def bordered(command: Callable[..., None]) -> Callable[..., None]:
             except KeyboardInterrupt as error:
                 raise _exit("interrupted", INTERRUPTED) from error
             except BrokenPipeError as error:  # the reader of a pipe, such as head, has seen enough
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _drop_stdout()
                 raise typer.Exit(0) from error
             except OSError as error:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left cannot be written either
-                raise _exit(f"error: cannot write: {error}; fix: free space or choose another place", DISK) from error
+                _drop_stdout()
+                raise _exit(f"error: {shown(error)}; fix: free space, or use another place", DISK) from error
             except (typer.Exit, typer.Abort):
                 raise
             except Exception as error:
@@ -50,6 +51,12 @@ def bordered(command: Callable[..., None]) -> Callable[..., None]:
                 raise _exit(f"error: {what}; fix: tell us, this is a bug; vlmdesc --debug shows more", BUG) from error
 
     return run
+
+
+def _drop_stdout() -> None:
+    """What is still buffered has nowhere to go: without this Python would complain at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:

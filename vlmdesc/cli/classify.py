@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,7 +78,8 @@ def classify(
     with encoding_texts(encoder) as watched:
         classifier = Classifier(watched, given, phrase=phrase, pool=pool)
     failed = 0
-    with Output(len(found.paths)) as output:
+    # JSON lines on a terminal are progress enough, and a bar would wrap them.
+    with Output(len(found.paths), bar=not (as_json and sys.stdout.isatty())) as output:
         for result in classifier.stream(
             found.paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size
         ):

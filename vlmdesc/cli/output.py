@@ -19,14 +19,12 @@ BAR = 24
 
 
 class Output:
-    """Prints results as they come. Where stdout and stderr are one terminal, the bar stays below what is printed."""
+    """Prints results as they come, with a bar below them where a person watches."""
 
-    def __init__(self, total: int) -> None:
-        self._progress = progress_bar()
+    def __init__(self, total: int, bar: bool = True) -> None:
+        self._console = Console(file=sys.stdout)
+        self._progress = progress_bar(bar)
         self._task = self._progress.add_task("pictures", total=total)
-        one_terminal = sys.stdout.isatty() and sys.stderr.isatty()
-        self._console = self._progress.console if one_terminal else Console(file=sys.stdout)
-        self._one_terminal = one_terminal
 
     def __enter__(self) -> Output:
         self._progress.start()
@@ -39,26 +37,18 @@ class Output:
 
     def show(self, prediction: Prediction) -> None:
         """A prediction: classes with bars, then reasons."""
-        if self._one_terminal:
+        with self._console.capture() as captured:
             self._console.print(render(prediction))
-        else:  # printed by Python, so that a closed pipe is noticed as everywhere else
-            with self._console.capture() as captured:
-                self._console.print(render(prediction))
-            print(captured.get(), end="", flush=True)
-        self._progress.advance(self._task)
+        self.line(captured.get().rstrip("\n") + "\n")
 
     def line(self, text: str) -> None:
-        """One line as it is, on stdout."""
-        self._console.print(
-            text, markup=False, emoji=False, highlight=False, soft_wrap=True
-        ) if self._one_terminal else print(text, flush=True)
+        """Text as it is, on stdout."""
+        print(text, flush=True)
         self._progress.advance(self._task)
 
     def error(self, text: str) -> None:
         """One line on stderr."""
-        self._progress.console.print(
-            text, markup=False, emoji=False, highlight=False, soft_wrap=True
-        ) if self._one_terminal else say(text)
+        say(text)
         self._progress.advance(self._task)
 
 
@@ -72,7 +62,6 @@ def render(prediction: Prediction) -> Group:
         parts.append(_bars(prediction.because))
     if prediction.contrast:
         parts.append(_contrast(prediction.contrast))
-    parts.append(Text(""))
     return Group(*parts)
 
 

@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 CHUNK = 256
 
 
-def progress_bar() -> Progress:
-    """A transient bar on stderr; nothing where stderr is no terminal."""
+def progress_bar(bar: bool = True) -> Progress:
+    """A transient bar on stderr; nothing where stderr is no terminal. What is printed meanwhile appears above it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    watched = bar and sys.stderr.isatty()
+    # Redirecting stdout sends it to the bar's terminal, so only what goes there anyway may be.
+    return Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not watched,
+        redirect_stdout=sys.stdout.isatty(),
+    )
 
 
 class _Watched:
