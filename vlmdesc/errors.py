@@ -30,8 +30,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     >>> did_you_mean("maen", ["max", "mean"])
     "did you mean 'mean'? "
     """
-    close = get_close_matches(word, list(known), 1)
-    return f"did you mean '{close[0]}'? " if close else ""
+    by_fold = {name.casefold(): name for name in known}
+    close = get_close_matches(word.casefold(), by_fold, 1)
+    return f"did you mean '{by_fold[close[0]]}'? " if close else ""
 
 
 class VlmdescWarning(UserWarning):

@@ -38,7 +38,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}", fix="correct that line") from error
+        raise InputError(
+            f"not JSON: {error.msg}",
+            where=f"{path}:{error.lineno}",
+            fix="correct that line; see the forms in the README",
+        ) from error
     except RecursionError as error:
         raise InputError("JSON nested too deeply", where=path, fix="use one of the documented forms") from error
     except ValueError as error:

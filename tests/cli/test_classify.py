@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from vlmdesc.cli.app import app
+from vlmdesc.cli.output import render
+from vlmdesc.records import Hit, Prediction
 from vlmdesc.testing import COLOURS
 
 
@@ -71,7 +74,7 @@ def test_fifty_mixed_photographs_three_of_them_broken(photos, tmp_path):
 def test_table_for_people(album):
     result = run(album / "red.png", "--classes", "red,blue", "--model", "fake", "--against", "blue")
     assert result.exit_code == 0
-    for text in ("red.png", "━", "because", "a photo of a red.", "ahead of blue"):
+    for text in ("red.png", "━", "because", "a photo of a red.", "by what it lacks of blue"):
         assert text in result.stdout
     assert result.stderr == ""
 
@@ -113,11 +116,12 @@ def test_two_classes_of_one_name_show_their_ids(album, tmp_path):
         (("--classes", "cat,,dog"), "class 2 is empty"),
         (("--classes", "cat,dog, Cat "), "'cat' and 'Cat'"),
         (("--descriptors", "evryday"), "did you mean 'everyday'"),
-        (("--descriptors", "none.json"), "No such file"),
-        (("--descriptors", "n" * 300), "no shipped set"),
+        (("--descriptors", "none.json"), "no such file or shipped set"),
+        (("--descriptors", "n" * 300), "no such file or shipped set"),
         (("--classes", "a,b", "--pool", "maen"), "did you mean 'mean'"),
         (("--classes", "a,b", "--phrase", "plian"), "did you mean 'plain'"),
-        (("--classes", "a,b", "--against", "c"), "no class 'c'"),
+        (("--classes", "a,b", "--against", "c"), "no class 'c'; fix: classes: a, b"),
+        (("--classes", "cat,owl", "--against", "CAT"), "did you mean 'cat'"),
         (("--classes", "a,b", "--model", "strater"), "did you mean 'starter'"),
         (("--classes", "a,b", "--top-k", "0"), "greater than or equal to 1"),
         (("--classes", "a,b", "--no-such-option"), "No such option"),
@@ -134,8 +138,9 @@ def test_a_wrong_call_is_one_message_and_exit_2(album, arguments, says):
 def test_no_pictures(tmp_path):
     result = run(tmp_path, "--classes", "a,b", "--model", "fake")
     assert result.exit_code == 2 and "no pictures found" in result.stderr
-    result = run(tmp_path / "missing.jpg", "--classes", "a,b", "--model", "fake")
-    assert result.exit_code == 1 and "missing.jpg" in result.stderr
+    for nothing in ("missing.jpg", "*.jpg"):
+        result = run(tmp_path / nothing, "--classes", "a,b", "--model", "fake")
+        assert result.exit_code == 2 and "no pictures found" in result.stderr and nothing in result.stderr
 
 
 def test_files_that_are_no_pictures_are_passed_over_inside_folders(album):
@@ -215,3 +220,23 @@ def test_control_c_says_so_and_exits_130(album):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and time.monotonic() - began < 5
     assert "interrupted" in errors and "Traceback" not in errors
+
+
+def test_a_missing_file_among_others_is_one_failure(album):
+    result = run(album / "red.png", album / "missing.jpg", "--classes", "red,blue", "--model", "fake", "--json")
+    assert result.exit_code == 1 and len(result.stdout.splitlines()) == 1 and "missing.jpg" in result.stderr
+
+
+def test_a_folder_named_like_a_shipped_set_does_not_hide_it(album, monkeypatch, tmp_path):
+    (tmp_path / "everyday").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run(album / "red.png", "--descriptors", "everyday", "--model", "fake").exit_code == 0
+
+
+def test_a_low_score_never_has_the_longer_bar():
+    hits = (Hit("a", 0.3, "first"), Hit("b", 0.01, "second"), Hit("c", -0.2, "last"))
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(render(Prediction("x.png", hits, (), 0.29)))
+    lengths = [line.count("━") for line in captured.get().splitlines()]
+    assert lengths == [24, 1, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,12 @@ PHOTO = "name:a photo of a {c}."
 Images = Annotated[list[str], typer.Argument(help="Picture files, folders or glob patterns.", metavar="IMAGE...")]
 TopK = Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")]
 Reasons = Annotated[int, typer.Option(min=0, help="Descriptors shown as reasons.")]
-Against = Annotated[str, typer.Option(help="Also show what put the winner ahead of this class.", metavar="CLASS")]
+Against = Annotated[
+    str,
+    typer.Option(
+        help="Also show what put the winner ahead of this class (of the runner-up, where it wins).", metavar="CLASS"
+    ),
+]
 
 
 def classify(
@@ -70,9 +76,10 @@ def classify(
     found = find_pictures(images)
     for path in found.passed_over:
         say(f"passed over: {shown(path)} is no picture")
-    if not found.paths:
+    if not any(os.path.lexists(path) for path in found.paths):  # told before the model is loaded
+        where = shown(", ".join(images))
         raise InputError(
-            "no pictures found", where=", ".join(images), fix="give picture files or a folder that holds some"
+            "no pictures found", where=where, fix="give picture files, or a folder or pattern that has some"
         )
     encoder = open_encoder(model, device, precision)
     with encoding_texts(encoder) as watched:

@@ -49,12 +49,16 @@ def demo(out: Out = Path("vlmdesc-demo.png"), model: Model = "", as_json: Json =
     from vlmdesc.cli.figure import draw
     from vlmdesc.cli.progress import encoding_texts
 
+    if out.suffix.lower() != ".png" or not out.parent.is_dir():  # told before the model is loaded
+        raise InputError(
+            "the figure needs a name ending in .png, in a folder that exists", where=out, fix="choose another"
+        )
     paths = [path_of(photo) for photo in PHOTOS]
     everyday = open_descriptors("", "everyday")
     encoder = open_encoder(model, "auto", "fp32")
     with encoding_texts(encoder) as watched:
-        by_name = Classifier(watched, everyday, phrase="name")(paths)
-        by_description = Classifier(watched, everyday)(paths)
+        names, described = Classifier(watched, everyday, phrase="name"), Classifier(watched, everyday)
+    by_name, by_description = names(paths), described(paths)
     if as_json:
         print(json.dumps(report(by_name, by_description, encoder.name, out)))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -41,10 +42,13 @@ def models(search: Search = "", all_: All = False, as_json: Json = False) -> Non
     if as_json:
         print(json.dumps([asdict(row) for row in shown]))
         return
-    table = Table("model", "here", "about", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("model", no_wrap=True, min_width=max(len(row.model) for row in shown))  # names are copied
+    table.add_column("here")
+    table.add_column("about", overflow="fold")
     for row in shown:
         table.add_row(row.model, "yes" if row.here else "-", row.about)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
     if hidden := len(rows) - len(shown):
         console.print(

@@ -89,11 +89,11 @@ def open_descriptors(classes: str, file: str) -> Descriptors:
         )
     if classes:
         return Descriptors.of({name: [] for name in split_classes(classes)})
-    if not os.path.exists(file) and Path(file).suffix == "":
-        if file not in shipped_sets():
-            hint = did_you_mean(file, shipped_sets())
-            raise InputError(f"no file and no shipped set '{file}'", fix=f"{hint}sets: {', '.join(shipped_sets())}")
+    if file in shipped_sets() and not Path(file).is_file():
         return Descriptors.load(shipped(f"descriptors/{file}.json"))
+    if not os.path.exists(file):
+        hint = did_you_mean(file, shipped_sets())
+        raise InputError("no such file or shipped set", where=file, fix=f"{hint}sets: {', '.join(shipped_sets())}")
     return Descriptors.load(file)
 
 

@@ -38,8 +38,9 @@ class Output:
     def show(self, prediction: Prediction) -> None:
         """A prediction: classes with bars, then reasons."""
         with self._console.capture() as captured:
+            self._console.print(Text(shown(prediction.key), style="bold"), soft_wrap=True)
             self._console.print(render(prediction))
-        self.line(captured.get().rstrip("\n") + "\n")
+        self.line("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
     def line(self, text: str) -> None:
         """Text as it is, on stdout."""
@@ -53,38 +54,41 @@ class Output:
 
 
 def render(prediction: Prediction) -> Group:
-    """Name of the picture, ranked classes with bars, reasons, and the contrast if there is one."""
-    parts: list[Text | Table | Padding] = [Text(shown(prediction.key), style="bold")]
-    parts += [Text(f"  note: {shown(note)}", style="dim") for note in prediction.notes]
-    parts.append(_bars(prediction.ranked))
+    """Ranked classes with bars, reasons, and the contrast if there is one."""
+    parts: list[Text | Padding] = [Text(f"  note: {shown(note)}", style="dim") for note in prediction.notes]
+    parts.append(_bars(prediction.ranked, _top(prediction.ranked)))
     if prediction.because:
         parts.append(Text("  because", style="dim"))
-        parts.append(_bars(prediction.because))
+        parts.append(_bars(prediction.because, _top(prediction.because)))
     if prediction.contrast:
         parts.append(_contrast(prediction.contrast))
     return Group(*parts)
 
 
-def _bars(hits: Hits, sign: bool = False) -> Padding:
-    """Scores with bars from 0 to the largest of them: cosines, so 0 means unrelated."""
-    top = max((abs(hit.score) for hit in hits), default=0.0) or 1.0
+def _top(hits: Hits) -> float:
+    return max((abs(hit.score) for hit in hits), default=0.0) or 1.0
+
+
+def _bars(hits: Hits, top: float, sign: str = "") -> Padding:
+    """Scores with bars, full at `top`. A score below 0 has no bar, or with `sign` a dashed one."""
     table = Table.grid(padding=(0, 1))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(width=BAR, no_wrap=True)
     table.add_column(overflow="fold")
     for i, hit in enumerate(hits):
-        colour = "red" if hit.score < 0 else "green" if i == 0 and not sign else "cyan"
-        bar = Text("━" * max(1, round(BAR * abs(hit.score) / top)), style=colour)
-        table.add_row(f"{hit.score:{'+' if sign else ''}.3f}", bar, Text(shown(hit.text)))
+        length = round(BAR * abs(hit.score) / top)
+        full = Text("━" * length, style="green" if i == 0 and not sign else "cyan")
+        below = Text("╌" * length, style="red") if sign else Text()
+        table.add_row(f"{hit.score:{sign}.3f}", full if hit.score > 0 else below, Text(shown(hit.text)))
     return Padding(table, (0, 0, 0, 2))
 
 
 def _contrast(contrast: Contrast) -> Padding:
+    """The parts of the margin: what the picture shows of the class ahead, and what it lacks of the other."""
     a, b = shown(contrast.a.text), shown(contrast.b.text)
-    title = Text(f"{a} is {contrast.margin:.3f} ahead of {b}", style="dim")
-    sides = [
-        part
-        for name, hits in ((a, contrast.of_a), (b, contrast.of_b))
-        for part in (Text(f"{name}:"), _bars(hits, sign=True))
-    ]
-    return Padding(Group(title, *sides), (0, 0, 0, 2))
+    title = f"{a} {contrast.a.score:.3f}, {b} {contrast.b.score:.3f}: {a} is {contrast.margin:.3f} ahead"
+    parts: list[Text | Padding] = [Text(title, style="dim")]
+    top = max(_top(contrast.of_a), _top(contrast.of_b))
+    for words, hits in ((f"by what it shows of {a}", contrast.of_a), (f"by what it lacks of {b}", contrast.of_b)):
+        parts += [Text(words, style="dim"), _bars(hits, top, sign="+")]
+    return Padding(Group(*parts), (0, 0, 0, 2))

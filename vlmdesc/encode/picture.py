@@ -83,7 +83,9 @@ def open_picture(source: Source, *, fit_px: int = 0, when_big: Callable[[], obje
     except UnidentifiedImageError as error:
         raise _no_image(data, where) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("too-large", f"more than {MAX_PIXELS:,} pixels", where=where, fix="shrink it first") from error
+        raise ImageError(
+            "too-large", f"over {MAX_PIXELS // 10**6} megapixels", where=where, fix="shrink it first"
+        ) from error
     except Exception as error:  # decoders raise nearly anything; one bad picture must not end a batch
         short = "truncated" in str(error).lower() or isinstance(error, EOFError)
         code, what = ("truncated", "truncated picture") if short else ("broken", f"cannot be decoded: {error}")
@@ -132,7 +134,7 @@ def _decode(data: bytes, where: object, fit_px: int, when_big: Callable[[], obje
 def _check_size(image: Image.Image, where: object) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        what = f"{width} x {height} is more than {MAX_PIXELS:,} pixels"
+        what = f"{width} x {height} is over {MAX_PIXELS // 10**6} megapixels"
         raise ImageError("too-large", what, where=where, fix="shrink it first")
     if max(width, height) > MAX_RATIO * min(width, height):
         what = f"{width} x {height}: one side is over {MAX_RATIO} times the other"

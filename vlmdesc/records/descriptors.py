@@ -79,7 +79,8 @@ class Descriptors:
                 ids = ", ".join(self.classes[i].id for i in found)
                 raise InputError(f"{len(found)} classes are called '{wanted}'", fix=f"use an id: {ids}")
         hint = did_you_mean(wanted, (c.name for c in self.classes))
-        raise InputError(f"no class '{wanted}'", fix=f"{hint}name one of the {len(self.classes)} classes")
+        names = ", ".join(c.name for c in self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
+        raise InputError(f"no class '{wanted}'", fix=f"{hint}classes: {names}")
 
     @classmethod
     def of(cls, texts: Mapping[str, list[str]], origin: str = "") -> Descriptors:
