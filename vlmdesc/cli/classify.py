@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,7 +64,6 @@ def classify(
     """
     from vlmdesc.classify.classifier import Classifier
     from vlmdesc.classify.score import get_pool
-    from vlmdesc.cli.output import Output
     from vlmdesc.cli.progress import encoding_texts
     from vlmdesc.describe.phrase import get_phrase
     from vlmdesc.encode.find import find_pictures
@@ -84,22 +84,31 @@ def classify(
     encoder = open_encoder(model, device, precision)
     with encoding_texts(encoder) as watched:
         classifier = Classifier(watched, given, phrase=phrase, pool=pool)
-    failed = 0
-    # JSON lines on a terminal are progress enough, and a bar would wrap them.
-    with Output(len(found.paths), bar=not (as_json and sys.stdout.isatty())) as output:
-        for result in classifier.stream(
-            found.paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size
-        ):
-            if isinstance(result, ImageError):
-                failed += 1
-                output.error(f"error: {result}")
-            elif as_json:
-                output.line(json.dumps(record(result, encoder.name)))
-            else:
-                output.show(result)
+    results = classifier.stream(
+        found.paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size
+    )
+    failed = _print(results, len(found.paths), encoder.name if as_json else "")
     if failed:
         say(f"{failed} of {len(found.paths)} pictures could not be used")
         raise typer.Exit(ImageError.exit_code)
+
+
+def _print(results: Iterator[Prediction | ImageError], total: int, json_model: str) -> int:
+    """Print each result as it comes, as JSON where a model name for it is given; how many pictures failed."""
+    from vlmdesc.cli.output import Output
+
+    failed = 0
+    # JSON lines on a terminal are progress enough, and a bar would wrap them.
+    with Output(total, bar=not (json_model and sys.stdout.isatty())) as output:
+        for result in results:
+            if isinstance(result, ImageError):
+                failed += 1
+                output.error(f"error: {result}")
+            elif json_model:
+                output.line(json.dumps(record(result, json_model)))
+            else:
+                output.show(result)
+    return failed
 
 
 def record(prediction: Prediction, model: str) -> dict[str, object]:
