@@ -34,11 +34,11 @@ class Classifier:
     """
 
     def __init__(self, encoder: Encoder, descriptors: Descriptors, phrase: str = "plain", pool: str = "mean") -> None:
-        self._phrase = get_phrase(phrase)
+        wording = get_phrase(phrase)
         self._pool_name, self._pool = pool, get_pool(pool)
         self.encoder = encoder
-        self.descriptors = _complete(descriptors, self._phrase)
-        rows = texts(self.descriptors, self._phrase)
+        self.descriptors = _complete(descriptors, wording)
+        rows = texts(self.descriptors, wording)
         self._said = [row.text or text for row, text in zip(self.descriptors.rows, rows, strict=True)]
         self._columns = Columns(
             encoder.texts(rows), self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes)

@@ -18,7 +18,7 @@ def because(image: Vector, class_: int, columns: Columns, said: Sequence[str]) -
 
     What a class has in common with every other is in these figures too; `contrast` takes it out.
     """
-    rows = columns_of(class_, columns)
+    rows = columns.rows_of(class_)
     similarity = columns.texts[rows] @ image
     return _hits(rows, similarity, said)
 
@@ -42,7 +42,7 @@ def contrast(
 
 def _parts(image: Vector, class_: int, pool: str, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of a class, the share each holds (they add up to 1), and the part of the score it gives (to the score)."""
-    rows = columns_of(class_, columns)
+    rows = columns.rows_of(class_)
     similarity = columns.texts[rows] @ image
     if pool == "max":
         best = rows[[similarity.argmax()]]
@@ -50,11 +50,6 @@ def _parts(image: Vector, class_: int, pool: str, columns: Columns) -> tuple[np.
     share = columns.shares[rows]
     norm = max(TINY, float(np.linalg.norm(columns.means[class_]))) if pool == "renormalized" else 1.0
     return rows, share, share * similarity / norm
-
-
-def columns_of(class_: int, columns: Columns) -> np.ndarray:
-    """Row numbers of the class's columns that count."""
-    return np.flatnonzero((columns.owner == class_) & (columns.weights > 0))
 
 
 def _hits(rows: np.ndarray, values: np.ndarray, said: Sequence[str]) -> Hits:

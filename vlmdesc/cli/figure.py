@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -42,15 +43,15 @@ def draw(out: Path, pictures: Sequence[Path], truths: Sequence[str], predictions
     write_atomic(out, buffer.getvalue())
 
 
-def _bars(axes: object, rows: list[tuple[str, float]], colours: list[str]) -> None:
+def _bars(axes: Any, rows: list[tuple[str, float]], colours: list[str]) -> None:
     """Horizontal bars, best on top, each labelled inside the axes with its text and value."""
     labels, values = [text.replace("$", r"\$") for text, _ in rows], [value for _, value in rows]
-    axes.barh(range(len(rows)), values, color=colours, height=0.72)  # type: ignore[attr-defined]
-    axes.set_yticks(range(len(rows)), labels, fontsize=9, color=INK)  # type: ignore[attr-defined]
-    axes.invert_yaxis()  # type: ignore[attr-defined]
-    axes.set_xlim(min(0.0, *values), 1.18 * max(0.01, *values))  # type: ignore[attr-defined]
+    axes.barh(range(len(rows)), values, color=colours, height=0.72)
+    axes.set_yticks(range(len(rows)), labels, fontsize=9, color=INK)
+    axes.invert_yaxis()
+    axes.set_xlim(min(0.0, *values), 1.18 * max(0.01, *values))
     for i, value in enumerate(values):
-        axes.text(max(value, 0), i, f" {value:.2f}", va="center", fontsize=8, color=INK)  # type: ignore[attr-defined]
-    axes.set_xticks([])  # type: ignore[attr-defined]
+        axes.text(max(value, 0), i, f" {value:.2f}", va="center", fontsize=8, color=INK)
+    axes.set_xticks([])
     for side in ("top", "right", "bottom"):
-        axes.spines[side].set_visible(False)  # type: ignore[attr-defined]
+        axes.spines[side].set_visible(False)

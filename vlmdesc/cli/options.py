@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from vlmdesc.encode.protocol import Encoder
     from vlmdesc.records import Descriptors
 
-PHRASES = ("plain", "dclip", "dclip-imagenet", "disclip", "free", "name", "name:a photo of a {c}.")
-POOLS = ("mean", "max", "renormalized")
+
+def _phrases() -> list[str]:
+    from vlmdesc.describe.phrase import PHRASES
+
+    return [*PHRASES]
+
+
+def _pools() -> list[str]:
+    from vlmdesc.classify.score import POOLS
+
+    return [*POOLS]
+
 
 Classes = Annotated[
     str, typer.Option(help='Class names with commas between: "cat,dog". They are scored by name.', metavar="A,B,...")
@@ -48,14 +58,14 @@ Phrase = Annotated[
     typer.Option(
         help="How name and descriptor are worded: plain, dclip, dclip-imagenet, disclip, free, name or name:TEMPLATE.",
         show_default="plain; for --classes name:a photo of a {c}.",
-        autocompletion=lambda: list(PHRASES),
+        autocompletion=_phrases,
     ),
 ]
 Pool = Annotated[
     str,
     typer.Option(
         help="How a class's descriptors become its score: mean, max or renormalized.",
-        autocompletion=lambda: list(POOLS),
+        autocompletion=_pools,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]

@@ -7,7 +7,7 @@ DisCLIP    {"index_to_classname": {i: name}, "index_to_descriptions": {i: [descr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from vlmdesc.errors import InputError, VlmdescError
@@ -15,6 +15,14 @@ from vlmdesc.records.names import ClassName, Descriptor
 
 SCHEMA = 1
 T = TypeVar("T")
+# bool before number: it is an int to Python
+_KINDS: tuple[tuple[Any, str], ...] = (
+    (type(None), "null"),
+    (bool, "true or false"),
+    (str, "a string"),
+    ((int, float), "a number"),
+    (list, "a list"),
+)
 Parts = tuple[tuple[ClassName, ...], tuple[Descriptor, ...], dict[str, Any]]
 
 
@@ -135,8 +143,5 @@ def _wrong(where: str, what: str) -> InputError:
 
 
 def _kind(value: Any) -> str:
-    names: Iterator[tuple[Any, str]] = iter(
-        [(type(None), "null"), (bool, "true or false"), (str, "a string"), ((int, float), "a number"), (list, "a list")]
-    )
-    kind = next((name for type_, name in names if isinstance(value, type_)), "an object")
+    kind = next((name for type_, name in _KINDS if isinstance(value, type_)), "an object")
     return "an empty " + kind.removeprefix("an ").removeprefix("a ") if value in ("", [], {}) else kind
