@@ -40,7 +40,7 @@ class VlmdescWarning(UserWarning):
 
 
 class VlmdescError(Exception):
-    """`what` went wrong, `where` (a file, a class), and the one action that would `fix` it.
+    """`what` went wrong, `where` (a file, a class), and the one action that would `fix` it. `details` are more lines.
 
     >>> print(InputError("no classes", where="zoo.json", fix="add at least two"))
     no classes (zoo.json); fix: add at least two
@@ -48,9 +48,9 @@ class VlmdescError(Exception):
 
     exit_code = 2
 
-    def __init__(self, what: str, *, where: object = "", fix: str = "") -> None:
+    def __init__(self, what: str, *, where: object = "", fix: str = "", details: Iterable[str] = ()) -> None:
         super().__init__(what)
-        self.what, self.where, self.fix = what, str(where), fix
+        self.what, self.where, self.fix, self.details = what, str(where), fix, tuple(details)
 
     def __str__(self) -> str:
         where = f" ({self.where})" if self.where else ""

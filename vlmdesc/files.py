@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,19 +35,24 @@ def read_json(path: Path) -> Any:
 
     Raises: InputError naming the file and, where known, the line.
     """
-    text = read_text(path)
+    return strict_json(read_text(path), str(path))
+
+
+def strict_json(text: str, file: str, line: int = 0) -> Any:
+    """The JSON value of a text from a file, or from one line of it, by the rules of `read_json`. Raises: InputError."""
+    where = f"{file}:{line}" if line else file
     try:
         return json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise InputError(
             f"not JSON: {error.msg}",
-            where=f"{path}:{error.lineno}",
+            where=f"{file}:{line or error.lineno}",
             fix="correct that line; see the forms in the README",
         ) from error
     except RecursionError as error:
-        raise InputError("JSON nested too deeply", where=path, fix="use one of the documented forms") from error
+        raise InputError("JSON nested too deeply", where=where, fix="use one of the documented forms") from error
     except ValueError as error:
-        raise InputError(f"not usable JSON: {error}", where=path, fix="correct or remove it") from error
+        raise InputError(f"not usable JSON: {error}", where=where, fix="correct or remove it") from error
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -69,10 +75,21 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
 
 
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """The error for a write that failed: the path, the reason, and how much space is left there."""
+    place = next((p for p in (path, *path.parents) if os.path.isdir(p)), Path("/"))
+    free = ""
+    with suppress(OSError):
+        free = f", {shutil.disk_usage(place).free / 2**20:,.0f} MiB free there"
+    return StoreError(
+        f"cannot write: {error.strerror or error}{free}", where=path, fix="free some space or choose another place"
+    )
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` so that a reader, now or after a crash, sees the old file or the new one and never a part.
 
-    Raises: StoreError when the folder is missing, read-only or full.
+    Durable when it returns. Raises: StoreError when the folder is missing, read-only or full.
     """
     part = path.parent / f".{secrets.token_hex(8)}.part"
     try:
@@ -81,14 +98,18 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
-        fix = "free some space or choose another place"
-        raise StoreError(f"cannot write: {error.strerror}", where=path, fix=fix) from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):  # gone already, unless the write failed or was interrupted
             part.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
