@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -28,14 +30,15 @@ def bordered(command: Callable[..., None]) -> Callable[..., None]:
         for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its escape
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _interruptible() as interrupted:
             warnings.simplefilter("always", VlmdescWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             try:
                 command(*args, **kwargs)
                 sys.stdout.flush()
             except VlmdescError as error:
-                raise _exit(f"error: {error}", error.exit_code) from error
+                lines = "".join(f"\n  {shown(line)}" for line in error.details)
+                raise _exit(f"error: {error}{lines}", error.exit_code) from error
             except KeyboardInterrupt as error:
                 raise _exit("interrupted", INTERRUPTED) from error
             except BrokenPipeError as error:  # the reader of a pipe, such as head, has seen enough
@@ -47,10 +50,30 @@ def bordered(command: Callable[..., None]) -> Callable[..., None]:
             except (typer.Exit, typer.Abort):
                 raise
             except Exception as error:
+                if interrupted:  # an interrupt inside a lock's own code comes out as another error
+                    raise _exit("interrupted", INTERRUPTED) from error
                 what = shown(f"{type(error).__name__}: {error}")
                 raise _exit(f"error: {what}; fix: tell us, this is a bug; vlmdesc --debug shows more", BUG) from error
 
     return run
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM both as KeyboardInterrupt; the list has the signals that came."""
+    came: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _drop_stdout() -> None:
