@@ -6,6 +6,7 @@ passes.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -24,6 +25,9 @@ MAX_PIXELS = 89_478_485
 MAX_BYTES = 64 * 2**20
 MAX_RATIO = 100  # of the longer to the shorter side: resizing a 1 x 60,000 picture to 224 wants gigabytes
 BIG_PIXELS = 16_000_000  # pictures above this are decoded one at a time
+READING = 1  # to be raised when these rules give other pixels: embeddings are stored under it
+NOTES = ("several frames: the first is used", "grey levels scaled to 8 bits", "wholly transparent: seen as white")
+FRAMES, GREY, CLEAR = NOTES
 
 Source = Path | str | bytes | Image.Image
 
@@ -62,14 +66,39 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def open_picture(source: Source, *, fit_px: int = 0, when_big: Callable[[], object] = bool) -> Picture:
-    """Decode one picture. `fit_px` is the side the encoder wants: a JPEG is then decoded at a smaller scale, but never
-    below twice that side. `when_big` is called before a picture of over 16 million pixels is decoded, so that threads
-    can take turns with the memory.
+def contents(source: Source, where: object = None) -> bytes | Picture:
+    """What there is of a source before any decoding: its bytes, or an upright copy of a PIL image.
+
+    Raises: ImageError.
+    """
+    if isinstance(source, Image.Image):
+        return open_picture(source, where=where)
+    return source if isinstance(source, bytes) else read_regular(Path(source))
+
+
+def content_key(content: bytes | Picture) -> bytes:
+    """SHA-256 of a file's bytes, or of the size and pixels of an image that came without a file: 32 bytes."""
+    if isinstance(content, bytes):
+        digest = hashlib.sha256(b"file\0")
+        digest.update(content)
+    else:
+        digest = hashlib.sha256(f"pixels {content.image.width} {content.image.height}\0".encode())
+        digest.update(content.image.tobytes())
+    return digest.digest()
+
+
+def open_picture(
+    source: Source, *, where: object = None, fit_px: int = 0, when_big: Callable[[], object] = bool
+) -> Picture:
+    """Decode one picture.
+
+    `where` names it in errors, by default by its path. `fit_px` is the side the encoder wants: a JPEG is then decoded
+    at a smaller scale, but never below twice that side. `when_big` is called before a picture of over 16 million
+    pixels is decoded, so that threads can take turns with the memory.
 
     Raises: ImageError with a code; whatever the decoder raises becomes one.
     """
-    where = source if isinstance(source, (str, Path)) else f"<{type(source).__name__}>"
+    where = where or (source if isinstance(source, (str, Path)) else f"<{type(source).__name__}>")
     data = b""
     try:
         if isinstance(source, Image.Image):
@@ -106,6 +135,8 @@ def read_regular(path: Path) -> bytes:
             what = f"{found.st_size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}"
             raise ImageError("too-large", what, where=path, fix="shrink it first")
         data = path.read_bytes()
+    except ValueError as error:  # a NUL in the name
+        raise ImageError("missing", f"no file name: {error}", where=path, fix="correct the path") from error
     except OSError as error:
         code = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
         raise ImageError(
@@ -128,7 +159,7 @@ def _decode(data: bytes, where: object, fit_px: int, when_big: Callable[[], obje
             when_big()
         image.load()
         rgb, notes = _upright_rgb(image, where)
-    return Picture(rgb, ("several frames: the first is used", *notes) if animated else notes)
+    return Picture(rgb, (FRAMES, *notes) if animated else notes)
 
 
 def _check_size(image: Image.Image, where: object) -> None:
@@ -153,7 +184,7 @@ def _to_rgb(image: Image.Image, where: object) -> tuple[Image.Image, tuple[str, 
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy() if image.readonly else image, ()
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep_grey(np.asarray(image), where).convert("RGB"), ("grey levels scaled to 8 bits",)
+        return _from_deep_grey(np.asarray(image), where).convert("RGB"), (GREY,)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         return _over_white(image)
     if image.mode not in ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "RGBX"):
@@ -166,7 +197,7 @@ def _to_rgb(image: Image.Image, where: object) -> tuple[Image.Image, tuple[str, 
 def _over_white(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
-    notes = ("wholly transparent: seen as white",) if rgba.getchannel("A").getextrema() == (0, 0) else ()
+    notes = (CLEAR,) if rgba.getchannel("A").getextrema() == (0, 0) else ()
     return Image.alpha_composite(white, rgba).convert("RGB"), notes
 
 

@@ -1,0 +1,198 @@
+"""One immutable file of embeddings: safetensors, rows in the order of their keys, a checksum for each row.
+
+tensors    vectors (N, D) float32 or float16, keys (N, 32), notes (N,), checks (N, 16) uint8
+metadata   format, space (what encoder and what kind), replaces (files whose rows are all here)
+
+A row's checksum covers the space, dtype and width as well as its key, notes and vector: a row cannot be taken for
+that of another model. The file is named by its rows, so that writing the same rows twice gives one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import xxhash
+from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8, UInt64
+from safetensors.numpy import save
+
+from vlmdesc.errors import StoreError
+from vlmdesc.files import write_atomic
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+KEY_BYTES, CHECK_BYTES = 32, 16
+BLOCK = 512  # rows checked at a time: what they take fits in a core's cache
+TOLERANCE = 2e-3  # of a norm from 1: float16 rounding stays below it
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16)}
+
+
+class Damaged(Exception):  # noqa: N818 - a finding, not a failure
+    """A file is not the part its name says; the message tells why."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Embeddings with their content keys and notes, in memory or mapped from a file."""
+
+    keys: UInt8[np.ndarray, "n 32"]
+    notes: UInt8[np.ndarray, " n"]
+    vectors: Shaped[np.ndarray, "n d"]
+
+    def take(self, rows: Shaped[np.ndarray, " k"] | slice) -> Records:
+        """These rows."""
+        return Records(self.keys[rows], self.notes[rows], self.vectors[rows])
+
+
+@dataclass(frozen=True)
+class Part:
+    """An opened file. Its arrays are mapped: what is not used is not read."""
+
+    path: Path
+    space: str
+    replaces: frozenset[str]
+    records: Records
+    checks: UInt8[np.ndarray, "n 16"]
+
+    def __len__(self) -> int:
+        return len(self.checks)
+
+    @property
+    def dim(self) -> int:
+        return int(self.records.vectors.shape[1])
+
+    @cached_property
+    def _prefixes(self) -> UInt64[np.ndarray, " n"]:
+        return prefixes(self.records.keys)
+
+    def find(self, keys: UInt8[np.ndarray, "k 32"]) -> Int[np.ndarray, " k"]:
+        """The row of each key, -1 where there is none."""
+        wanted = prefixes(keys)
+        at = np.searchsorted(self._prefixes, wanted)
+        found = np.full(len(keys), -1)
+        live = np.arange(len(keys))
+        while live.size:  # once, but for keys that differ after their first eight bytes only
+            live = live[at[live] < len(self)]
+            live = live[self._prefixes[at[live]] == wanted[live]]
+            same = (self.records.keys[at[live]] == keys[live]).all(axis=1)
+            found[live[same]] = at[live[same]]
+            live = live[~same]
+            at[live] += 1
+        return found
+
+    def read_into(
+        self, rows: Int[np.ndarray, " k"], vectors: Float32[np.ndarray, "n d"], at: Int[np.ndarray, " k"]
+    ) -> Bool[np.ndarray, " k"]:
+        """Write the unit-norm vectors of rows to `vectors[at]`; which are good, for what is not must not be used.
+
+        Rows in ascending order are read in one sweep over the file.
+        """
+        good = np.empty(len(rows), bool)
+        for start in range(0, len(rows), BLOCK):
+            block = slice(start, start + BLOCK)
+            wanted = rows[block]
+            run = slice(wanted[0], wanted[-1] + 1) if wanted[-1] - wanted[0] == len(wanted) - 1 else wanted
+            records = self.records.take(run)
+            intact = (checksums(records, self.space) == self.checks[run]).all(axis=1)
+            good[block] = intact & is_unit(records.vectors)
+            vectors[at[block]] = records.vectors
+        if self.records.vectors.dtype != np.float32:
+            vectors[at] /= np.where(good, np.linalg.norm(vectors[at], axis=1), 1)[:, None]
+        return good
+
+    def bad_rows(self) -> Int[np.ndarray, " k"]:
+        """Numbers of the rows that fail their check."""
+        scratch = np.empty((BLOCK, self.dim), np.float32)
+        starts = range(0, len(self), BLOCK)
+        blocks = [np.arange(start, min(start + BLOCK, len(self))) for start in starts]
+        return np.concatenate([rows[~self.read_into(rows, scratch, rows - rows[0])] for rows in blocks])
+
+
+def prefixes(keys: UInt8[np.ndarray, "n 32"]) -> UInt64[np.ndarray, " n"]:
+    """The first eight bytes of each key as a number, which orders as the keys do."""
+    return np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+
+
+def is_unit(vectors: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
+    """Which vectors are finite and of norm 1."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        exact = vectors.astype(np.float32, copy=False)
+        squares = np.einsum("nd,nd->n", exact, exact)
+        return np.abs(squares - 1) < 2 * TOLERANCE  # False for NaN
+
+
+def checksums(records: Records, space: str) -> UInt8[np.ndarray, "n 16"]:
+    """XXH3-128 of each row's key, notes and vector, seeded by what all rows share."""
+    vectors = np.ascontiguousarray(records.vectors)
+    n, width = len(vectors), KEY_BYTES + 1 + vectors.dtype.itemsize * vectors.shape[1]
+    seed = xxhash.xxh3_64_intdigest(f"{FORMAT} {space} {vectors.dtype.str} {vectors.shape[1]}".encode())
+    lines = np.empty((n, width), np.uint8)
+    lines[:, :KEY_BYTES], lines[:, KEY_BYTES] = records.keys, records.notes
+    lines[:, KEY_BYTES + 1 :] = vectors.view(np.uint8)
+    flat = memoryview(lines.data).cast("B")
+    digest = xxhash.xxh3_128_digest
+    digests = b"".join([digest(flat[at : at + width], seed) for at in range(0, n * width, width)])
+    return np.frombuffer(digests, np.uint8).reshape(n, CHECK_BYTES)
+
+
+def write_part(folder: Path, records: Records, space: str, replaces: Iterable[str] = ()) -> Path:
+    """Write records as a part, durable when this returns; of equal keys the first is kept. Raises: StoreError."""
+    records = _in_order(records)
+    n = len(records.keys)
+    checks = np.concatenate([checksums(records.take(slice(i, i + BLOCK)), space) for i in range(0, n, BLOCK)])
+    metadata = {"format": str(FORMAT), "space": space, "replaces": " ".join(sorted(replaces))}
+    tensors = {"vectors": records.vectors, "keys": records.keys, "notes": records.notes, "checks": checks}
+    path = folder / f"{n}-{hashlib.sha256(checks.tobytes()).hexdigest()[:32]}{SUFFIX}"
+    write_atomic(path, save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata))
+    return path
+
+
+def _in_order(records: Records) -> Records:
+    order = np.lexsort(np.ascontiguousarray(records.keys).view(">u8").T[::-1])
+    keys = records.keys[order]
+    fresh = np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1)])
+    return records.take(order[fresh])
+
+
+def open_part(path: Path, space: str) -> Part:
+    """Map a part. Raises: Damaged; StoreError for a part of a newer version; FileNotFoundError."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            order = file.offset_keys()
+            shapes = {key: (file.get_slice(key).get_dtype(), file.get_slice(key).get_shape()) for key in order}
+    except FileNotFoundError:
+        raise
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise Damaged(f"not a whole safetensors file: {error}") from error
+    if metadata.get("format", "").isdecimal() and int(metadata["format"]) > FORMAT:
+        raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc, or use another cache folder")
+    n = shapes.get("notes", ("", [0]))[1][0]
+    expected = {"keys": ("U8", [n, KEY_BYTES]), "notes": ("U8", [n]), "checks": ("U8", [n, CHECK_BYTES])}
+    dtype, shape = shapes.pop("vectors", ("", []))
+    if shapes != expected or dtype not in _DTYPES or len(shape) != 2 or shape[0] != n or not n or not shape[1]:
+        raise Damaged("not the tensors of a part")
+    if metadata.get("format") != str(FORMAT) or metadata.get("space") != space:
+        raise Damaged("of another encoder or kind")
+    arrays = _mapped(path, order, {**shapes, "vectors": (dtype, shape)})
+    records = Records(arrays["keys"], arrays["notes"], arrays["vectors"])
+    return Part(path, space, frozenset(metadata.get("replaces", "").split()), records, arrays["checks"])
+
+
+def _mapped(path: Path, order: list[str], shapes: dict[str, tuple[str, list[int]]]) -> dict[str, np.ndarray]:
+    """The tensors of a file that safetensors has found whole: they stand one after the other at its end."""
+    data = np.memmap(path, np.uint8, "r")
+    arrays, end = {}, len(data)
+    for name in reversed(order):
+        dtype, shape = shapes[name]
+        kind: np.dtype[Any] = _DTYPES.get(dtype, np.dtype(np.uint8))
+        start = end - kind.itemsize * int(np.prod(shape))
+        arrays[name] = np.asarray(data[start:end]).view(kind).reshape(shape)
+        end = start
+    return arrays
