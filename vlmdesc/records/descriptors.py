@@ -16,6 +16,7 @@ from jaxtyping import Float32, Int
 from vlmdesc.errors import InputError, did_you_mean
 from vlmdesc.files import read_json, write_atomic
 from vlmdesc.records import forms
+from vlmdesc.records.join import Lookup
 from vlmdesc.records.names import ClassName, Descriptor
 
 Meta = Mapping[str, Any]
@@ -71,16 +72,15 @@ class Descriptors:
 
     def find(self, wanted: str) -> int:
         """Place of the class with that id, else that name, else that alias. Raises: InputError when none or several."""
-        for names in ("id", "name", "aliases"):
-            found = [i for i, c in enumerate(self.classes) if wanted in _as_tuple(getattr(c, names))]
-            if len(found) == 1:
-                return found[0]
-            if found:
-                ids = ", ".join(self.classes[i].id for i in found)
-                raise InputError(f"{len(found)} classes are called '{wanted}'", fix=f"use an id: {ids}")
-        hint = did_you_mean(wanted, (c.name for c in self.classes))
-        names = ", ".join(c.name for c in self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
-        raise InputError(f"no class '{wanted}'", fix=f"{hint}classes: {names}")
+        found = Lookup(self.classes)(wanted)
+        if len(found) > 1:
+            ids = ", ".join(self.classes[i].id for i in found)
+            raise InputError(f"{len(found)} classes are called '{wanted}'", fix=f"use an id: {ids}")
+        if not found:
+            hint = did_you_mean(wanted, (c.name for c in self.classes))
+            names = ", ".join(c.name for c in self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
+            raise InputError(f"no class '{wanted}'", fix=f"{hint}classes: {names}")
+        return found[0]
 
     @classmethod
     def of(cls, texts: Mapping[str, list[str]], origin: str = "") -> Descriptors:
@@ -118,10 +118,6 @@ class Descriptors:
             for name, list_ in (("classes", classes), ("rows", rows))
         ]
         return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else value
 
 
 def _line(value: object) -> str:

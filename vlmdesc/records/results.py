@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -10,23 +11,36 @@ from jaxtyping import Float
 from vlmdesc.errors import ShapeError
 
 
+@runtime_checkable
+class Vectors(Protocol):
+    """Vectors (N, D) float32 that need not be in memory: indexing by slices or arrays, or np.asarray, reads them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, wanted: Any, /) -> np.ndarray: ...
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """Unit-norm vectors (N, D) float32, one key each, and the fingerprint of the encoder that made them.
 
+    The vectors are an array or, from the store, read as they are indexed.
     Raises: ShapeError when there are not as many keys as vectors.
     """
 
-    vectors: Float[np.ndarray, "n d"]
+    vectors: Float[np.ndarray, "n d"] | Vectors
     keys: tuple[str, ...]
     encoder: str
 
     def __post_init__(self) -> None:
         if len(self.vectors) != len(self.keys):
             raise ShapeError(f"{len(self.vectors)} vectors but {len(self.keys)} keys", fix="pass one key per vector")
-        view = self.vectors.view()  # the caller's own array keeps its flags
-        view.flags.writeable = False
-        object.__setattr__(self, "vectors", view)
+        if isinstance(self.vectors, np.ndarray):
+            view = self.vectors.view()  # the caller's own array keeps its flags
+            view.flags.writeable = False
+            object.__setattr__(self, "vectors", view)
 
 
 @dataclass(frozen=True)
