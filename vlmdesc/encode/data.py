@@ -1,0 +1,243 @@
+"""One way to get at any data set: pictures with their labels, groups and ids, row by row."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmdesc.encode import hub, tables
+from vlmdesc.encode.find import SUFFIXES, Found, find_pictures
+from vlmdesc.encode.picture import Source
+from vlmdesc.encode.tables import Row, Table
+from vlmdesc.errors import ImageError, InputError, did_you_mean
+
+IMAGE_COLUMNS = ("image", "img", "file_name", "filename", "image_path", "filepath", "path", "file")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "fine_label", "cls", "txt", "json.label")
+DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".tar", ".txt")
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row: its id, the picture or why there is none, and label and group as they are written, if they are."""
+
+    id: str
+    source: Source | ImageError
+    label: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column is what; "" for none. A column inside a column is written "json.label"."""
+
+    image: str = ""
+    label: str = ""
+    group: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that can be gone through as often as is wanted; nothing of it is held in memory."""
+
+    name: str
+    table: Table
+    roles: Roles
+
+    def __len__(self) -> int:
+        """Number of rows; counted where it is not known."""
+        return sum(1 for _ in self._rows(self.roles.label or self.roles.image)) if self.n is None else self.n
+
+    @property
+    def n(self) -> int | None:
+        """Number of rows, where it is known before they are read."""
+        return self.table.n
+
+    def __iter__(self) -> Iterator[Item]:
+        roles = self.roles
+        for number, row in enumerate(self._rows(roles.image, roles.label, roles.group, roles.id)):
+            yield self._item(number, row)
+
+    def labels(self) -> list[str | None]:
+        """The label of each row, None where there is none; read without pictures.
+
+        Raises: InputError for a label that is no single value, or where there is no label column.
+        """
+        if not self.roles.label:
+            raise InputError("no label column", where=self.name, fix=f"use --label-column with one of {self._known()}")
+        return [self._label(number, row) for number, row in enumerate(self._rows(self.roles.label))]
+
+    def _label(self, number: int, row: Row) -> str | None:
+        try:
+            return self._text(self.roles.label, row, f"row {number}")
+        except ImageError:  # a class number without a name: told of when the row is read
+            return None
+
+    def _rows(self, *columns: str) -> Iterator[Row]:
+        return self.table.rows(sorted({column.partition(".")[0] for column in columns if column}))
+
+    def _item(self, number: int, row: Row) -> Item:
+        roles, image = self.roles, _inside(row, self.roles.image)
+        id_ = self._text(roles.id, row, f"row {number}") if roles.id else _path_in(image)
+        key = id_ or f"row {number}"
+        try:
+            label, group = (self._text(role, row, key) if role else None for role in (roles.label, roles.group))
+            return Item(key, self._source(image, key), label, group)
+        except ImageError as error:
+            return Item(key, error)
+
+    def _source(self, image: Any, key: str) -> Source:
+        if isinstance(image, dict):
+            image = image.get("bytes") or image.get("path")
+        if image is None or image == "":
+            raise ImageError("missing", "no picture in this row", where=key, fix="fill it in, or drop the row")
+        if isinstance(image, str) and "://" in image:
+            raise ImageError("not-a-file", "an address, no file", where=key, fix="download the picture first")
+        if isinstance(image, (str, Path)):
+            return self.table.folder / image
+        if isinstance(image, bytes) or hasattr(image, "getexif"):
+            return image
+        what = f"column '{self.roles.image}' holds {type(image).__name__}, no picture"
+        raise ImageError("not-an-image", what, where=key, fix="use --image-column with the column of pictures")
+
+    def _text(self, column: str, row: Row, key: str) -> str | None:
+        value = _inside(row, column)
+        names = dict(self.table.class_names).get(column)
+        if names is not None and isinstance(value, int):
+            if value == -1:  # the hub's way to say that a label is not given
+                return None
+            if not 0 <= value < len(names):
+                what = f"class number {value} where there are {len(names)} class names"
+                raise ImageError("label", what, where=key, fix="correct the row")
+            return names[value]
+        if isinstance(value, (list, dict, bytes)):
+            what = f"column '{column}' holds {type(value).__name__}, no single value"
+            raise InputError(what, where=f"{self.name}, {key}", fix=f"use one of {self._known()}")
+        return None if value is None or value == "" else str(value)
+
+    def _known(self) -> str:
+        return ", ".join(self.table.columns)
+
+
+def load_data(
+    source: str | Path | Iterable[str | Path],
+    *,
+    image_column: str = "",
+    label_column: str = "",
+    group_column: str = "",
+    id_column: str = "",
+    split: str = "",
+) -> DataSet:
+    """The data set `source` names.
+
+    A folder of pictures (labels are the names of the folders they lie in), a table of paths or bytes (CSV, TSV, JSON
+    lines, Parquet), WebDataset shards (.tar), what `datasets` saved to disk, a folder of data files, a text file of
+    paths, a pattern, a list of paths, or ORG/NAME on the Hugging Face hub. Labels stay as they are written.
+
+    Raises: InputError naming the file, the line or the columns there are; EndpointError when the hub is needed and
+    does not answer.
+    """
+    if isinstance(source, (str, Path)):
+        name, table = str(source), _table(Path(source), str(source), split)
+    else:
+        found = find_pictures(source)
+        name, table = f"{len(found.paths)} files", tables.of_pictures(found)
+    if split and not table.splits:
+        raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
+    for option, column in (("label", label_column), ("group", group_column), ("id", id_column)):
+        if column and column.partition(".")[0] not in table.columns:
+            raise _no_column(table, column, name, option)
+    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c.partition(".")[0] in table.columns), "")
+    id_column = id_column or ("id" if "id" in table.columns else "")
+    roles = Roles(_image_column(table, image_column, name), label, group_column, id_column)
+    return DataSet(name, table, roles)
+
+
+def _table(path: Path, name: str, split: str) -> Table:
+    if os.path.isdir(path):
+        return _folder(path, split)
+    if not os.path.lexists(path):
+        return _absent(path, name, split)
+    readers: dict[str, Callable[[], Table]] = {
+        ".csv": lambda: tables.read_csv(path),
+        ".tsv": lambda: tables.read_csv(path, "\t"),
+        ".jsonl": lambda: tables.read_json_lines(path),
+        ".ndjson": lambda: tables.read_json_lines(path),
+        ".json": lambda: tables.read_json_lines(path),
+        ".parquet": lambda: hub.read_files("parquet", [path], "Parquet"),
+        ".tar": lambda: hub.read_files("webdataset", [path], "WebDataset"),
+        ".txt": lambda: tables.read_list(path),
+    }
+    suffix = path.suffix.lower()
+    if suffix in readers:
+        return readers[suffix]()
+    return tables.of_pictures(Found((path,)))
+
+
+def _folder(folder: Path, split: str) -> Table:
+    names = set(os.listdir(folder))
+    if "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names:
+        return hub.read_saved(folder, split)
+    for metadata in ("metadata.csv", "metadata.jsonl"):
+        if metadata in names:
+            return _table(folder / metadata, str(folder / metadata), split)
+    try:
+        return tables.read_folder(folder, split)
+    except InputError:
+        if any(path.suffix in DATA_SUFFIXES for path in folder.rglob("*")):
+            return hub.read_data_folder(folder, split)
+        raise
+
+
+def _absent(path: Path, name: str, split: str) -> Table:
+    matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))] if glob.has_magic(name) else []
+    suffixes = {match.suffix.lower() for match in matches}
+    if suffixes == {".parquet"}:
+        return hub.read_files("parquet", matches, "Parquet")
+    if suffixes == {".tar"}:
+        return hub.read_files("webdataset", matches, "WebDataset")
+    if matches:
+        return tables.of_pictures(find_pictures([name]))
+    # "photos/cats" where photos/ is here is a slip of the pen, not the hub's.
+    if _HUB.fullmatch(name) and not os.path.lexists(path.parent) and path.suffix.lower() not in SUFFIXES:
+        return hub.read_hub(name, split)
+    hint = did_you_mean(path.name, os.listdir(path.parent)) if os.path.isdir(path.parent) else ""
+    raise InputError("no such file or folder", where=name, fix=f"{hint}give a folder, a table, or ORG/NAME on the hub")
+
+
+def _image_column(table: Table, wanted: str, name: str) -> str:
+    if wanted:
+        if wanted.partition(".")[0] not in table.columns:
+            raise _no_column(table, wanted, name, "image")
+        return wanted
+    found = table.image or [column for column in IMAGE_COLUMNS if column in table.columns][:1]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} columns hold pictures: {', '.join(found)}" if found else "no column of pictures found"
+    known = ", ".join(table.columns)
+    raise InputError(f"{what}; columns: {known}", where=name, fix="use --image-column with the one that is meant")
+
+
+def _no_column(table: Table, column: str, name: str, option: str) -> InputError:
+    hint = did_you_mean(column, table.columns)
+    fix = f"{hint}use --{option}-column with one of {', '.join(table.columns)}"
+    return InputError(f"no column '{column}'", where=name, fix=fix)
+
+
+def _inside(row: Row, column: str) -> Any:
+    value: Any = row
+    for name in column.split(".") if column not in row else [column]:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _path_in(image: Any) -> str | None:
+    if isinstance(image, dict):
+        image = image.get("path")
+    return str(image) if isinstance(image, (str, Path)) else None
