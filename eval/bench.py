@@ -84,7 +84,7 @@ def folder(n: int) -> Iterator[Row]:
     """Classifying a folder of JPEGs end to end against the model's forward pass alone."""
     from vlmdesc import Classifier, Descriptors, load_encoder, shipped
 
-    encoder = load_encoder("starter", device="cpu")
+    encoder = load_encoder("starter", device="cpu", precision="fp32")
     classifier = Classifier(encoder, Descriptors.load(shipped("descriptors/everyday.json")))
     with tempfile.TemporaryDirectory() as place:
         paths = jpegs(Path(place), n)

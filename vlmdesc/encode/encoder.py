@@ -49,15 +49,18 @@ class Built:
 class OpenClipEncoder:
     """Encoder over an open_clip model; see `vlmdesc.encode.protocol.Encoder` for the methods.
 
+    What overflows in half precision is computed again in fp32.
     Raises: ModelError when the model gives a vector that is not finite.
     """
 
     def __init__(self, name: str, built: Built, device: str, precision: str) -> None:
         self.name = name
-        self._device, self._precision = device, precision
+        self.device, self.precision = device, precision
         self._dtype = PRECISIONS[precision]
         self._built = built
         self._model = built.model.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
+        if device.startswith("cuda"):  # what its convolutions in half precision are made for
+            self._model = self._model.to(memory_format=torch.channels_last)
         self._mean = torch.tensor(built.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(built.std, device=device).view(1, 3, 1, 1)
         self.image_px = built.image_px
@@ -66,7 +69,7 @@ class OpenClipEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over weights, architecture, preprocessing, tokens of probe texts and precision, 32 hex digits."""
-        recipe = [self._built.recipe, self._precision, self._built.tokenizer(list(PROBES)).tolist()]
+        recipe = [self._built.recipe, self.precision, self._built.tokenizer(list(PROBES)).tolist()]
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode())
         for key, tensor in sorted(self._model.state_dict().items()):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -78,9 +81,9 @@ class OpenClipEncoder:
 
     @torch.inference_mode()
     def forward(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
-        batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float().div(255)
-        batch = batch.sub(self._mean).div(self._std).to(self._dtype)
-        return _unit(self._model.encode_image(batch), "image", self.name)  # type: ignore[operator]
+        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div(255)
+        batch = batch.sub(self._mean).div(self._std)
+        return self._unit("image", "encode_image", batch)
 
     def images(self, images: Sequence[Image.Image]) -> Float32[np.ndarray, "n d"]:
         if not images:
@@ -103,7 +106,26 @@ class OpenClipEncoder:
         if isinstance(tower, HFTextEncoder):  # masks its padding, so padding that no text needs can go
             used = (tokens != tower.config.pad_token_id).any(dim=0).nonzero().max()
             tokens = tokens[:, : int(used) + 1]
-        return _unit(self._model.encode_text(tokens.to(self._device)), "text", self.name)  # type: ignore[operator]
+        return self._unit("text", "encode_text", tokens.to(self.device))
+
+    def _unit(self, what: str, tower: str, batch: torch.Tensor) -> Float32[np.ndarray, "n d"]:
+        """A batch through a tower, at unit norm; rows that overflow in half precision once more in fp32."""
+        vectors = self._through(tower, batch)
+        bad = ~_finite(vectors)
+        if bad.any() and self._dtype != torch.float32:
+            self._model.float()  # and back: rounding twice is rounding once
+            vectors[bad] = self._through(tower, batch[bad], torch.float32)
+            self._model.to(self._dtype)
+            bad = ~_finite(vectors)
+        if bad.any():
+            fix = "use another picture or model" if self._dtype == torch.float32 else "use --precision fp32"
+            raise ModelError(f"an {what} embedding is not a finite direction", where=self.name, fix=fix)
+        return torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
+
+    def _through(self, tower: str, batch: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        inputs = batch.to(dtype or self._dtype) if batch.is_floating_point() else batch
+        found: torch.Tensor = getattr(self._model, tower)(inputs)
+        return found.float()
 
     def n_tokens(self, text: str) -> int:
         tokenizer = self._built.tokenizer
@@ -113,9 +135,6 @@ class OpenClipEncoder:
         return len(tokenizer.tokenizer(clean(text))["input_ids"])
 
 
-def _unit(vectors: torch.Tensor, what: str, model: str) -> Float32[np.ndarray, "n d"]:
-    vectors = vectors.float()
-    norms = vectors.norm(dim=-1, keepdim=True)
-    if not (torch.isfinite(norms).all() and (norms > 0).all()):
-        raise ModelError(f"an {what} embedding is not a finite direction", where=model, fix="use --precision fp32")
-    return (vectors / norms).cpu().numpy()
+def _finite(vectors: torch.Tensor) -> torch.Tensor:
+    norms = vectors.norm(dim=-1)
+    return torch.isfinite(norms) & (norms > 0)

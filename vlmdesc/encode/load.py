@@ -8,19 +8,21 @@ import torch
 
 from vlmdesc.encode import openclip, starter
 from vlmdesc.encode.encoder import PRECISIONS, OpenClipEncoder
+from vlmdesc.encode.precision import choose
 from vlmdesc.errors import InputError, VlmdescWarning
 
 
-def load_encoder(model: str = "starter", *, device: str = "auto", precision: str = "fp32") -> OpenClipEncoder:
+def load_encoder(model: str = "starter", *, device: str = "auto", precision: str = "auto") -> OpenClipEncoder:
     """The encoder `model` names: "starter", or what `vlmdesc.encode.openclip` can load.
 
-    `device` is "auto" (the first of cuda, mps, cpu that is here) or one of them; `precision` fp32, bf16 or fp16.
+    `device` is "auto" (the first of cuda, mps, cpu that is here) or one of them. `precision` is fp32, bf16, fp16 or
+    "auto": the fastest here that keeps to fp32, by `vlmdesc.encode.precision`; `encoder.precision` tells which it is.
 
     Raises: InputError for an unknown device or precision; ModelError when the model cannot be loaded; EndpointError
     when a hub is needed and does not answer. Warns when a local checkpoint's activation cannot be known.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"unknown precision '{precision}'", fix=f"use one of {', '.join(PRECISIONS)}")
+    if precision not in ("auto", *PRECISIONS):
+        raise InputError(f"unknown precision '{precision}'", fix=f"use one of auto, {', '.join(PRECISIONS)}")
     device = pick_device(device)
     built = starter.build() if model == "starter" else openclip.build(model)
     if openclip.activation_is_a_guess(model):
@@ -31,6 +33,8 @@ def load_encoder(model: str = "starter", *, device: str = "auto", precision: str
             VlmdescWarning,
             stacklevel=2,
         )
+    if precision == "auto":
+        precision = choose(model, built, device).precision
     return OpenClipEncoder(model, built, device, precision)
 
 
