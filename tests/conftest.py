@@ -15,7 +15,7 @@ os.environ.pop("VLMDESC_MODEL", None)
 os.environ.setdefault("COLUMNS", "100")
 
 # Before the first import of these rooms; the CLI's annotations are for typer.
-for room in ("records", "describe", "encode", "classify", "testing"):
+for room in ("records", "describe", "cache", "encode", "classify", "testing"):
     install_import_hook(f"vlmdesc.{room}", "beartype.beartype")
 
 PHOTOS = {
@@ -26,6 +26,14 @@ PHOTOS = {
     "temple": ("sklearn", "datasets/images/china.jpg"),
     "flower": ("sklearn", "datasets/images/flower.jpg"),
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache folder for this run: nothing comes from, or goes to, the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["VLMDESC_CACHE"] = str(folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +62,7 @@ def starter():
     """The starter encoder, loaded once."""
     from vlmdesc.encode.load import load_encoder
 
-    return load_encoder("starter", device="cpu")
+    return load_encoder("starter", device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vlmdesc.assets import shipped as shipped
     from vlmdesc.classify.classifier import Classifier as Classifier
+    from vlmdesc.encode.data import load_data as load_data
+    from vlmdesc.encode.embed import embed as embed
     from vlmdesc.encode.load import load_encoder as load_encoder
+    from vlmdesc.encode.store import Store as Store
     from vlmdesc.errors import VlmdescError as VlmdescError
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
@@ -24,7 +27,10 @@ _HOMES = {
     "Descriptors": "vlmdesc.records",
     "Embeddings": "vlmdesc.records",
     "Prediction": "vlmdesc.records",
+    "Store": "vlmdesc.encode.store",
     "VlmdescError": "vlmdesc.errors",
+    "embed": "vlmdesc.encode.embed",
+    "load_data": "vlmdesc.encode.data",
     "load_encoder": "vlmdesc.encode.load",
     "shipped": "vlmdesc.assets",
 }

@@ -79,7 +79,7 @@ def saved(request, tmp_path_factory):
 
 def test_a_saved_model_gives_the_same_embeddings_when_loaded(saved, photos):
     kind, folder, model = saved
-    encoder = load_encoder(f"local-dir:{folder}", device="cpu")
+    encoder = load_encoder(f"local-dir:{folder}", device="cpu", precision="fp32")
     images = [Image.open(path).convert("RGB") for path in photos.values()]
     config = open_clip.PreprocessCfg if hasattr(open_clip, "PreprocessCfg") else openclip.PreprocessCfg
     preprocess = openclip.image_transform_v2(config(size=32, **PREPROCESS[kind]), is_train=False)
@@ -95,7 +95,7 @@ def test_a_saved_model_gives_the_same_embeddings_when_loaded(saved, photos):
 
 def test_pixels_before_normalisation_are_open_clips_own(saved, photos):
     kind, folder, _ = saved
-    encoder = load_encoder(f"local-dir:{folder}", device="cpu")
+    encoder = load_encoder(f"local-dir:{folder}", device="cpu", precision="fp32")
     image = Image.open(photos["temple"]).convert("RGB")
     cfg = openclip.PreprocessCfg(size=32, **PREPROCESS[kind])
     ours = (
@@ -106,15 +106,17 @@ def test_pixels_before_normalisation_are_open_clips_own(saved, photos):
 
 def test_fingerprints_follow_weights_and_preprocessing(tmp_path):
     save_model(tmp_path / "a", "vit")
-    first = load_encoder(f"local-dir:{tmp_path}/a", device="cpu").fingerprint
+    first = load_encoder(f"local-dir:{tmp_path}/a", device="cpu", precision="fp32").fingerprint
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert load_encoder(f"local-dir:{tmp_path}/b", device="cpu").fingerprint == first  # the place does not matter
+    assert (
+        load_encoder(f"local-dir:{tmp_path}/b", device="cpu", precision="fp32").fingerprint == first
+    )  # the place does not matter
     config = {"model_cfg": VIT, "preprocess_cfg": PREPROCESS["vit"] | {"resize_mode": "squash"}}
     (tmp_path / "b" / "open_clip_config.json").write_text(json.dumps(config))
-    assert load_encoder(f"local-dir:{tmp_path}/b", device="cpu").fingerprint != first
+    assert load_encoder(f"local-dir:{tmp_path}/b", device="cpu", precision="fp32").fingerprint != first
     config = {"model_cfg": VIT | {"quick_gelu": True}, "preprocess_cfg": PREPROCESS["vit"]}
     (tmp_path / "b" / "open_clip_config.json").write_text(json.dumps(config))
-    assert load_encoder(f"local-dir:{tmp_path}/b", device="cpu").fingerprint != first
+    assert load_encoder(f"local-dir:{tmp_path}/b", device="cpu", precision="fp32").fingerprint != first
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +134,8 @@ def test_a_local_checkpoint_of_a_known_architecture(checkpoint, monkeypatch):
     known = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     monkeypatch.setattr(openclip, "list_pretrained_tags_by_model", lambda name: ["only"])
     monkeypatch.setattr(openclip, "get_pretrained_cfg", lambda name, tag: known)
-    safe = load_encoder(f"ViT-S-32-alt/@{checkpoint}", device="cpu")
-    unsafe = load_encoder(f"ViT-S-32-alt/@{checkpoint.with_suffix('.pt')}", device="cpu")
+    safe = load_encoder(f"ViT-S-32-alt/@{checkpoint}", device="cpu", precision="fp32")
+    unsafe = load_encoder(f"ViT-S-32-alt/@{checkpoint.with_suffix('.pt')}", device="cpu", precision="fp32")
     assert safe.fingerprint == unsafe.fingerprint
     assert np.array_equal(safe.texts(TEXTS), unsafe.texts(TEXTS))
     assert safe._built.recipe["preprocess"]["resize_mode"] == "squash"  # the weights' own, not open_clip's default
@@ -172,7 +174,7 @@ def test_the_fingerprint_knows_the_tokenizer(tmp_path):
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["wheel"], vocabulary["owl"] = vocabulary["owl"], vocabulary["wheel"]
     file.write_text(json.dumps(tokenizer), encoding="utf-8")
-    a, b = (load_encoder(f"local-dir:{tmp_path}/{name}", device="cpu") for name in "ab")
+    a, b = (load_encoder(f"local-dir:{tmp_path}/{name}", device="cpu", precision="fp32") for name in "ab")
     assert a.fingerprint != b.fingerprint
 
 
@@ -202,7 +204,7 @@ def test_local_openai_weights_without_quick_gelu_are_refused_and_others_warned_o
     assert not openclip.activation_is_a_guess("ViT-B-32/openai")
     monkeypatch.setattr(openclip, "_local_file", lambda *_: openclip.Spec("ViT-S-32-alt", str(checkpoint)))
     with pytest.warns(VlmdescWarning, match="built with GELU"):
-        load_encoder("ViT-B-32/@x.safetensors", device="cpu")
+        load_encoder("ViT-B-32/@x.safetensors", device="cpu", precision="fp32")
 
 
 class Payload:

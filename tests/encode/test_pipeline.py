@@ -33,18 +33,18 @@ def test_no_pictures_and_only_broken_ones():
     assert [r.code for r in encode_pictures(FakeEncoder(), [b"", b"x"], batch_size=1)] == ["empty", "not-an-image"]
 
 
-def test_sources_are_read_as_needed():
+@pytest.mark.parametrize(("different", "held_back"), [(256, 0), (1, 8 * 4)])  # what is seen twice waits for a batch
+def test_sources_are_read_as_needed(different, held_back):
     read = itertools.count()
 
     def endless():
         while True:
-            next(read)
-            yield solid("red")
+            yield Image.new("RGB", (20, 20), (next(read) % different, 0, 0))
 
     results = encode_pictures(FakeEncoder(), endless(), batch_size=4, workers=2)
     assert len(list(itertools.islice(results, 10))) == 10
     results.close()
-    assert next(read) <= 10 + 2 * 4 + 8
+    assert next(read) <= 10 + 2 * 4 + 8 + held_back
 
 
 def test_embeddings_do_not_depend_on_the_batch(photos, starter):

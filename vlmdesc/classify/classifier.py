@@ -15,9 +15,11 @@ from PIL import Image
 from vlmdesc.classify.explain import because, contrast
 from vlmdesc.classify.score import Columns, get_pool, ranking
 from vlmdesc.describe.phrase import Phrase, get_phrase, texts
+from vlmdesc.encode.embed import embed_texts
 from vlmdesc.encode.picture import Source
 from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.encode.protocol import Encoder
+from vlmdesc.encode.store import Store
 from vlmdesc.errors import ImageError, InputError, VlmdescWarning
 from vlmdesc.records import ClassName, Descriptor, Descriptors, Hit, Prediction
 from vlmdesc.records.names import reads_as
@@ -26,22 +28,33 @@ from vlmdesc.records.names import reads_as
 class Classifier:
     """Scores pictures by their similarity to each class's descriptors. Menon & Vondrick 2023.
 
-    Construction encodes the descriptors; every call after that encodes pictures only. Classes without descriptors are
-    scored by their name, with a warning that names them; a text longer than the encoder reads is warned of as well.
+    Construction encodes the descriptors; every call after that encodes pictures only. With a `store` neither is
+    encoded that was encoded before; a store that cannot be written is warned of, and the work goes on. Classes without
+    descriptors are scored by their name, with a warning that names them; a text longer than the encoder reads is
+    warned of as well.
 
     Raises: InputError for an unknown phrase or pooling, no class, or a class without descriptors under a phrase that
     leaves the name out.
     """
 
-    def __init__(self, encoder: Encoder, descriptors: Descriptors, phrase: str = "plain", pool: str = "mean") -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        descriptors: Descriptors,
+        phrase: str = "plain",
+        pool: str = "mean",
+        store: Store | None = None,
+    ) -> None:
         wording = get_phrase(phrase)
         self._pool_name, self._pool = pool, get_pool(pool)
         self.encoder = encoder
         self.descriptors = _complete(descriptors, wording)
         rows = texts(self.descriptors, wording)
         self._said = [row.text or text for row, text in zip(self.descriptors.rows, rows, strict=True)]
+        self._shelf = store.images(encoder) if store else None
+        vectors = embed_texts(rows, encoder, store.texts(encoder)) if store else encoder.texts(rows)
         self._columns = Columns(
-            encoder.texts(rows), self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes)
+            vectors, self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes)
         )
 
     @overload
@@ -85,7 +98,7 @@ class Classifier:
         rival = None if against is None else self.descriptors.find(against)
         if top_k < 1 or reasons < 0:
             raise InputError(f"top_k={top_k}, reasons={reasons}", fix="use at least 1 class and 0 reasons")
-        for item in encode_pictures(self.encoder, images, batch_size=batch_size):
+        for item in encode_pictures(self.encoder, images, batch_size=batch_size, shelf=self._shelf):
             yield item if isinstance(item, ImageError) else self._prediction(item, top_k, reasons, rival)
 
     def scores(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:

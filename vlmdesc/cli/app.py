@@ -9,8 +9,11 @@ import typer
 
 import vlmdesc
 from vlmdesc.cli.border import DEBUG, bordered
+from vlmdesc.cli.cache import cache
 from vlmdesc.cli.classify import classify
+from vlmdesc.cli.data import data
 from vlmdesc.cli.demo import demo
+from vlmdesc.cli.embed import embed
 from vlmdesc.cli.models import models
 
 ENCODE, CLASSIFY = "Encode: images and texts to embeddings", "Classify: decisions with reasons"
@@ -25,7 +28,10 @@ app = typer.Typer(
 )
 app.command(rich_help_panel=CLASSIFY)(bordered(classify))
 app.command(rich_help_panel=CLASSIFY)(bordered(demo))
+app.command(rich_help_panel=ENCODE)(bordered(data))
+app.command(rich_help_panel=ENCODE)(bordered(embed))
 app.command(rich_help_panel=ENCODE)(bordered(models))
+app.add_typer(cache, name="cache", rich_help_panel=ENCODE)
 
 
 def _version(wanted: bool) -> None:

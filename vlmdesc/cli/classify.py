@@ -18,6 +18,7 @@ from vlmdesc.cli.options import (
     Device,
     Json,
     Model,
+    NoStore,
     Phrase,
     Pool,
     Precision,
@@ -52,7 +53,8 @@ def classify(
     reasons: Reasons = 3,
     against: Against = "",
     device: Device = "auto",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
+    no_store: NoStore = False,
     batch_size: BatchSize = 32,
     as_json: Json = False,
 ) -> None:
@@ -67,6 +69,7 @@ def classify(
     from vlmdesc.cli.progress import encoding_texts
     from vlmdesc.describe.phrase import get_phrase
     from vlmdesc.encode.find import find_pictures
+    from vlmdesc.encode.store import Store
 
     given = open_descriptors(classes, descriptors)
     phrase = phrase or (PHOTO if classes else "plain")
@@ -82,8 +85,9 @@ def classify(
             "no pictures found", where=where, fix="give picture files, or a folder or pattern that has some"
         )
     encoder = open_encoder(model, device, precision)
-    with encoding_texts(encoder) as watched:
-        classifier = Classifier(watched, given, phrase=phrase, pool=pool)
+    store = None if no_store else Store()
+    with encoding_texts(encoder, max(len(given.rows), len(given.classes))) as watched:
+        classifier = Classifier(watched, given, phrase=phrase, pool=pool, store=store)
     results = classifier.stream(
         found.paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size
     )

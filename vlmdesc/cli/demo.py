@@ -48,6 +48,7 @@ def demo(out: Out = Path("vlmdesc-demo.png"), model: Model = "", as_json: Json =
     from vlmdesc.classify.classifier import Classifier
     from vlmdesc.cli.figure import draw
     from vlmdesc.cli.progress import encoding_texts
+    from vlmdesc.encode.store import Store
 
     if out.suffix.lower() != ".png" or not out.parent.is_dir():  # told before the model is loaded
         raise InputError(
@@ -55,9 +56,10 @@ def demo(out: Out = Path("vlmdesc-demo.png"), model: Model = "", as_json: Json =
         )
     paths = [path_of(photo) for photo in PHOTOS]
     everyday = open_descriptors("", "everyday")
-    encoder = open_encoder(model, "auto", "fp32")
-    with encoding_texts(encoder) as watched:
-        names, described = Classifier(watched, everyday, phrase="name"), Classifier(watched, everyday)
+    encoder, store = open_encoder(model, "auto", "auto"), Store()
+    with encoding_texts(encoder, len(everyday.rows) + len(everyday.classes)) as watched:
+        names = Classifier(watched, everyday, phrase="name", store=store)
+        described = Classifier(watched, everyday, store=store)
     by_name, by_description = names(paths), described(paths)
     if as_json:
         print(json.dumps(report(by_name, by_description, encoder.name, out)))

@@ -13,6 +13,7 @@ from vlmdesc.cli.border import say
 from vlmdesc.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
+    from vlmdesc.encode.data import DataSet
     from vlmdesc.encode.protocol import Encoder
     from vlmdesc.records import Descriptors
 
@@ -51,7 +52,7 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Precision = Annotated[str, typer.Option(help="auto (the fastest here that keeps to fp32), fp32, bf16 or fp16.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that go through the model at once.")]
 Phrase = Annotated[
     str,
@@ -68,7 +69,35 @@ Pool = Annotated[
         autocompletion=_pools,
     ),
 ]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Neither use nor keep embeddings on disk.")]
+Workers = Annotated[int, typer.Option(min=0, help="Threads that read and decode; 0 is one a core.")]
+DataSource = Annotated[
+    list[str],
+    typer.Argument(
+        help="A folder of pictures, a table (CSV, TSV, JSON lines, Parquet), WebDataset shards (.tar), what `datasets` "
+        "saved to disk, a text file of paths, pictures, or ORG/NAME on the Hugging Face hub.",
+        metavar="DATASET",
+    ),
+]
+COLUMNS = "Columns of the data set"
+ImageColumn = Annotated[str, typer.Option(help="Column of pictures: paths or bytes.", rich_help_panel=COLUMNS)]
+LabelColumn = Annotated[
+    str, typer.Option(help='Column of labels; a field in a column is "json.label".', rich_help_panel=COLUMNS)
+]
+GroupColumn = Annotated[str, typer.Option(help="Column of groups.", rich_help_panel=COLUMNS)]
+IdColumn = Annotated[str, typer.Option(help="Column that names each row.", rich_help_panel=COLUMNS)]
+Split = Annotated[str, typer.Option(help="Which split of the data set: train, test, ...", rich_help_panel=COLUMNS)]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+
+
+def open_data(sources: list[str], **options: str) -> DataSet:
+    """The data set of the DATASET argument and its options, as `load_data` takes them."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("opening the data set"):
+        from vlmdesc.encode.data import load_data
+
+        return load_data(sources[0] if len(sources) == 1 else sources, **options)
 
 
 def open_encoder(model: str, device: str, precision: str) -> Encoder:
@@ -84,7 +113,10 @@ def open_encoder(model: str, device: str, precision: str) -> Encoder:
     with Console(stderr=True).status("loading the model"):
         from vlmdesc.encode.load import load_encoder
 
-        return load_encoder(model or "starter", device=device, precision=precision)
+        encoder = load_encoder(model or "starter", device=device, precision=precision)
+    if precision == "auto" and encoder.precision != "fp32":
+        say(f"precision: {encoder.precision}, faster here than fp32 and as good; --precision fp32 for exact figures")
+    return encoder
 
 
 def open_descriptors(classes: str, file: str) -> Descriptors:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
     from vlmdesc.encode.protocol import Encoder
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 CHUNK = 256
 
 
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+
 def progress_bar(bar: bool = True) -> Progress:
     """A transient bar on stderr; nothing where stderr is no terminal. What is printed meanwhile appears above it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     watched = bar and sys.stderr.isatty()
     # Redirecting stdout sends it to the bar's terminal, so only what goes there anyway may be.
     return Progress(
@@ -34,7 +40,7 @@ def progress_bar(bar: bool = True) -> Progress:
 class _Watched:
     """An encoder whose `texts` tells how far it is. Everything else is the encoder's own."""
 
-    def __init__(self, encoder: Encoder, tick: Callable[[int, int], None]) -> None:
+    def __init__(self, encoder: Encoder, tick: Callable[[int], None]) -> None:
         self._encoder, self._tick = encoder, tick
 
     def __getattr__(self, name: str) -> Any:
@@ -45,13 +51,13 @@ class _Watched:
         parts = []
         for start in range(0, len(order), CHUNK):
             parts.append(self._encoder.texts([texts[i] for i in order[start : start + CHUNK]]))
-            self._tick(min(start + CHUNK, len(order)), len(order))
+            self._tick(len(parts[-1]))
         return np.concatenate(parts)[np.argsort(order)]
 
 
 @contextmanager
-def encoding_texts(encoder: Encoder) -> Iterator[Encoder]:
-    """`encoder` with a bar while it encodes texts."""
+def encoding_texts(encoder: Encoder, total: int) -> Iterator[Encoder]:
+    """`encoder` with a bar while it encodes texts, `total` or, where some are stored, fewer."""
     with progress_bar() as progress:
-        task = progress.add_task("descriptors", total=None)
-        yield _Watched(encoder, lambda done, total: progress.update(task, completed=done, total=total))
+        task = progress.add_task("descriptors", total=total)
+        yield _Watched(encoder, lambda done: progress.advance(task, done))

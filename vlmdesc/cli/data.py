@@ -1,0 +1,133 @@
+"""vlmdesc data"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmdesc.cli.border import say
+from vlmdesc.cli.options import (
+    DataSource,
+    DescriptorFile,
+    GroupColumn,
+    IdColumn,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Split,
+    open_data,
+    open_descriptors,
+)
+from vlmdesc.errors import ImageError, InputError, shown
+
+if TYPE_CHECKING:
+    from vlmdesc.encode.data import DataSet
+    from vlmdesc.encode.survey import Survey
+
+Montage = Annotated[Path, typer.Option(help="Where the sample of pictures is drawn.", metavar="FILE.png")]
+Check = Annotated[bool, typer.Option(help="Open every picture; --no-check opens those of the sample only.")]
+IgnoreUnknown = Annotated[bool, typer.Option("--ignore-unknown", help="Allow labels of no class.")]
+AllowAbsent = Annotated[bool, typer.Option("--allow-absent", help="Allow classes without a picture.")]
+CLASSES = 20  # shown in the table
+
+
+def data(
+    dataset: DataSource,
+    descriptors: DescriptorFile = "",
+    image_column: ImageColumn = "",
+    label_column: LabelColumn = "",
+    group_column: GroupColumn = "",
+    id_column: IdColumn = "",
+    split: Split = "",
+    ignore_unknown: IgnoreUnknown = False,
+    allow_absent: AllowAbsent = False,
+    check: Check = True,
+    montage: Montage = Path("vlmdesc-data.png"),
+    as_json: Json = False,
+) -> None:
+    """Describe a data set before anything is computed: columns, splits, classes, a sample, and what is wrong with it.
+
+    With --descriptors its labels are joined to the classes of a descriptor set, as an evaluation would; what does not
+    fit is told, with the closest classes.
+
+    Example: vlmdesc data photos/ --descriptors everyday
+    """
+    from vlmdesc.cli.montage import draw_montage
+    from vlmdesc.cli.progress import progress_bar
+    from vlmdesc.encode.survey import survey
+    from vlmdesc.records.join import join
+
+    if montage.suffix.lower() != ".png" or not montage.parent.is_dir():
+        raise InputError("the sample needs a name ending in .png, in a folder that exists", where=montage)
+    given = open_descriptors("", descriptors) if descriptors else None
+    found = open_data(
+        dataset,
+        image_column=image_column,
+        label_column=label_column,
+        group_column=group_column,
+        id_column=id_column,
+        split=split,
+    )
+    with progress_bar() as progress:
+        task = progress.add_task("looking", total=found.n)
+        seen = survey(found, check=check, tick=lambda: progress.advance(task))
+    draw_montage(montage, seen.samples)
+    if as_json:
+        print(json.dumps(_record(found, seen, montage)))
+    else:
+        _print(found, seen)
+    say(f"{len(seen.samples)} pictures drawn to {shown(montage)}")
+    if given:
+        join([*seen.labels.elements()], given.classes, ignore_unknown=ignore_unknown, allow_absent=allow_absent)
+        say(f"labels fit the {len(given.classes)} classes of {shown(descriptors)}")
+    if seen.broken:
+        raise typer.Exit(ImageError.exit_code)
+
+
+def _record(data: DataSet, seen: Survey, montage: Path) -> dict[str, object]:
+    return {
+        "data": data.name,
+        "form": data.table.form,
+        "splits": list(data.table.splits),
+        "split": data.table.split,
+        "columns": dict(data.table.columns),
+        "roles": vars(data.roles),
+        "rows": seen.rows,
+        "labels": {label: n for label, n in seen.labels.items() if label is not None},
+        "groups": {group: n for group, n in seen.groups.items() if group is not None},
+        "problems": [*data.table.notes, *seen.problems()],
+        "broken": [{"path": e.where, "code": e.code, "message": e.what} for e in seen.broken],
+        "checked": seen.checked,
+        "montage": str(montage),
+    }
+
+
+def _print(data: DataSet, seen: Survey) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    roles = {column: role for role, column in vars(data.roles).items() if column}
+    splits = f", split {data.table.split} of {', '.join(data.table.splits)}" if data.table.splits else ""
+    console.print(Text(shown(f"{data.name}: {data.table.form}, {seen.rows:,} rows{splits}")), soft_wrap=True)
+    table = Table(box=None, header_style="bold")
+    for title in ("column", "holds", "read as"):
+        table.add_column(title, overflow="fold")
+    for column, kind in data.table.columns.items():
+        read = [role for name, role in roles.items() if name.partition(".")[0] == column]
+        table.add_row(Text(shown(column)), kind, ", ".join(read))
+    console.print(table)
+    for what, counts in (("classes", seen.labels), ("groups", seen.groups)):
+        named = sorted(((n, name) for name, n in counts.items() if name is not None), key=lambda x: (-x[0], x[1]))
+        if named:
+            listed = ", ".join(f"{name} {n:,}" for n, name in named[:CLASSES]) + (", ..." * (len(named) > CLASSES))
+            console.print(Text(shown(f"{len(named):,} {what}: {listed}")), soft_wrap=True)
+    opened = "every picture opened" if seen.checked else "pictures not opened"
+    problems = [*data.table.notes, *seen.problems()]
+    console.print(Text(f"problems ({opened}):" if problems else f"no problems found ({opened})"))
+    for problem in problems:
+        console.print(Text(shown(f"  {problem}")), soft_wrap=True)

@@ -1,0 +1,157 @@
+"""vlmdesc embed"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmdesc.cli.border import say
+from vlmdesc.cli.options import (
+    BatchSize,
+    DataSource,
+    Device,
+    IdColumn,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Model,
+    Precision,
+    Split,
+    Workers,
+    open_data,
+    open_encoder,
+)
+from vlmdesc.errors import ImageError, shown
+from vlmdesc.files import write_atomic
+
+if TYPE_CHECKING:
+    from vlmdesc.encode.data import DataSet, Item
+    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.encode.store import Shelf
+
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")]
+Errors = Annotated[Path, typer.Option(help="Where pictures that cannot be used are listed, if there are any.")]
+StoreAs = Annotated[str, typer.Option(help="float32, or float16 for half the disk.", metavar="DTYPE")]
+NAMED = 10  # broken pictures named on stderr; all are in the file
+
+
+@dataclass
+class Tally:
+    """What became of the pictures so far."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[dict[str, str | None]] = field(default_factory=list)
+
+
+def embed(
+    dataset: DataSource,
+    model: Model = "",
+    precision: Precision = "auto",
+    batch_size: BatchSize = 32,
+    workers: Workers = 0,
+    device: Device = "auto",
+    image_column: ImageColumn = "",
+    label_column: LabelColumn = "",
+    id_column: IdColumn = "",
+    split: Split = "",
+    store_as: StoreAs = "float32",
+    errors: Errors = Path("errors.jsonl"),
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Encode a data set's pictures once and keep the embeddings; what is kept already is not encoded again.
+
+    Every other command reads them from there. Pictures are known by their content, so moved or renamed ones are found
+    again; an interrupted run goes on where it was. One that cannot be used is named and listed in errors.jsonl, and
+    the exit status is then 1.
+
+    Example: vlmdesc embed photos/ --model ViT-B-32/laion2b_s34b_b79k
+    """
+    from vlmdesc.encode.store import Store
+
+    store = Store(dtype=store_as)
+    data = open_data(dataset, image_column=image_column, label_column=label_column, id_column=id_column, split=split)
+    for note in data.table.notes:
+        say(shown(note))
+    encoder = open_encoder(model, device, precision)
+    shelf = store.images(encoder)
+    began = time.perf_counter()
+    tally = _run(data, encoder, shelf, batch_size, workers or None, strict)
+    if tally.failures:
+        lines = "".join(json.dumps(failure) + "\n" for failure in tally.failures)
+        write_atomic(errors, lines.encode())
+    summary = _summary(data, encoder, shelf, tally, time.perf_counter() - began)
+    print(json.dumps(summary) if as_json else _sentences(summary))
+    if tally.failures:
+        say(f"{len(tally.failures)} pictures could not be used; all are listed in {shown(errors)}")
+        raise typer.Exit(ImageError.exit_code)
+
+
+def _run(data: DataSet, encoder: Encoder, shelf: Shelf, batch_size: int, workers: int | None, strict: bool) -> Tally:
+    from vlmdesc.cli.progress import progress_bar
+    from vlmdesc.encode.embed import embedding
+
+    tally = Tally()
+    with progress_bar() as progress:
+        task = progress.add_task("embedding", total=data.n)
+        try:
+            for item, found in embedding(data, encoder, shelf, batch_size=batch_size, workers=workers):
+                if isinstance(found, ImageError):
+                    if strict:
+                        raise found
+                    _failed(item, found, tally)
+                else:
+                    tally.counts["stored" if found.stored else "new"] += 1
+                progress.advance(task)
+        except KeyboardInterrupt:
+            say(f"{tally.counts['new']:,} new embeddings are kept; the same command again goes on from there")
+            raise
+    return tally
+
+
+def _failed(item: Item, error: ImageError, tally: Tally) -> None:
+    stage = "encode" if error.code == "model" else "read"
+    tally.failures.append(
+        {"path": error.where, "class": item.label, "stage": stage, "code": error.code, "message": error.what}
+    )
+    if len(tally.failures) <= NAMED:
+        say(f"error: {error}")
+
+
+def _summary(
+    data: DataSet, encoder: Encoder, shelf: Shelf, tally: Tally, seconds: float
+) -> dict[str, str | int | float]:
+    new, stored, failed = tally.counts["new"], tally.counts["stored"], len(tally.failures)
+    return {
+        "data": data.name,
+        "form": data.table.form,
+        "split": data.table.split,
+        "pictures": new + stored + failed,
+        "new": new,
+        "stored": stored,
+        "failed": failed,
+        "encoder": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "precision": getattr(encoder, "precision", "fp32"),
+        "seconds": round(seconds, 2),
+        "per_second": round((new + stored + failed) / seconds, 1),
+        "store": str(shelf.folder),
+    }
+
+
+def _sentences(summary: dict[str, str | int | float]) -> str:
+    split = f", split {summary['split']}" if summary["split"] else ""
+    seconds, rate = summary["seconds"], summary["per_second"]
+    lines = (
+        f"{summary['data']} ({summary['form']}{split}): {summary['pictures']:,} pictures",
+        f"{summary['new']:,} new, {summary['stored']:,} stored before, {summary['failed']:,} failed",
+        f"by {summary['encoder']} in {summary['precision']}: {seconds:,} s, {rate:,} a second",
+        f"kept in {summary['store']}",
+    )
+    return "\n".join(map(shown, lines))

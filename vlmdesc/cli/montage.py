@@ -1,0 +1,44 @@
+"""A contact sheet: pictures in rows, each with a line below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from vlmdesc.errors import shown
+from vlmdesc.files import write_atomic
+
+SIDE, GAP, LINE = 144, 12, 18
+
+
+def draw_montage(path: Path, pictures: Sequence[tuple[Image.Image | None, str]], columns: int = 6) -> None:
+    """Write a PNG of pictures and their captions; None is drawn as a crossed box. Raises: StoreError."""
+    rows = -(-len(pictures) // columns)
+    width, height = columns * (SIDE + GAP) + GAP, rows * (SIDE + LINE + GAP) + GAP
+    sheet = Image.new("RGB", (width, height), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for number, (picture, caption) in enumerate(pictures):
+        x = GAP + number % columns * (SIDE + GAP)
+        y = GAP + number // columns * (SIDE + LINE + GAP)
+        if picture is None:
+            pen.rectangle((x, y, x + SIDE - 1, y + SIDE - 1), outline="firebrick")
+            pen.line((x, y, x + SIDE - 1, y + SIDE - 1), fill="firebrick")
+            pen.line((x, y + SIDE - 1, x + SIDE - 1, y), fill="firebrick")
+        else:
+            small = ImageOps.contain(picture, (SIDE, SIDE))
+            sheet.paste(small, (x + (SIDE - small.width) // 2, y + SIDE - small.height))
+        pen.text((x, y + SIDE + 3), _fitted(shown(caption), pen, font), fill="black", font=font)
+    png = BytesIO()
+    sheet.save(png, "PNG")
+    write_atomic(path, png.getvalue())
+
+
+def _fitted(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    if pen.textlength(text, font=font) <= SIDE:
+        return text
+    while text and pen.textlength(text + "...", font=font) > SIDE:
+        text = text[:-1]
+    return text + "..."
