@@ -104,9 +104,9 @@ class Answers:
             entry = json.loads(path.read_bytes())
             if entry["check"] != _check(entry["question"], entry["answer"]):
                 raise ValueError("its checksum is another")
-        except FileNotFoundError:
+        except OSError:  # not there, or not to be had: it is asked again
             return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             set_aside(path, f"an answer that cannot be used: {error}")
             return None
         return dict(entry)

@@ -62,7 +62,7 @@ class FakeEncoder:
 
     def texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "m d"]:
         warn_of_long(self, texts)
-        return _unit(np.array([self._text(text) for text in texts]))
+        return _unit(np.array([self._text(text) for text in texts]).reshape(len(texts), len(COLOURS) + _HASH_DIMS))
 
     def n_tokens(self, text: str) -> int:
         return len(text.split()) + 2

@@ -33,7 +33,7 @@ from vlmdesc.files import write_atomic
 if TYPE_CHECKING:
     from vlmdesc.encode.data import DataSet, Item
     from vlmdesc.encode.protocol import Encoder
-    from vlmdesc.encode.store import Shelf
+    from vlmdesc.encode.shelf import Shelf
 
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")]
 Errors = Annotated[Path, typer.Option(help="Where pictures that cannot be used are listed, if there are any.")]

@@ -14,7 +14,8 @@ from vlmdesc.encode.data import DataSet, Item
 from vlmdesc.encode.picture import Source
 from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.encode.protocol import Encoder, warn_of_long
-from vlmdesc.encode.store import Shelf, Store, StoredVectors
+from vlmdesc.encode.shelf import Shelf, StoredVectors
+from vlmdesc.encode.store import Store
 from vlmdesc.errors import ImageError, StoreError, VlmdescWarning
 from vlmdesc.records import Embeddings
 

@@ -81,9 +81,11 @@ class OpenClipEncoder:
 
     @torch.inference_mode()
     def forward(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        return self._unit("image", "encode_image", self._normalized(pixels))
+
+    def _normalized(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> torch.Tensor:
         batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div(255)
-        batch = batch.sub(self._mean).div(self._std)
-        return self._unit("image", "encode_image", batch)
+        return batch.sub(self._mean).div(self._std)
 
     def images(self, images: Sequence[Image.Image]) -> Float32[np.ndarray, "n d"]:
         if not images:

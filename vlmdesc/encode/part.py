@@ -1,4 +1,4 @@
-"""One immutable file of embeddings: safetensors, rows in the order of their keys, a checksum for each row.
+"""One immutable file of embeddings: safetensors, rows in the order they came, a checksum for each row.
 
 tensors    vectors (N, D) float32 or float16, keys (N, 32), notes (N,), checks (N, 16) uint8
 metadata   format, space (what encoder and what kind), replaces (files whose rows are all here)
@@ -28,7 +28,7 @@ from vlmdesc.files import write_atomic
 FORMAT = 1
 SUFFIX = ".safetensors"
 KEY_BYTES, CHECK_BYTES = 32, 16
-BLOCK = 512  # rows checked at a time: what they take fits in a core's cache
+BLOCK = 1024  # rows checked at a time: what they take fits in a core's cache
 TOLERANCE = 2e-3  # of a norm from 1: float16 rounding stays below it
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16)}
 
@@ -68,20 +68,24 @@ class Part:
         return int(self.records.vectors.shape[1])
 
     @cached_property
-    def _prefixes(self) -> UInt64[np.ndarray, " n"]:
-        return prefixes(self.records.keys)
+    def _sorted(self) -> tuple[UInt64[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """The prefixes of all keys in ascending order, and the row of each."""
+        found = prefixes(self.records.keys)
+        order = np.argsort(found)
+        return found[order], order
 
     def find(self, keys: UInt8[np.ndarray, "k 32"]) -> Int[np.ndarray, " k"]:
         """The row of each key, -1 where there is none."""
         wanted = prefixes(keys)
-        at = np.searchsorted(self._prefixes, wanted)
+        known, rows = self._sorted
+        at = np.searchsorted(known, wanted)
         found = np.full(len(keys), -1)
         live = np.arange(len(keys))
         while live.size:  # once, but for keys that differ after their first eight bytes only
             live = live[at[live] < len(self)]
-            live = live[self._prefixes[at[live]] == wanted[live]]
-            same = (self.records.keys[at[live]] == keys[live]).all(axis=1)
-            found[live[same]] = at[live[same]]
+            live = live[known[at[live]] == wanted[live]]
+            same = (self.records.keys[rows[at[live]]] == keys[live]).all(axis=1)
+            found[live[same]] = rows[at[live[same]]]
             live = live[~same]
             at[live] += 1
         return found
@@ -96,12 +100,11 @@ class Part:
         good = np.empty(len(rows), bool)
         for start in range(0, len(rows), BLOCK):
             block = slice(start, start + BLOCK)
-            wanted = rows[block]
-            run = slice(wanted[0], wanted[-1] + 1) if wanted[-1] - wanted[0] == len(wanted) - 1 else wanted
-            records = self.records.take(run)
-            intact = (checksums(records, self.space) == self.checks[run]).all(axis=1)
+            wanted = _as_slice(rows[block])
+            records = self.records.take(wanted)
+            intact = (checksums(records, self.space) == self.checks[wanted]).all(axis=1)
             good[block] = intact & is_unit(records.vectors)
-            vectors[at[block]] = records.vectors
+            vectors[_as_slice(at[block])] = records.vectors
         if self.records.vectors.dtype != np.float32:
             vectors[at] /= np.where(good, np.linalg.norm(vectors[at], axis=1), 1)[:, None]
         return good
@@ -112,6 +115,12 @@ class Part:
         starts = range(0, len(self), BLOCK)
         blocks = [np.arange(start, min(start + BLOCK, len(self))) for start in starts]
         return np.concatenate([rows[~self.read_into(rows, scratch, rows - rows[0])] for rows in blocks])
+
+
+def _as_slice(rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"] | slice:
+    """The same rows as a slice, if they follow one another: a view in place of a copy."""
+    runs = bool((np.diff(rows) == 1).all())
+    return slice(int(rows[0]), int(rows[-1]) + 1) if runs else rows
 
 
 def prefixes(keys: UInt8[np.ndarray, "n 32"]) -> UInt64[np.ndarray, " n"]:
@@ -143,21 +152,22 @@ def checksums(records: Records, space: str) -> UInt8[np.ndarray, "n 16"]:
 
 def write_part(folder: Path, records: Records, space: str, replaces: Iterable[str] = ()) -> Path:
     """Write records as a part, durable when this returns; of equal keys the first is kept. Raises: StoreError."""
-    records = _in_order(records)
+    records = _unique(records)
     n = len(records.keys)
     checks = np.concatenate([checksums(records.take(slice(i, i + BLOCK)), space) for i in range(0, n, BLOCK)])
-    metadata = {"format": str(FORMAT), "space": space, "replaces": " ".join(sorted(replaces))}
-    tensors = {"vectors": records.vectors, "keys": records.keys, "notes": records.notes, "checks": checks}
     path = folder / f"{n}-{hashlib.sha256(checks.tobytes()).hexdigest()[:32]}{SUFFIX}"
+    older = " ".join(sorted({*replaces} - {path.name}))  # one of those merged may hold all the rows
+    metadata = {"format": str(FORMAT), "space": space, "replaces": older}
+    tensors = {"vectors": records.vectors, "keys": records.keys, "notes": records.notes, "checks": checks}
     write_atomic(path, save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata))
     return path
 
 
-def _in_order(records: Records) -> Records:
+def _unique(records: Records) -> Records:
     order = np.lexsort(np.ascontiguousarray(records.keys).view(">u8").T[::-1])
     keys = records.keys[order]
     fresh = np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1)])
-    return records.take(order[fresh])
+    return records.take(np.sort(order[fresh]))
 
 
 def open_part(path: Path, space: str) -> Part:

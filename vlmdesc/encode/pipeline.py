@@ -22,7 +22,7 @@ from PIL import Image
 
 from vlmdesc.encode.picture import NOTES, Picture, Source, content_key, contents, open_picture
 from vlmdesc.encode.protocol import Encoder
-from vlmdesc.encode.store import Shelf
+from vlmdesc.encode.shelf import Shelf
 from vlmdesc.errors import ImageError, InputError, ModelError, StoreError, VlmdescWarning
 
 T = TypeVar("T")

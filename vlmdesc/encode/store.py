@@ -1,263 +1,32 @@
 """Embeddings kept for good: what an encoder has seen once, by content, it need not see again.
 
     CACHE/embeddings/ENCODER/encoder.json            whose they are
-    CACHE/embeddings/ENCODER/{images,texts}/*        parts: see `vlmdesc.encode.part`
+    CACHE/embeddings/ENCODER/{images,texts}/*        see `vlmdesc.encode.shelf` and `vlmdesc.encode.part`
 
-A part is written whole and never changed, so readers need no lock, a crash leaves whole parts only, and appending
-costs what is new. Sixteen parts of like size are merged into one, which names them: until they are deleted they count
-as replaced. Keys are SHA-256 of content; where a file lay or what it was called plays no part.
+Keys are SHA-256 of content: where a file lay or what it was called plays no part. Another model, other weights,
+another preprocessing or precision, other rules of reading pictures are another ENCODER.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, UInt8
 
-from vlmdesc.cache import cache_folder, make_folder, set_aside, turn
-from vlmdesc.encode.part import KEY_BYTES, SUFFIX, Damaged, Part, Records, is_unit, open_part, write_part
+from vlmdesc.cache import cache_folder, set_aside
 from vlmdesc.encode.picture import READING
 from vlmdesc.encode.protocol import Encoder
-from vlmdesc.errors import InputError, ShapeError, StoreError
+from vlmdesc.encode.shelf import Shelf
+from vlmdesc.errors import InputError, StoreError
 from vlmdesc.files import write_atomic
 
 SCHEMA = 1
 CARD = "encoder.json"
 KINDS = ("images", "texts")
-FAN = 16  # parts of like size that become one
-FULL_ROWS = 8192  # a part with as many is left alone
 DTYPES = {"float32": np.float32, "float16": np.float16}
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a shelf has of some keys. Only rows that are `good` mean anything."""
-
-    vectors: Float32[np.ndarray, "n d"]
-    notes: UInt8[np.ndarray, " n"]
-    good: Bool[np.ndarray, " n"]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where some keys are: in which of these parts, and in which row of it; -1 where they are not."""
-
-    parts: tuple[Part, ...]
-    part: Int[np.ndarray, " n"]
-    row: Int[np.ndarray, " n"]
-
-    @property
-    def dim(self) -> int:
-        return self.parts[0].dim if self.parts else 0
-
-    def read(self, wanted: Int[np.ndarray, " k"]) -> Found:
-        """The embeddings of these of the keys, each checked."""
-        part, row = self.part[wanted], self.row[wanted]
-        vectors = np.empty((len(wanted), self.dim), np.float32)
-        notes, good = np.zeros(len(wanted), np.uint8), np.zeros(len(wanted), bool)
-        for number in np.unique(part[part >= 0]):
-            at = np.flatnonzero(part == number)
-            at = at[np.argsort(row[at])]  # in the order of the file
-            notes[at] = self.parts[number].records.notes[row[at]]
-            good[at] = self.parts[number].read_into(row[at], vectors, at)
-        return Found(vectors, notes, good)
-
-
-class StoredVectors:
-    """Vectors (N, D) that stay in the store until they are indexed; each is checked as it is read.
-
-    Slices and index arrays give numpy arrays, `np.asarray` all of it. Raises: StoreError where one is damaged.
-    """
-
-    dtype = np.dtype(np.float32)
-    ndim = 2
-
-    def __init__(self, places: Places) -> None:
-        self._places = places
-        self.shape = (len(places.part), places.dim)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, wanted: Any) -> np.ndarray:
-        rows = np.arange(len(self))[wanted]
-        found = self._places.read(np.atleast_1d(rows))
-        if not found.good.all():
-            where = self._places.parts[0].path.parent
-            what = f"{int((~found.good).sum())} of {found.good.size} embeddings are damaged"
-            raise StoreError(what, where=where, fix="embed the data set again: the damaged ones are made anew")
-        return found.vectors.reshape(*np.shape(rows), -1) if self.shape[1] else found.vectors
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:] if dtype is None else self[:].astype(dtype, copy=False)
-
-
-class Shelf:
-    """The embeddings of one encoder and one kind. Made by `Store`; safe in threads, and beside other processes."""
-
-    def __init__(self, folder: Path, space: str, dtype: str, card: dict[str, Any]) -> None:
-        self.folder, self._space, self._dtype, self._card = folder, space, DTYPES[dtype], card
-        self._listed: frozenset[str] = frozenset()
-        self._parts: tuple[Part, ...] = ()
-        self._suspects: set[str] = set()
-        self.refresh()
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The parts as of the last look, largest first."""
-        return self._parts
-
-    def refresh(self) -> None:
-        """See what other processes have written since. Raises: StoreError when the folder cannot be read."""
-        while True:
-            listed = _listing(self.folder)
-            if listed == self._listed:
-                return
-            known = {part.path.name: part for part in self._parts}
-            try:
-                opened = [known.get(name) or self._open(name) for name in sorted(listed)]
-            except FileNotFoundError:  # merged away since it was listed
-                continue
-            parts = [part for part in opened if part is not None]
-            replaced = frozenset[str]().union(*(part.replaces for part in parts))
-            parts = [part for part in parts if part.path.name not in replaced]
-            self._parts = tuple(sorted(parts, key=len, reverse=True))
-            self._listed = listed
-
-    def _open(self, name: str) -> Part | None:
-        path = self.folder / name
-        try:
-            part = open_part(path, self._space)
-            if self._parts and part.dim != self._parts[0].dim:
-                raise Damaged(f"{part.dim} dimensions where others have {self._parts[0].dim}")
-            return part
-        except Damaged as error:
-            set_aside(path, str(error))
-            return None
-
-    def places(self, keys: Sequence[bytes]) -> Places:
-        """Where keys are, as of the last look."""
-        parts, wanted = self._parts, _array(keys)
-        place, row = np.full(len(keys), -1), np.full(len(keys), -1)
-        for number, part in enumerate(parts):
-            todo = np.flatnonzero(place < 0)
-            if not todo.size:
-                break
-            found = part.find(wanted[todo])
-            place[todo[found >= 0]], row[todo] = number, found
-        return Places(parts, place, row)
-
-    def get(self, keys: Sequence[bytes]) -> Found:
-        """The embeddings of keys, each checked; a damaged one counts as missing, and the next `put` sets it aside."""
-        places = self.places(keys)
-        found = places.read(np.arange(len(keys)))
-        for number in np.unique(places.part[(places.part >= 0) & ~found.good]):
-            self._suspects.add(places.parts[number].path.name)
-        return found
-
-    def put(self, keys: Sequence[bytes], vectors: Float32[np.ndarray, "n d"], notes: Sequence[int] = ()) -> None:
-        """Keep unit-norm vectors, durable when this returns. What is here already is left as it is.
-
-        Raises: ShapeError for vectors of another width; InputError for one that is not finite or not of norm 1;
-        StoreError when the disk is full or cannot be written.
-        """
-        records = Records(_array(keys), np.array([*notes] or [0] * len(keys), np.uint8), vectors)
-        self._check(records)
-        make_folder(self.folder)
-        with turn(self.folder):
-            self._show_card()
-            self.refresh()
-            self._mend()
-            new = np.flatnonzero(self.places(keys).part < 0)
-            if new.size:
-                taken = records.take(new)
-                stored = Records(taken.keys, taken.notes, taken.vectors.astype(self._dtype))
-                write_part(self.folder, stored, self._space)
-                self.refresh()
-            self._merge()
-
-    def _check(self, records: Records) -> None:
-        n, dim = records.vectors.shape
-        if not (len(records.keys) == len(records.notes) == n):
-            raise ShapeError(f"{n} vectors, {len(records.keys)} keys, {len(records.notes)} notes", fix="pass one each")
-        if self._parts and dim != self._parts[0].dim:
-            what = f"vectors have {dim} dimensions, those stored {self._parts[0].dim}"
-            raise ShapeError(what, where=self.folder, fix="an encoder's fingerprint must tell its weights apart")
-        bad = np.flatnonzero(~is_unit(records.vectors))
-        if bad.size:
-            what = f"vector {bad[0]} is not finite or not of norm 1"
-            raise InputError(what, where=self.folder, fix="give unit-norm vectors")
-
-    def _show_card(self) -> None:
-        path = self.folder.parent / CARD
-        if not path.exists():
-            write_atomic(path, (json.dumps(self._card, indent=1) + "\n").encode())
-
-    def _mend(self) -> None:
-        """Rewrite parts that have damaged rows without them, and set the old files aside."""
-        for part in self._parts:
-            if part.path.name in self._suspects and len(bad := part.bad_rows()):
-                intact = np.setdiff1d(np.arange(len(part)), bad)
-                if intact.size:
-                    write_part(self.folder, part.records.take(intact), self._space)
-                set_aside(part.path, f"{len(bad)} of {len(part)} embeddings fail their check")
-        self._suspects.clear()
-        self.refresh()
-
-    def _merge(self) -> None:
-        """Make one part of many small ones, and delete what is replaced."""
-        levels = defaultdict(list)
-        for part in self._parts:
-            if len(part) < FULL_ROWS:
-                levels[part.records.vectors.dtype, len(part).bit_length() // 4].append(part)  # 16 = 2 ** 4
-        for parts in levels.values():
-            if len(parts) >= FAN:
-                self._join(parts)
-        for name in self._listed - {part.path.name for part in self._parts}:  # replaced, by now or before a crash
-            with suppress(OSError):
-                (self.folder / name).unlink(missing_ok=True)
-
-    def _join(self, parts: Sequence[Part]) -> None:
-        self._suspects |= {part.path.name for part in parts if len(part.bad_rows())}
-        if self._suspects:
-            self._mend()
-            return
-        arrays = [(part.records.keys, part.records.notes, part.records.vectors) for part in parts]
-        records = Records(*(np.concatenate(column) for column in zip(*arrays, strict=True)))
-        write_part(self.folder, records, self._space, replaces=[part.path.name for part in parts])
-        self.refresh()
-
-    def verify(self) -> int:
-        """Check every embedding; how many are damaged. They are set aside. Raises: StoreError."""
-        self.refresh()
-        bad = {part.path.name: len(part.bad_rows()) for part in self._parts}
-        self._suspects |= {name for name, count in bad.items() if count}
-        if self._suspects:
-            with turn(self.folder):
-                self._mend()
-        return sum(bad.values())
-
-    def tidy(self) -> None:
-        """Merge all parts that are not full, whatever their size, and sweep. Raises: StoreError."""
-        with turn(self.folder):
-            self.refresh()
-            small = [part for part in self._parts if len(part) < FULL_ROWS]
-            by_dtype = defaultdict(list)
-            for part in small:
-                by_dtype[part.records.vectors.dtype].append(part)
-            for parts in by_dtype.values():
-                if len(parts) > 1:
-                    self._join(parts)
-            self._merge()
 
 
 class Store:
@@ -287,17 +56,21 @@ class Store:
             raise StoreError(
                 "whose embeddings these are is not known", where=folder.parent, fix="embed with that model again"
             )
-        return Shelf(folder, _space(card, folder.name), self._dtype, card)
+        return self._open(folder.parent, folder.name, card)
 
     def _shelf(self, encoder: Encoder, kind: str) -> Shelf:
         folder = self.folder / hashlib.sha256(f"{READING} {encoder.fingerprint}".encode()).hexdigest()[:32]
         read_card(folder)  # refuses what a newer version wrote
         card = {"schema": SCHEMA, "encoder": encoder.name, "fingerprint": encoder.fingerprint, "reading": READING}
-        return Shelf(folder / kind, _space(card, kind), self._dtype, card)
+        return self._open(folder, kind, card)
 
+    def _open(self, folder: Path, kind: str, card: dict[str, Any]) -> Shelf:
+        def show_card() -> None:
+            if not (folder / CARD).exists():
+                shown = card | {"check": _check(card)}
+                write_atomic(folder / CARD, (json.dumps(shown, indent=1) + "\n").encode())
 
-def _space(card: dict[str, Any], kind: str) -> str:
-    return f"{card['fingerprint']}/{card['reading']}/{kind}"
+        return Shelf(folder / kind, f"{card['fingerprint']}/{card['reading']}/{kind}", DTYPES[self._dtype], show_card)
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
@@ -308,29 +81,20 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     path = folder / CARD
     try:
         card = json.loads(path.read_bytes())
+        if card.pop("check") != _check(card):
+            raise ValueError("its checksum is another")
         schema = int(card["schema"])
-        str(card["encoder"]), str(card["fingerprint"]), int(card["reading"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StoreError(f"cannot read: {error.strerror}", where=path, fix="check its permissions") from error
-    except (ValueError, KeyError, TypeError) as error:
-        set_aside(path, f"unreadable: {type(error).__name__}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        set_aside(path, f"not a whole card: {error}")
         return None
     if schema > SCHEMA:
         raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc, or use another cache folder")
     return dict(card)
 
 
-def _listing(folder: Path) -> frozenset[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if entry.name.endswith(SUFFIX))
-    except FileNotFoundError:
-        return frozenset()
-    except OSError as error:
-        raise StoreError(f"cannot read: {error.strerror}", where=folder, fix="check its permissions") from error
-
-
-def _array(keys: Sequence[bytes]) -> UInt8[np.ndarray, "n 32"]:
-    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+def _check(card: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()

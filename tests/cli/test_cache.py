@@ -1,0 +1,108 @@
+import json
+import os
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from vlmdesc.cli.app import app
+from vlmdesc.testing import COLOURS
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A cache with two images and two texts of the fake encoder in it."""
+    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for colour in ("red", "blue"):
+        Image.new("RGB", (9, 9), COLOURS[colour]).save(f"{colour}.png")
+    result = run("classify", "red.png", "blue.png", "--classes", "red,blue", "--model", "fake")
+    assert result.exit_code == 0
+    return tmp_path / "cache"
+
+
+def listed():
+    return json.loads(run("cache", "ls", "--json").stdout)
+
+
+def flip(folder, kind):
+    [path] = folder.glob(f"embeddings/*/{kind}/*.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-120] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def test_ls_shows_what_is_kept_with_sizes_and_ages(folder):
+    found = {item["kind"]: item for item in listed()}
+    assert {kind: item["entries"] for kind, item in found.items()} == {"images": 2, "texts": 2}
+    assert found["images"]["about"] == "fake" and found["images"]["bytes"] > 100 and found["images"]["written"]
+    table = run("cache", "ls").stdout
+    assert "fake" in table and "just now" in table and found["texts"]["id"][:12] in table
+
+
+def test_an_empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "none"))
+    assert listed() == [] and "nothing in" in run("cache", "ls").stderr
+    for command in ("verify", "prune"):
+        assert run("cache", command).exit_code == 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_show_takes_the_beginning_of_an_id(folder):
+    id_ = listed()[0]["id"]
+    shown = run("cache", "show", id_[:5]).stdout
+    assert "fingerprint  fake-1" in shown and str(folder) in shown and "set aside    none" in shown
+    wrong = run("cache", "show", "zzz")
+    assert wrong.exit_code == 2 and "see vlmdesc cache ls" in wrong.stderr
+
+
+def test_verify_finds_a_flipped_bit_sets_it_aside_and_prune_sweeps_it(folder):
+    assert run("cache", "verify").exit_code == 0
+    path = flip(folder, "images")
+    result = run("cache", "verify", "--json")
+    assert result.exit_code == 1 and [item["damaged"] for item in json.loads(result.stdout)] == [1, 0]
+    assert "set aside as" in result.stderr and not path.exists()
+    assert [item["aside"] for item in listed()] == [1, 0] and listed()[0]["entries"] == 1
+    assert run("cache", "verify").exit_code == 0
+    left = path.parent / ".0123.part"
+    left.touch()
+    assert "freed" in run("cache", "prune").stdout
+    assert not left.exists() and [item["aside"] for item in listed()] == [0, 0]
+    again = run("embed", "red.png", "blue.png", "--model", "fake", "--json")
+    assert json.loads(again.stdout)["new"] == 1
+
+
+def test_rm_asks_unless_told_not_to(folder):
+    refused = run("cache", "rm", "--all")
+    assert refused.exit_code == 2 and "add --yes" in refused.stderr and len(listed()) == 2
+    assert run("cache", "rm").exit_code == 2
+    assert run("cache", "rm", listed()[0]["id"], "--yes").exit_code == 0
+    assert listed() == [] and not os.listdir(folder / "embeddings")
+
+
+def test_a_lost_card_is_said_and_written_again(folder):
+    [card] = folder.glob("embeddings/*/encoder.json")
+    card.write_text('{"schema": 1}')
+    result = run("cache", "verify")
+    assert result.exit_code == 4 and "embed with that model again" in result.stderr
+    assert run("embed", "red.png", "--model", "fake").exit_code == 0
+    Image.new("RGB", (5, 5)).save("new.png")
+    assert run("embed", "new.png", "--model", "fake").exit_code == 0
+    assert run("cache", "verify").exit_code == 0
+
+
+def test_what_a_newer_version_wrote_is_refused_and_left_alone(folder):
+    from vlmdesc.encode.store import _check
+
+    [card] = folder.glob("embeddings/*/encoder.json")
+    newer = {"schema": 2, "encoder": "fake", "fingerprint": "fake-1", "reading": 1}
+    card.write_text(json.dumps(newer | {"check": _check(newer)}))
+    before = sorted(folder.rglob("*"))
+    result = run("embed", "red.png", "--model", "fake")
+    assert result.exit_code == 4 and "newer vlmdesc" in result.stderr and "upgrade" in result.stderr
+    assert sorted(folder.rglob("*")) == before

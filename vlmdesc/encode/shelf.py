@@ -1,0 +1,265 @@
+"""The embeddings of one encoder and one kind: immutable parts in a folder.
+
+A part is written whole and never changed, so readers need no lock, a crash leaves whole parts only, and appending
+costs what is new. Sixteen parts of like size are merged into one, which names them: until they are deleted they count
+as replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
+
+from vlmdesc.cache import make_folder, set_aside, turn
+from vlmdesc.encode.part import KEY_BYTES, SUFFIX, Damaged, Part, Records, is_unit, open_part, write_part
+from vlmdesc.errors import InputError, ShapeError, StoreError
+
+FAN = 16  # parts of like size that become one
+FULL_ROWS = 8192  # a part with as many is left alone
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a shelf has of some keys. Only rows that are `good` mean anything."""
+
+    vectors: Float32[np.ndarray, "n d"]
+    notes: UInt8[np.ndarray, " n"]
+    good: Bool[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where some keys are: in which of these parts, and in which row of it; -1 where they are not."""
+
+    parts: tuple[Part, ...]
+    part: Int[np.ndarray, " n"]
+    row: Int[np.ndarray, " n"]
+
+    @property
+    def dim(self) -> int:
+        return self.parts[0].dim if self.parts else 0
+
+    def read(self, wanted: Int[np.ndarray, " k"]) -> Found:
+        """The embeddings of these of the keys, each checked."""
+        part, row = self.part[wanted], self.row[wanted]
+        vectors = np.empty((len(wanted), self.dim), np.float32)
+        notes, good = np.zeros(len(wanted), np.uint8), np.zeros(len(wanted), bool)
+        for number in np.unique(part[part >= 0]):
+            at = np.flatnonzero(part == number)
+            at = at[np.argsort(row[at], kind="stable")]  # in the order of the file
+            notes[at] = self.parts[number].records.notes[row[at]]
+            good[at] = self.parts[number].read_into(row[at], vectors, at)
+        return Found(vectors, notes, good)
+
+
+class StoredVectors:
+    """Vectors (N, D) that stay in the store until they are indexed; each is checked as it is read.
+
+    Slices and index arrays give numpy arrays, `np.asarray` all of it. Raises: StoreError where one is damaged.
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 2
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self.shape = (len(places.part), places.dim)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, wanted: Any) -> np.ndarray:
+        rows = np.arange(len(self))[wanted]
+        found = self._places.read(np.atleast_1d(rows))
+        if not found.good.all():
+            where = self._places.parts[0].path.parent
+            what = f"{int((~found.good).sum())} of {found.good.size} embeddings are damaged"
+            raise StoreError(what, where=where, fix="embed the data set again: the damaged ones are made anew")
+        return found.vectors.reshape(*np.shape(rows), self.shape[1])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype, copy=False)
+
+
+class Shelf:
+    """The embeddings of one encoder and one kind. Made by `Store`; safe in threads, and beside other processes."""
+
+    def __init__(self, folder: Path, space: str, dtype: type, before_write: Callable[[], None]) -> None:
+        self.folder, self._space, self._dtype, self._before_write = folder, space, dtype, before_write
+        self._listed: frozenset[str] = frozenset()
+        self._parts: tuple[Part, ...] = ()
+        self._suspects: set[str] = set()
+        self.refresh()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts as of the last look, largest first."""
+        return self._parts
+
+    def refresh(self) -> None:
+        """See what other processes have written since. Raises: StoreError when the folder cannot be read."""
+        while True:
+            listed = _listing(self.folder)
+            if listed == self._listed:
+                return
+            known = {part.path.name: part for part in self._parts}
+            try:
+                opened = [known.get(name) or self._open(name) for name in sorted(listed)]
+            except FileNotFoundError:  # merged away since it was listed
+                continue
+            parts = self._of_one_width([part for part in opened if part is not None])
+            replaced = frozenset[str]().union(*(part.replaces for part in parts))
+            parts = [part for part in parts if part.path.name not in replaced]
+            self._parts = tuple(sorted(parts, key=len, reverse=True))
+            self._listed = listed
+
+    def _open(self, name: str) -> Part | None:
+        try:
+            return open_part(self.folder / name, self._space)
+        except Damaged as error:
+            set_aside(self.folder / name, str(error))
+            return None
+
+    def _of_one_width(self, parts: list[Part]) -> list[Part]:
+        dim = max(parts, key=len).dim if parts else 0
+        for part in parts:
+            if part.dim != dim:
+                set_aside(part.path, f"{part.dim} dimensions where others have {dim}")
+        return [part for part in parts if part.dim == dim]
+
+    def places(self, keys: Sequence[bytes]) -> Places:
+        """Where keys are, as of the last look."""
+        parts, wanted = self._parts, _array(keys)
+        place, row = np.full(len(keys), -1), np.full(len(keys), -1)
+        for number, part in enumerate(parts):
+            todo = np.flatnonzero(place < 0)
+            if not todo.size:
+                break
+            found = part.find(wanted[todo])
+            place[todo[found >= 0]], row[todo] = number, found
+        return Places(parts, place, row)
+
+    def get(self, keys: Sequence[bytes]) -> Found:
+        """The embeddings of keys, each checked; a damaged one counts as missing, and the next `put` sets it aside."""
+        places = self.places(keys)
+        found = places.read(np.arange(len(keys)))
+        for number in np.unique(places.part[(places.part >= 0) & ~found.good]):
+            self._suspects.add(places.parts[number].path.name)
+        return found
+
+    def put(self, keys: Sequence[bytes], vectors: Float32[np.ndarray, "n d"], notes: Sequence[int] = ()) -> None:
+        """Keep unit-norm vectors, durable when this returns. What is here already is left as it is.
+
+        Raises: ShapeError for vectors of another width; InputError for one that is not finite or not of norm 1;
+        StoreError when the disk is full or cannot be written.
+        """
+        self._check(len(keys), len(notes) or len(keys), vectors)
+        records = Records(_array(keys), np.array([*notes] or [0] * len(keys), np.uint8), vectors)
+        make_folder(self.folder)
+        with turn(self.folder):
+            self._before_write()
+            self.refresh()
+            self._mend()
+            new = np.flatnonzero(self.places(keys).part < 0)
+            if new.size:
+                taken = records.take(new)
+                stored = Records(taken.keys, taken.notes, taken.vectors.astype(self._dtype))
+                self._write(stored)
+            self._merge()
+
+    def _write(self, records: Records, replaces: Sequence[str] = ()) -> None:
+        path = write_part(self.folder, records, self._space, replaces)
+        self._parts = tuple(part for part in self._parts if part.path != path)  # that file is another now
+        self._listed = frozenset()
+        self.refresh()
+
+    def _check(self, n_keys: int, n_notes: int, vectors: Float32[np.ndarray, "n d"]) -> None:
+        n, dim = vectors.shape
+        if not n_keys == n_notes == n:
+            raise ShapeError(f"{n} vectors, {n_keys} keys, {n_notes} notes", fix="pass one each")
+        if self._parts and dim != self._parts[0].dim:
+            what = f"vectors have {dim} dimensions, those stored {self._parts[0].dim}"
+            raise ShapeError(what, where=self.folder, fix="an encoder's fingerprint must tell its weights apart")
+        bad = np.flatnonzero(~is_unit(vectors))
+        if bad.size:
+            what = f"vector {bad[0]} is not finite or not of norm 1"
+            raise InputError(what, where=self.folder, fix="give unit-norm vectors")
+
+    def _mend(self) -> None:
+        """Rewrite parts that have damaged rows without them, and set the old files aside."""
+        for part in self._parts:
+            if part.path.name in self._suspects and len(bad := part.bad_rows()):
+                intact = np.setdiff1d(np.arange(len(part)), bad)
+                if intact.size:
+                    write_part(self.folder, part.records.take(intact), self._space)
+                set_aside(part.path, f"{len(bad)} of {len(part)} embeddings fail their check")
+        self._suspects.clear()
+        self.refresh()
+
+    def _merge(self) -> None:
+        """Make one part of many small ones, and delete what is replaced."""
+        levels = defaultdict(list)
+        for part in self._parts:
+            if len(part) < FULL_ROWS:
+                level = len(part).bit_length() // 4  # within it, sizes differ by a factor of 16 at most
+                levels[part.records.vectors.dtype, level].append(part)
+        for parts in levels.values():
+            if len(parts) >= FAN:
+                self._join(parts)
+        for name in self._listed - {part.path.name for part in self._parts}:  # replaced, by now or before a crash
+            with suppress(OSError):
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _join(self, parts: Sequence[Part]) -> None:
+        self._suspects |= {part.path.name for part in parts if len(part.bad_rows())}
+        if self._suspects:
+            self._mend()
+            return
+        arrays = [(part.records.keys, part.records.notes, part.records.vectors) for part in parts]
+        records = Records(*(np.concatenate(column) for column in zip(*arrays, strict=True)))
+        self._write(records, replaces=[part.path.name for part in parts])
+
+    def verify(self) -> int:
+        """Check every embedding; how many are damaged. They are set aside. Raises: StoreError."""
+        self.refresh()
+        bad = {part.path.name: len(part.bad_rows()) for part in self._parts}
+        self._suspects |= {name for name, count in bad.items() if count}
+        if self._suspects:
+            with turn(self.folder):
+                self._mend()
+        return sum(bad.values())
+
+    def tidy(self) -> None:
+        """Merge all parts that are not full, whatever their size, and sweep. Raises: StoreError."""
+        with turn(self.folder):
+            self.refresh()
+            small = [part for part in self._parts if len(part) < FULL_ROWS]
+            by_dtype = defaultdict(list)
+            for part in small:
+                by_dtype[part.records.vectors.dtype].append(part)
+            for parts in by_dtype.values():
+                if len(parts) > 1:
+                    self._join(parts)
+            self._merge()
+
+
+def _listing(folder: Path) -> frozenset[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.name.endswith(SUFFIX))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as error:
+        raise StoreError(f"cannot read: {error.strerror}", where=folder, fix="check its permissions") from error
+
+
+def _array(keys: Sequence[bytes]) -> UInt8[np.ndarray, "n 32"]:
+    return np.frombuffer(bytearray().join(keys), np.uint8).reshape(len(keys), KEY_BYTES)
