@@ -8,6 +8,7 @@ Nothing here passes or fails: it prints what was measured beside what is aimed a
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import statistics
@@ -24,6 +25,10 @@ from PIL import Image
 
 from vlmdesc.classify.score import Columns, mean
 from vlmdesc.cli.demo import PHOTOS, path_of
+from vlmdesc.encode.embed import embed
+from vlmdesc.encode.shelf import FULL_ROWS, Shelf, StoredVectors
+from vlmdesc.encode.store import Store
+from vlmdesc.testing import FakeEncoder
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller inputs, about a minute")
     quick = parser.parse_args().quick
-    for section in (start_up(), scoring(2_000 if quick else 10_000), folder(32 if quick else 128)):
+    sections = (
+        start_up(),
+        scoring(2_000 if quick else 10_000),
+        folder(32 if quick else 128),
+        reading(50_000),
+        opening(100_000 if quick else 1_000_000),
+        embedding(64 if quick else 1_000),
+    )
+    for section in sections:
         for row in section:
             print(f"{row.what:74s} {row.measured:>16s}   aim: {row.aim}", flush=True)
 
@@ -99,11 +112,113 @@ def folder(n: int) -> Iterator[Row]:
     yield Row("classify: images/s / forward-only images/s", f"{alone / whole:.2f}", "at least 0.85")
 
 
+def reading(n: int) -> Iterator[Row]:
+    """Stored vectors read with all checks, in the order of a data set, against a bare read of a mapped array."""
+    with tempfile.TemporaryDirectory() as place:
+        keys, vectors = stored(Path(place), n)
+        np.save(Path(place) / "bare.npy", vectors)
+        places = Store(Path(place)).images(FakeEncoder()).places(keys)
+
+        def checked() -> np.ndarray:
+            return np.asarray(StoredVectors(places))
+
+        def bare() -> np.ndarray:
+            return np.array(np.load(Path(place) / "bare.npy", mmap_mode="r"))
+
+        assert np.array_equal(checked(), vectors)
+        ours, mapped = medians([checked, bare], 7)
+    yield Row(f"read {n:,} stored vectors x 512: time / bare mapped read", f"{ours / mapped:.2f}", "at most 3")
+
+
+def opening(n: int) -> Iterator[Row]:
+    """A large store: opening it, what that takes of memory, and appending a batch to it."""
+    with tempfile.TemporaryDirectory() as place:
+        keys, vectors = stored(Path(place), n)
+        code = (
+            "import sys, time, resource, pathlib\n"
+            "from vlmdesc.encode.store import Store; from vlmdesc.testing import FakeEncoder\n"
+            "before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()\n"
+            "shelf = Store(pathlib.Path(sys.argv[1])).images(FakeEncoder())\n"
+            "assert shelf.get([bytes.fromhex(sys.argv[2])]).good.all()\n"
+            "print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        )
+        command = [sys.executable, "-c", code, place, keys[0].hex()]
+        seconds, kib = map(float, subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
+        large, small = Store(Path(place)).images(FakeEncoder()), Store(Path(place) / "small").images(FakeEncoder())
+
+        def append_to(shelf: Shelf) -> Callable[[], None]:
+            fresh = (os.urandom(32) for _ in iter(int, 1))
+            return lambda: shelf.put([next(fresh) for _ in range(32)], vectors[:32])
+
+        to_large, to_small = medians([append_to(large), append_to(small)], 30)
+    yield Row(f"open a store of {n:,} x 512 and find one", f"{seconds:.2f} s", "under 2 s")
+    yield Row("    memory for that", f"{kib / 1024:.0f} MiB", f"its keys are {n * 32 / 2**20:.0f} MiB")
+    yield Row("    append 32: time / the same to an empty store", f"{to_large / to_small:.2f}", "near 1")
+
+
+def stored(place: Path, n: int) -> tuple[list[bytes], np.ndarray]:
+    """Keys and vectors put in a store, a full part at a time."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((n, 512), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    keys = [rng.bytes(32) for _ in range(n)]
+    shelf = Store(place).images(FakeEncoder())
+    for start in range(0, n, FULL_ROWS):
+        shelf.put(keys[start : start + FULL_ROWS], vectors[start : start + FULL_ROWS])
+    return keys, vectors
+
+
+def embedding(n: int) -> Iterator[Row]:
+    """Embedding JPEGs with a randomly initialised ViT-B-32, against the loop that published tools run."""
+    from vlmdesc import load_encoder
+
+    with tempfile.TemporaryDirectory() as place:
+        model = f"local-dir:{untrained(Path(place) / 'model')}"
+        plain, encoder = load_encoder(model, device="cpu", precision="fp32"), load_encoder(model, device="cpu")
+        paths, store = jpegs(Path(place), n), Store(Path(place) / "cache")
+        pixels = np.stack([encoder.prepare(Image.open(path).convert("RGB")) for path in paths[:32]])
+        encoder.forward(pixels), plain.forward(pixels)
+        began = time.perf_counter()
+        embed(paths, encoder, store)
+        first = time.perf_counter() - began
+        [warm] = medians([lambda: embed(paths, encoder, store)], 3)
+        some = paths[: min(n, 256)]
+
+        def loop() -> None:
+            for start in range(0, len(some), 64):
+                images = [Image.open(path).convert("RGB") for path in some[start : start + 64]]
+                plain.images(images)
+
+        slow, alone = medians([loop, lambda: [encoder.forward(pixels) for _ in range(4)]], 3)
+    rate, loop_rate, forward_rate = n / first, len(some) / slow, 128 / alone
+    yield Row(f"embed {n:,} JPEGs, ViT-B-32 in {encoder.precision}: images/s", f"{rate:.1f}", "-")
+    yield Row("embed: images/s / plain loop (eager fp32, batch 64, Pillow)", f"{rate / loop_rate:.2f}", "at least 3")
+    yield Row("embed: images/s / forward-only images/s", f"{rate / forward_rate:.2f}", "at least 0.85")
+    yield Row(f"embed the same {n:,} again: first / second", f"{first / warm:.0f}", "at least 50")
+
+
+def untrained(folder: Path) -> Path:
+    """A folder with a randomly initialised ViT-B-32, as open_clip saves models."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    folder.mkdir()
+    model = open_clip.create_model("ViT-B-32")
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": model.visual.preprocess_cfg}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder
+
+
 def jpegs(place: Path, n: int) -> list[Path]:
-    """Real photographs as 500-pixel JPEGs."""
+    """Real photographs as 500-pixel JPEGs, each cropped in its own way: equal content would be encoded once."""
     paths = []
     for i in range(n):
-        image = Image.open(path_of(PHOTOS[i % len(PHOTOS)])).convert("RGB").resize((500, 375))
+        image = Image.open(path_of(PHOTOS[i % len(PHOTOS)])).convert("RGB")
+        shift = i // len(PHOTOS)
+        image = image.crop((shift % 16, shift // 16, image.width, image.height)).resize((500, 375))
         paths.append(place / f"{i}.jpg")
         image.save(paths[-1], quality=90)
     return paths
