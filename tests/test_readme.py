@@ -26,7 +26,8 @@ def run(block: re.Match[str], place: Path) -> str:
     python = block["language"] == "python"
     command = [sys.executable, "-c", block["code"]] if python else ["bash", "-euc", block["command"] or block["code"]]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "COLUMNS": "100", "VLMDESC_MODEL": "starter"}
+    cache = {"VLMDESC_CACHE": str(place / "cache")}
+    environment = os.environ | {"PATH": path, "COLUMNS": "100", "VLMDESC_MODEL": "starter", **cache}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return "".join(line.rstrip() + "\n" for line in done.stdout.strip("\n").splitlines())

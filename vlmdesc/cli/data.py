@@ -81,7 +81,8 @@ def data(
         _print(found, seen)
     say(f"{len(seen.samples)} pictures drawn to {shown(montage)}")
     if given:
-        join([*seen.labels.elements()], given.classes, ignore_unknown=ignore_unknown, allow_absent=allow_absent)
+        labels = [*seen.labels.elements()] if found.roles.label else found.labels()
+        join(labels, given.classes, ignore_unknown=ignore_unknown, allow_absent=allow_absent)
         say(f"labels fit the {len(given.classes)} classes of {shown(descriptors)}")
     if seen.broken:
         raise typer.Exit(ImageError.exit_code)
@@ -110,16 +111,18 @@ def _print(data: DataSet, seen: Survey) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from vlmdesc.encode.tables import outer
+
     console = Console()
-    roles = {column: role for role, column in vars(data.roles).items() if column}
+    roles = {role: outer(column, data.table) for role, column in vars(data.roles).items()}
     splits = f", split {data.table.split} of {', '.join(data.table.splits)}" if data.table.splits else ""
     console.print(Text(shown(f"{data.name}: {data.table.form}, {seen.rows:,} rows{splits}")), soft_wrap=True)
     table = Table(box=None, header_style="bold")
     for title in ("column", "holds", "read as"):
         table.add_column(title, overflow="fold")
     for column, kind in data.table.columns.items():
-        read = [role for name, role in roles.items() if name.partition(".")[0] == column]
-        table.add_row(Text(shown(column)), kind, ", ".join(read))
+        read = [role for role, name in roles.items() if name == column]
+        table.add_row(Text(shown(column)), Text(shown(kind)), ", ".join(read))
     console.print(table)
     for what, counts in (("classes", seen.labels), ("groups", seen.groups)):
         named = sorted(((n, name) for name, n in counts.items() if name is not None), key=lambda x: (-x[0], x[1]))

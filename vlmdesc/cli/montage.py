@@ -37,6 +37,7 @@ def draw_montage(path: Path, pictures: Sequence[tuple[Image.Image | None, str]],
 
 
 def _fitted(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    text = text[:SIDE]  # a letter takes more than a pixel
     if pen.textlength(text, font=font) <= SIDE:
         return text
     while text and pen.textlength(text + "...", font=font) > SIDE:

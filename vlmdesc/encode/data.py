@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlmdesc.encode import hub, tables
+from vlmdesc.encode import hub, shards, tables
 from vlmdesc.encode.find import SUFFIXES, Found, find_pictures
 from vlmdesc.encode.picture import Source
 from vlmdesc.encode.tables import Row, Table
@@ -18,7 +18,15 @@ from vlmdesc.errors import ImageError, InputError, did_you_mean
 
 IMAGE_COLUMNS = ("image", "img", "file_name", "filename", "image_path", "filepath", "path", "file")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "fine_label", "cls", "txt", "json.label")
-DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".tar", ".txt")
+METADATA = ("metadata.csv", "metadata.jsonl")
+SHARDS = (".parquet", ".tar")
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": tables.read_csv,
+    ".tsv": lambda path: tables.read_csv(path, "\t"),
+    ".txt": tables.read_list,
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), tables.read_json_lines),
+    **dict.fromkeys(SHARDS, lambda path: shards.read_files([path])),
+}
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
@@ -80,17 +88,22 @@ class DataSet:
             return None
 
     def _rows(self, *columns: str) -> Iterator[Row]:
-        return self.table.rows(sorted({column.partition(".")[0] for column in columns if column}))
+        return self.table.rows(sorted({tables.outer(column, self.table) for column in columns if column}))
 
     def _item(self, number: int, row: Row) -> Item:
-        roles, image = self.roles, _inside(row, self.roles.image)
-        id_ = self._text(roles.id, row, f"row {number}") if roles.id else _path_in(image)
-        key = id_ or f"row {number}"
+        roles, image, key = self.roles, tables.inside(row, self.roles.image), f"row {number}"
         try:
+            key = (self._text(roles.id, row, key) if roles.id else _path_in(image)) or key
             label, group = (self._text(role, row, key) if role else None for role in (roles.label, roles.group))
-            return Item(key, self._source(image, key), label, group)
         except ImageError as error:
             return Item(key, error)
+        return Item(key, self._source_or_error(image, key), label, group)
+
+    def _source_or_error(self, image: Any, key: str) -> Source | ImageError:
+        try:
+            return self._source(image, key)
+        except ImageError as error:
+            return error
 
     def _source(self, image: Any, key: str) -> Source:
         if isinstance(image, dict):
@@ -107,8 +120,8 @@ class DataSet:
         raise ImageError("not-an-image", what, where=key, fix="use --image-column with the column of pictures")
 
     def _text(self, column: str, row: Row, key: str) -> str | None:
-        value = _inside(row, column)
-        names = dict(self.table.class_names).get(column)
+        value = tables.inside(row, column)
+        names = self.table.class_names.get(column)
         if names is not None and isinstance(value, int):
             if value == -1:  # the hub's way to say that a label is not given
                 return None
@@ -146,76 +159,83 @@ def load_data(
     if isinstance(source, (str, Path)):
         name, table = str(source), _table(Path(source), str(source), split)
     else:
-        found = find_pictures(source)
-        name, table = f"{len(found.paths)} files", tables.of_pictures(found)
+        listed = [*source]
+        table = _several(listed)
+        name = f"{len(listed)} files"
     if split and not table.splits:
         raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
-    for option, column in (("label", label_column), ("group", group_column), ("id", id_column)):
-        if column and column.partition(".")[0] not in table.columns:
+    wanted = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
+    for option, column in wanted.items():
+        if column and column not in tables.known(table, column):
             raise _no_column(table, column, name, option)
-    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c.partition(".")[0] in table.columns), "")
+    image = image_column or _image_column(table, name)
+    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in tables.known(table, c)), "")
     id_column = id_column or ("id" if "id" in table.columns else "")
-    roles = Roles(_image_column(table, image_column, name), label, group_column, id_column)
-    return DataSet(name, table, roles)
+    return DataSet(name, table, Roles(image, label, group_column, id_column))
 
 
 def _table(path: Path, name: str, split: str) -> Table:
+    if not name:
+        raise InputError("an empty path", fix="name a data set")
     if os.path.isdir(path):
         return _folder(path, split)
     if not os.path.lexists(path):
         return _absent(path, name, split)
-    readers: dict[str, Callable[[], Table]] = {
-        ".csv": lambda: tables.read_csv(path),
-        ".tsv": lambda: tables.read_csv(path, "\t"),
-        ".jsonl": lambda: tables.read_json_lines(path),
-        ".ndjson": lambda: tables.read_json_lines(path),
-        ".json": lambda: tables.read_json_lines(path),
-        ".parquet": lambda: hub.read_files("parquet", [path], "Parquet"),
-        ".tar": lambda: hub.read_files("webdataset", [path], "WebDataset"),
-        ".txt": lambda: tables.read_list(path),
-    }
     suffix = path.suffix.lower()
-    if suffix in readers:
-        return readers[suffix]()
-    return tables.of_pictures(Found((path,)))
+    if suffix not in READERS:
+        return tables.of_pictures(Found((path,)))
+    if not path.is_file():
+        raise InputError("not a regular file", where=path, fix="give a file that can be read more than once")
+    return READERS[suffix](path)
 
 
 def _folder(folder: Path, split: str) -> Table:
-    names = set(os.listdir(folder))
+    try:
+        names = set(os.listdir(folder))
+        splits = tables.splits_of(folder)
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", where=folder, fix="check its permissions") from error
     if "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names:
         return hub.read_saved(folder, split)
-    for metadata in ("metadata.csv", "metadata.jsonl"):
-        if metadata in names:
-            return _table(folder / metadata, str(folder / metadata), split)
+    if metadata := _metadata(folder):
+        return _table(metadata, str(metadata), split)
+    if splits and (metadata := _metadata(folder / tables.pick_split(splits, split, folder))):
+        return replace(_table(metadata, str(metadata), ""), splits=splits, split=metadata.parent.name)
     try:
         return tables.read_folder(folder, split)
     except InputError:
-        if any(path.suffix in DATA_SUFFIXES for path in folder.rglob("*")):
-            return hub.read_data_folder(folder, split)
+        if shards.data_files(folder):
+            return shards.read_data_folder(folder, split)
         raise
+
+
+def _metadata(folder: Path) -> Path | None:
+    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+
+
+def _several(sources: Sequence[str | Path]) -> Table:
+    """Files that were listed, or that a pattern stands for: data files of one kind, else pictures."""
+    paths = [Path(source) for source in sources]
+    if len({path.suffix.lower() for path in paths}) == 1 and paths[0].suffix.lower() in SHARDS:
+        return shards.read_files(paths)
+    return tables.of_pictures(find_pictures(sources))
 
 
 def _absent(path: Path, name: str, split: str) -> Table:
     matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))] if glob.has_magic(name) else []
-    suffixes = {match.suffix.lower() for match in matches}
-    if suffixes == {".parquet"}:
-        return hub.read_files("parquet", matches, "Parquet")
-    if suffixes == {".tar"}:
-        return hub.read_files("webdataset", matches, "WebDataset")
+    if len(matches) == 1:
+        return _table(matches[0], str(matches[0]), split)
     if matches:
-        return tables.of_pictures(find_pictures([name]))
-    # "photos/cats" where photos/ is here is a slip of the pen, not the hub's.
-    if _HUB.fullmatch(name) and not os.path.lexists(path.parent) and path.suffix.lower() not in SUFFIXES:
+        return _several(matches)
+    # "photos/cats" where photos/ is here is a slip of the pen, not the hub's; nor is "potos/cats.csv".
+    of_a_file = path.suffix.lower() in SUFFIXES or path.suffix.lower() in READERS
+    if _HUB.fullmatch(name) and not os.path.lexists(path.parent) and not of_a_file:
         return hub.read_hub(name, split)
     hint = did_you_mean(path.name, os.listdir(path.parent)) if os.path.isdir(path.parent) else ""
     raise InputError("no such file or folder", where=name, fix=f"{hint}give a folder, a table, or ORG/NAME on the hub")
 
 
-def _image_column(table: Table, wanted: str, name: str) -> str:
-    if wanted:
-        if wanted.partition(".")[0] not in table.columns:
-            raise _no_column(table, wanted, name, "image")
-        return wanted
+def _image_column(table: Table, name: str) -> str:
     found = table.image or [column for column in IMAGE_COLUMNS if column in table.columns][:1]
     if len(found) == 1:
         return found[0]
@@ -225,16 +245,9 @@ def _image_column(table: Table, wanted: str, name: str) -> str:
 
 
 def _no_column(table: Table, column: str, name: str, option: str) -> InputError:
-    hint = did_you_mean(column, table.columns)
-    fix = f"{hint}use --{option}-column with one of {', '.join(table.columns)}"
+    known = tables.known(table, column)
+    fix = f"{did_you_mean(column, known)}use --{option}-column with one of {', '.join(known)}"
     return InputError(f"no column '{column}'", where=name, fix=fix)
-
-
-def _inside(row: Row, column: str) -> Any:
-    value: Any = row
-    for name in column.split(".") if column not in row else [column]:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _path_in(image: Any) -> str | None:

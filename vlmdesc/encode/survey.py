@@ -67,7 +67,9 @@ def survey(data: DataSet, *, check: bool = True, tick: Callable[[], object] = bo
             broken.append(ImageError(found.code, found.what, where=item.id, fix=found.fix))
         elif found is not None:
             repeated += found.content in label_of
-            if label_of.setdefault(found.content, item.label) != item.label:
+            first = label_of.get(found.content)
+            label_of[found.content] = item.label if first is None else first
+            if item.label not in (None, label_of[found.content]):
                 conflicts.append(item.id)
         if found is not None and len(samples) < SAMPLES and _adds(item, sampled):
             sampled.add(item.label)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Table:
     split: str = ""
     image: tuple[str, ...] = ()
     label: str = ""
-    class_names: Mapping[str, Sequence[str]] = ()  # type: ignore[assignment]
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -96,9 +97,20 @@ def _csv_lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
         line = reader.line_num if reader else 1
         raise InputError(f"not CSV: {error}", where=f"{path}:{line}", fix="correct that line") from error
     except UnicodeDecodeError as error:
-        raise InputError("not UTF-8 text", where=path, fix="save it as UTF-8") from error
+        raise InputError("not UTF-8 text", where=f"{path}:{_undecodable(path)}", fix="save it as UTF-8") from error
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=path, fix="check path and permissions") from error
+
+
+def _undecodable(path: Path) -> int:
+    """The first line that is not UTF-8."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def read_json_lines(path: Path) -> Table:
@@ -113,14 +125,15 @@ def read_json_lines(path: Path) -> Table:
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         found = read_json(path)
-        rows: Iterator[tuple[int, Any]] = enumerate(found if isinstance(found, list) else [found])
+        items = enumerate(found if isinstance(found, list) else [found], 1)
+        rows: Iterator[tuple[str, Any]] = ((f"{path}, item {number}", item) for number, item in items)
     else:
-        rows = ((number, strict_json(line, str(path), number)) for number, line in _text_lines(path))
-    for number, row in rows:
+        rows = ((f"{path}:{number}", strict_json(line, str(path), number)) for number, line in _text_lines(path))
+    for where, row in rows:
         if not isinstance(row, dict):
-            raise InputError("not a JSON object", where=f"{path}:{number}", fix='write {"image": ..., "label": ...}')
+            raise InputError("not a JSON object", where=where, fix='write {"image": ..., "label": ...}')
         yield row
 
 
@@ -131,7 +144,7 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line.rstrip("\n")
     except UnicodeDecodeError as error:
-        raise InputError("not UTF-8 text", where=path, fix="save it as UTF-8") from error
+        raise InputError("not UTF-8 text", where=f"{path}:{_undecodable(path)}", fix="save it as UTF-8") from error
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=path, fix="check path and permissions") from error
 
@@ -164,12 +177,8 @@ def _of_files(paths: Sequence[Path], form: str, folder: Path, notes: tuple[str, 
 
 
 def read_folder(root: Path, split: str) -> Table:
-    """A folder of pictures: the label of each is the folder it lies in. Raises: InputError when it has none.
-
-    Where all folders in the root are named as splits are, they are splits; so {train, bus, car} are three classes.
-    """
-    top = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    splits = tuple(top) if top and all(name.lower() in SPLITS for name in top) else ()
+    """A folder of pictures: the label of each is the folder it lies in. Raises: InputError when it has none."""
+    splits = splits_of(root)
     if splits:
         split = pick_split(splits, split, root)
     elif split:
@@ -177,7 +186,9 @@ def read_folder(root: Path, split: str) -> Table:
     place = root / split if splits else root
     found = find_pictures([place])
     if not found.paths:
-        raise InputError("no pictures in this folder", where=place, fix="give a folder of pictures or a table")
+        others = [path.name for path in found.passed_over if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json")]
+        fix = f"give one of its tables: {', '.join(others[:5])}" if others else "give a folder of pictures or a table"
+        raise InputError("no pictures in this folder", where=place, fix=fix)
     labels = [path.parent.name if path.parent != place else None for path in found.paths]
     notes = passed_over(found)
     depths = {len(path.relative_to(place).parts) for path in found.paths}
@@ -191,6 +202,12 @@ def read_folder(root: Path, split: str) -> Table:
     has = {"image": "path", "id": "path in the folder"} | ({"label": "folder name"} if any(labels) else {})
     label = "label" if any(labels) else ""
     return Table("image folder", has, rows, Path(), len(labels), splits, split, ("image",), label, notes=notes)
+
+
+def splits_of(root: Path) -> tuple[str, ...]:
+    """The folders in a folder, where all are named as splits are; so {train, bus, car} are three classes."""
+    top = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return tuple(top) if all(name.lower() in SPLITS for name in top) else ()
 
 
 def pick_split(splits: Sequence[str], wanted: str, where: object) -> str:
@@ -214,3 +231,31 @@ def passed_over(found: Found) -> tuple[str, ...]:
     first = ", ".join(path.name for path in found.passed_over[:3])
     more = ", ..." if len(found.passed_over) > 3 else ""
     return (f"passed over, no pictures: {len(found.passed_over)} ({first}{more})",) if found.passed_over else ()
+
+
+def known(table: Table, column: str) -> list[str]:
+    """The columns there are; for "json.label" also those inside the column "json", as its first rows tell."""
+    around = outer(column, table)
+    if around == column or around not in table.columns:
+        return [*table.columns]
+    inner = (name for row in islice(table.rows([around]), 100) for name in _names(row.get(around), around))
+    return [*dict.fromkeys([*table.columns, *inner])]
+
+
+def _names(value: Any, around: str) -> Iterator[str]:
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        yield f"{around}.{name}"
+        yield from _names(inner, f"{around}.{name}")
+
+
+def outer(column: str, table: Table) -> str:
+    """The column to read for a column: itself, or the one it is inside of."""
+    return column if column in table.columns else column.partition(".")[0]
+
+
+def inside(row: Row, column: str) -> Any:
+    """What a row has in a column, or in one inside of it; None where it has no such thing."""
+    value: Any = row
+    for name in [column] if column in row else column.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from itertools import chain, islice
 
 import numpy as np
 from jaxtyping import Int
@@ -54,19 +55,21 @@ def join(
     found = {label: lookup(label) for label in counts}
     missing = [label for label, places in found.items() if not places]
     ambiguous = [label for label, places in found.items() if len(places) > 1]
-    used = {places[0] for places in found.values() if len(places) == 1}
-    absent = [class_.name for place, class_ in enumerate(classes) if place not in used]
-    problems = {
+    used = {place for places in found.values() for place in places}
+    absent = [class_ for place, class_ in enumerate(classes) if place not in used]
+    problems: dict[str, Sequence[object]] = {
         "labels are no class": [] if ignore_unknown else missing,
         "labels are several classes": ambiguous,
         "classes have no image": [] if allow_absent else absent,
     }
     if any(problems.values()):
         what = ", ".join(f"{len(names)} {kind}" for kind, names in problems.items() if names)
-        lines = [_unknown(label, counts[label], lookup) for label in problems["labels are no class"]]
-        lines += [_ambiguous(label, counts[label], found[label], classes) for label in ambiguous]
-        lines += [f"class '{name}': no image has it" for name in problems["classes have no image"]]
-        raise InputError(what, fix=_fix(problems), details=_cut(lines))
+        lines = chain(
+            (_unknown(label, counts[label], lookup) for label in missing if not ignore_unknown),
+            (_ambiguous(label, counts[label], found[label], classes) for label in ambiguous),
+            (_absent(class_) for class_ in absent if not allow_absent),
+        )
+        raise InputError(what, fix=_fix(problems), details=_cut(lines, sum(map(len, problems.values()))))
     places = {label: places[0] if places else -1 for label, places in found.items()}
     return np.array([-1 if label is None else places[label] for label in labels], dtype=np.intp)
 
@@ -82,7 +85,11 @@ def _ambiguous(label: str, count: int, places: Sequence[int], classes: Sequence[
     return f"label '{label}' ({count} rows): {len(places)} classes are called so, ids {ids}"
 
 
-def _fix(problems: dict[str, list[str]]) -> str:
+def _absent(class_: ClassName) -> str:
+    return f"class '{class_.name}'" + (f", id {class_.id}" if class_.id != class_.name else "") + ": no image has it"
+
+
+def _fix(problems: dict[str, Sequence[object]]) -> str:
     missing, ambiguous, absent = problems.values()
     fixes = ["rename labels or add aliases to the descriptor file"] if missing else []
     fixes += ["label by id where classes share a name"] if ambiguous else []
@@ -90,6 +97,6 @@ def _fix(problems: dict[str, list[str]]) -> str:
     return "; ".join(fixes)
 
 
-def _cut(lines: Sequence[str]) -> list[str]:
-    more = len(lines) - SHOWN
-    return [*lines[:SHOWN]] + ([f"... and {more} more"] if more > 0 else [])
+def _cut(lines: Iterator[str], n: int) -> list[str]:
+    """The first of n lines; only these are made, since finding the closest classes takes its time."""
+    return [*islice(lines, SHOWN)] + ([f"... and {n - SHOWN} more"] if n > SHOWN else [])
