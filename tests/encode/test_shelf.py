@@ -125,7 +125,7 @@ def test_parts_are_plain_safetensors(shelf):
     shelf.put([key(i) for i in range(5)], vectors(5))
     [path] = files(shelf)
     assert {name: tensor.shape for name, tensor in load_file(path).items()} == {
-        "vectors": (5, DIM), "keys": (5, 32), "notes": (5,), "checks": (5, 16),
+        "vectors": (5, DIM), "keys": (5, 32), "notes": (5,), "checks": (5, 16), "sums": (1, 16),
     }  # fmt: skip
     with safe_open(path, framework="numpy") as file:
         assert file.metadata()["space"] == "fake-1/1/images"
@@ -290,7 +290,7 @@ def test_a_damaged_row_is_set_aside_with_its_file_and_the_others_are_kept(shelf)
     keys, kept = [key(i) for i in range(10)], vectors(10)
     shelf.put(keys, kept)
     [path] = files(shelf)
-    flip(path, 8 * (path.stat().st_size - 10 * (32 + 16 + 1) - 5))  # in the last vector
+    flip(path, 8 * (path.stat().st_size - 10 * (32 + 16 + 1) - 16 - 5))  # in the last vector
     damaged = again(shelf)
     good = damaged.get(keys).good
     assert good.sum() == 9

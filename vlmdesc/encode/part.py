@@ -1,10 +1,11 @@
 """One immutable file of embeddings: safetensors, rows in the order they came, a checksum for each row.
 
-tensors    vectors (N, D) float32 or float16, keys (N, 32), notes (N,), checks (N, 16) uint8
+tensors    vectors (N, D) float32 or float16, keys (N, 32), notes (N,), checks (N, 16), sums (N / 256, 16) uint8
 metadata   format, space (what encoder and what kind), replaces (files whose rows are all here)
 
 A row's checksum covers the space, dtype and width as well as its key, notes and vector: a row cannot be taken for
-that of another model. The file is named by its rows, so that writing the same rows twice gives one file.
+that of another model. The sum of every 256 rows spares whole blocks the check of each row. The file is named by its
+rows, so that writing the same rows twice gives one file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from vlmdesc.files import write_atomic
 FORMAT = 1
 SUFFIX = ".safetensors"
 KEY_BYTES, CHECK_BYTES = 32, 16
-BLOCK = 1024  # rows checked at a time: what they take fits in a core's cache
+BLOCK = 256  # rows that share a sum, and are checked and copied while they are in the processor's cache
 TOLERANCE = 2e-3  # of a norm from 1: float16 rounding stays below it
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16)}
 
@@ -59,6 +60,7 @@ class Part:
     replaces: frozenset[str]
     records: Records
     checks: UInt8[np.ndarray, "n 16"]
+    sums: UInt8[np.ndarray, "b 16"]
 
     def __len__(self) -> int:
         return len(self.checks)
@@ -74,20 +76,19 @@ class Part:
         order = np.argsort(found)
         return found[order], order
 
-    def find(self, keys: UInt8[np.ndarray, "k 32"]) -> Int[np.ndarray, " k"]:
-        """The row of each key, -1 where there is none."""
-        wanted = prefixes(keys)
+    def find(self, keys: UInt8[np.ndarray, "k 32"], prefix: UInt64[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+        """The row of each key, -1 where there is none; `prefix` is `prefixes(keys)`."""
         known, rows = self._sorted
-        at = np.searchsorted(known, wanted)
+        at = np.searchsorted(known, prefix)
         found = np.full(len(keys), -1)
-        live = np.arange(len(keys))
+        live = np.flatnonzero(known[np.minimum(at, len(self) - 1)] == prefix)
         while live.size:  # once, but for keys that differ after their first eight bytes only
-            live = live[at[live] < len(self)]
-            live = live[known[at[live]] == wanted[live]]
             same = (self.records.keys[rows[at[live]]] == keys[live]).all(axis=1)
             found[live[same]] = rows[at[live[same]]]
             live = live[~same]
             at[live] += 1
+            live = live[at[live] < len(self)]
+            live = live[known[at[live]] == prefix[live]]
         return found
 
     def read_into(
@@ -102,12 +103,23 @@ class Part:
             block = slice(start, start + BLOCK)
             wanted = _as_slice(rows[block])
             records = self.records.take(wanted)
-            intact = (checksums(records, self.space) == self.checks[wanted]).all(axis=1)
-            good[block] = intact & is_unit(records.vectors)
+            good[block] = self._intact(records, wanted) & is_unit(records.vectors)
             vectors[_as_slice(at[block])] = records.vectors
         if self.records.vectors.dtype != np.float32:
             vectors[at] /= np.where(good, np.linalg.norm(vectors[at], axis=1), 1)[:, None]
         return good
+
+    def _intact(self, records: Records, rows: Int[np.ndarray, " k"] | slice) -> Bool[np.ndarray, " k"] | np.bool_:
+        kept = self._sum_of(rows)
+        if kept and kept == block_sum(records, self.space):
+            return np.True_
+        return (checksums(records, self.space) == self.checks[rows]).all(axis=1)
+
+    def _sum_of(self, rows: Int[np.ndarray, " k"] | slice) -> bytes:
+        """The sum that was written for exactly these rows, empty where they are no whole block."""
+        if isinstance(rows, slice) and not rows.start % BLOCK and rows.stop in (rows.start + BLOCK, len(self)):
+            return self.sums[rows.start // BLOCK].tobytes()
+        return b""
 
     def bad_rows(self) -> Int[np.ndarray, " k"]:
         """Numbers of the rows that fail their check."""
@@ -138,9 +150,8 @@ def is_unit(vectors: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
 
 def checksums(records: Records, space: str) -> UInt8[np.ndarray, "n 16"]:
     """XXH3-128 of each row's key, notes and vector, seeded by what all rows share."""
-    vectors = np.ascontiguousarray(records.vectors)
+    vectors, seed = np.ascontiguousarray(records.vectors), _seed(records, space)
     n, width = len(vectors), KEY_BYTES + 1 + vectors.dtype.itemsize * vectors.shape[1]
-    seed = xxhash.xxh3_64_intdigest(f"{FORMAT} {space} {vectors.dtype.str} {vectors.shape[1]}".encode())
     lines = np.empty((n, width), np.uint8)
     lines[:, :KEY_BYTES], lines[:, KEY_BYTES] = records.keys, records.notes
     lines[:, KEY_BYTES + 1 :] = vectors.view(np.uint8)
@@ -150,15 +161,31 @@ def checksums(records: Records, space: str) -> UInt8[np.ndarray, "n 16"]:
     return np.frombuffer(digests, np.uint8).reshape(n, CHECK_BYTES)
 
 
+def block_sum(records: Records, space: str) -> bytes:
+    """XXH3-128 of the keys, notes and vectors of some rows, seeded as theirs are."""
+    digest = xxhash.xxh3_128(seed=_seed(records, space))
+    for array in (records.keys, records.notes, records.vectors):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
+
+
+def _seed(records: Records, space: str) -> int:
+    vectors = records.vectors
+    return xxhash.xxh3_64_intdigest(f"{FORMAT} {space} {vectors.dtype.str} {vectors.shape[1]}".encode())
+
+
 def write_part(folder: Path, records: Records, space: str, replaces: Iterable[str] = ()) -> Path:
     """Write records as a part, durable when this returns; of equal keys the first is kept. Raises: StoreError."""
     records = _unique(records)
     n = len(records.keys)
-    checks = np.concatenate([checksums(records.take(slice(i, i + BLOCK)), space) for i in range(0, n, BLOCK)])
+    blocks = [records.take(slice(start, start + BLOCK)) for start in range(0, n, BLOCK)]
+    checks = np.concatenate([checksums(block, space) for block in blocks])
+    sums = np.frombuffer(b"".join(block_sum(block, space) for block in blocks), np.uint8).reshape(-1, CHECK_BYTES)
     path = folder / f"{n}-{hashlib.sha256(checks.tobytes()).hexdigest()[:32]}{SUFFIX}"
     older = " ".join(sorted({*replaces} - {path.name}))  # one of those merged may hold all the rows
     metadata = {"format": str(FORMAT), "space": space, "replaces": older}
-    tensors = {"vectors": records.vectors, "keys": records.keys, "notes": records.notes, "checks": checks}
+    arrays = {"vectors": records.vectors, "keys": records.keys, "notes": records.notes}
+    tensors = arrays | {"checks": checks, "sums": sums}
     write_atomic(path, save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata))
     return path
 
@@ -185,6 +212,7 @@ def open_part(path: Path, space: str) -> Part:
         raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc, or use another cache folder")
     n = shapes.get("notes", ("", [0]))[1][0]
     expected = {"keys": ("U8", [n, KEY_BYTES]), "notes": ("U8", [n]), "checks": ("U8", [n, CHECK_BYTES])}
+    expected["sums"] = ("U8", [-(-n // BLOCK), CHECK_BYTES])
     dtype, shape = shapes.pop("vectors", ("", []))
     if shapes != expected or dtype not in _DTYPES or len(shape) != 2 or shape[0] != n or not n or not shape[1]:
         raise Damaged("not the tensors of a part")
@@ -192,7 +220,7 @@ def open_part(path: Path, space: str) -> Part:
         raise Damaged("of another encoder or kind")
     arrays = _mapped(path, order, {**shapes, "vectors": (dtype, shape)})
     records = Records(arrays["keys"], arrays["notes"], arrays["vectors"])
-    return Part(path, space, frozenset(metadata.get("replaces", "").split()), records, arrays["checks"])
+    return Part(path, space, frozenset(metadata.get("replaces", "").split()), records, arrays["checks"], arrays["sums"])
 
 
 def _mapped(path: Path, order: list[str], shapes: dict[str, tuple[str, list[int]]]) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
 from vlmdesc.cache import make_folder, set_aside, turn
-from vlmdesc.encode.part import KEY_BYTES, SUFFIX, Damaged, Part, Records, is_unit, open_part, write_part
+from vlmdesc.encode.part import KEY_BYTES, SUFFIX, Damaged, Part, Records, is_unit, open_part, prefixes, write_part
 from vlmdesc.errors import InputError, ShapeError, StoreError
 
 FAN = 16  # parts of like size that become one
@@ -138,12 +138,13 @@ class Shelf:
     def places(self, keys: Sequence[bytes]) -> Places:
         """Where keys are, as of the last look."""
         parts, wanted = self._parts, _array(keys)
+        prefix = prefixes(wanted)
         place, row = np.full(len(keys), -1), np.full(len(keys), -1)
         for number, part in enumerate(parts):
             todo = np.flatnonzero(place < 0)
             if not todo.size:
                 break
-            found = part.find(wanted[todo])
+            found = part.find(wanted[todo], prefix[todo])
             place[todo[found >= 0]], row[todo] = number, found
         return Places(parts, place, row)
 
