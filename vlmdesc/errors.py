@@ -35,6 +35,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean '{by_fold[close[0]]}'? " if close else ""
 
 
+def counted(n: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "class"), counted(2, "class"), counted(12345, "picture")
+    ('1 class', '2 classes', '12,345 pictures')
+    """
+    return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")
+
+
 class VlmdescWarning(UserWarning):
     """Something the user should know though the work goes on."""
 

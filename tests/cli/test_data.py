@@ -97,7 +97,7 @@ def test_a_broken_picture_is_exit_1(album):
     whole.write_bytes(whole.read_bytes()[:5000])
     result = run(album)
     assert result.exit_code == 1
-    assert "problems (every picture opened):\n  1 pictures cannot be used: truncated picture (cat" in result.stdout
+    assert "problems (every picture opened):\n  1 picture cannot be used: truncated picture (cat" in result.stdout
     result = run(album, "--json")
     assert result.exit_code == 1
     (broken,) = json.loads(result.stdout)["broken"]
@@ -122,7 +122,7 @@ def test_labels_that_do_not_fit_are_exit_2_with_the_table(album, here):
     for json_ in ((), ("--json",)):
         result = run(album, "--descriptors", given, *json_)
         assert result.exit_code == 2
-        assert "error: 1 labels are no class, 2 classes have no image; fix: rename labels" in result.stderr
+        assert "error: 1 label of no class, 2 classes without an image; fix: rename labels" in result.stderr
         assert "\n  label 'cat' (2 rows): no class; closest: Cats\n  class 'Cats': no image has it\n" in result.stderr
         assert "coffee" in result.stdout  # the survey comes all the same
     assert json.loads(result.stdout)["rows"] == 4

@@ -77,7 +77,7 @@ def test_broken_pictures_are_named_counted_listed_and_the_rest_goes_on(album):
     assert result.exit_code == 1
     assert "6 new, 0 stored before, 3 failed" in result.stdout
     assert "album/blue/page.jpg" in result.stderr and "cut\\n.png" in result.stderr
-    assert "3 pictures could not be used; all are listed in errors.jsonl" in result.stderr
+    assert "3 pictures could not be used, listed in errors.jsonl" in result.stderr
     listed = [json.loads(line) for line in Path("errors.jsonl").read_text().splitlines()]
     assert [(row["class"], row["stage"], row["code"]) for row in listed] == [
         ("blue", "read", "empty"), ("blue", "read", "not-an-image"), ("red", "read", "not-an-image"),

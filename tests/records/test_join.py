@@ -31,7 +31,7 @@ def test_labels_are_taken_as_they_are_written():
     classes = [ClassName("7", "hen"), ClassName("007", "crane")]
     assert join(["007", "7"], classes).tolist() == [1, 0]
     for label in ("07", "Hen", " hen", "hen "):
-        assert "1 labels are no class" in refused([label, "7", "007"], classes).what
+        assert "1 label of no class" in refused([label, "7", "007"], classes).what
 
 
 def test_rows_without_a_label_are_minus_one():
@@ -43,16 +43,16 @@ def test_rows_without_a_label_are_minus_one():
 
 def test_a_label_of_no_class_is_refused_with_the_closest():
     error = refused(["n1", "n2", "n3", "Chikken", "Chikken", "zzz"], BIRDS)
-    assert error.what == "2 labels are no class"
+    assert error.what == "2 labels of no class"
     chikken, zzz = error.details
     assert chikken == "label 'Chikken' (2 rows): no class; closest: chicken, hen"
-    assert zzz == "label 'zzz' (1 rows): no class"
+    assert zzz == "label 'zzz' (1 row): no class"
     assert error.fix == "rename labels or add aliases to the descriptor file"
 
 
 def test_a_class_without_an_image_is_refused():
     error = refused(["n1", "n3"], BIRDS)
-    assert error.what == "1 classes have no image"
+    assert error.what == "1 class without an image"
     assert error.details == ("class 'crane', id n2: no image has it",)
     assert error.fix == "drop classes the data set does not have"
     assert refused(["hen"], [ClassName("hen", "hen"), ClassName("cock", "cock")]).details == (
@@ -62,7 +62,7 @@ def test_a_class_without_an_image_is_refused():
 
 def test_a_name_of_two_classes_needs_ids():
     error = refused(["crane", "hen", "crane"], BIRDS)
-    assert error.what == "1 labels are several classes"
+    assert error.what == "1 label of several classes"
     assert error.details == ("label 'crane' (2 rows): 2 classes are called so, ids n1, n2",)
     assert error.fix == "label by id where classes share a name"
     assert "several classes" in refused(["crane"], BIRDS, ignore_unknown=True, allow_absent=True).what
@@ -71,7 +71,7 @@ def test_a_name_of_two_classes_needs_ids():
 def test_all_that_does_not_fit_is_told_at_once():
     classes = [*BIRDS, ClassName("n4", "owl")]
     error = refused(["crane", "hen", "eagle"], classes)
-    assert error.what == "1 labels are no class, 1 labels are several classes, 1 classes have no image"
+    assert error.what == "1 label of no class, 1 label of several classes, 1 class without an image"
     assert [line.split("'")[1] for line in error.details] == ["eagle", "crane", "owl"]
 
 
@@ -79,8 +79,8 @@ def test_what_does_not_fit_can_be_allowed():
     assert join(["n1", "eagle", "n2", "hen"], BIRDS, ignore_unknown=True).tolist() == [0, -1, 1, 2]
     assert join(["n1", "hen"], BIRDS, allow_absent=True).tolist() == [0, 2]
     assert join(["eagle"], BIRDS, ignore_unknown=True, allow_absent=True).tolist() == [-1]
-    assert refused(["n1", "eagle"], BIRDS, ignore_unknown=True).what == "2 classes have no image"
-    assert refused(["n1", "eagle"], BIRDS, allow_absent=True).what == "1 labels are no class"
+    assert refused(["n1", "eagle"], BIRDS, ignore_unknown=True).what == "2 classes without an image"
+    assert refused(["n1", "eagle"], BIRDS, allow_absent=True).what == "1 label of no class"
 
 
 def test_a_long_table_is_cut_and_counted():

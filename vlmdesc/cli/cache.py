@@ -13,7 +13,7 @@ import typer
 from vlmdesc.cache import cache_folder
 from vlmdesc.cli.border import bordered, say
 from vlmdesc.cli.options import Json
-from vlmdesc.errors import InputError, shown
+from vlmdesc.errors import InputError, counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.encode.upkeep import Kept
@@ -90,7 +90,7 @@ def verify(id_: SomeId = "", as_json: Json = False) -> None:
     else:
         for item, bad in found:
             state = f"{bad:,} damaged, set aside" if bad else "all whole"
-            print(f"{item.id[:12]} {item.kind} of {shown(item.about)}: {item.entries:,} entries, {state}")
+            print(f"{item.id[:12]} {counted(item.entries, item.kind[:-1])} of {shown(item.about)}: {state}")
     if any(bad for _, bad in found):
         raise typer.Exit(1)
 

@@ -21,7 +21,7 @@ from vlmdesc.cli.options import (
     open_data,
     open_descriptors,
 )
-from vlmdesc.errors import ImageError, InputError, shown
+from vlmdesc.errors import ImageError, InputError, counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.encode.data import DataSet
@@ -79,7 +79,7 @@ def data(
         print(json.dumps(_record(found, seen, montage)))
     else:
         _print(found, seen)
-    say(f"{len(seen.samples)} pictures drawn to {shown(montage)}")
+    say(f"{counted(len(seen.samples), 'picture')} drawn to {shown(montage)}")
     if given:
         labels = [*seen.labels.elements()] if found.roles.label else found.labels()
         join(labels, given.classes, ignore_unknown=ignore_unknown, allow_absent=allow_absent)

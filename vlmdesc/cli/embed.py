@@ -27,7 +27,7 @@ from vlmdesc.cli.options import (
     open_data,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, shown
+from vlmdesc.errors import ImageError, counted, shown
 from vlmdesc.files import write_atomic
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def embed(
     summary = _summary(data, encoder, shelf, tally, time.perf_counter() - began)
     print(json.dumps(summary) if as_json else _sentences(summary))
     if tally.failures:
-        say(f"{len(tally.failures)} pictures could not be used; all are listed in {shown(errors)}")
+        say(f"{counted(len(tally.failures), 'picture')} could not be used, listed in {shown(errors)}")
         raise typer.Exit(ImageError.exit_code)
 
 
@@ -149,7 +149,7 @@ def _sentences(summary: dict[str, str | int | float]) -> str:
     split = f", split {summary['split']}" if summary["split"] else ""
     seconds, rate = summary["seconds"], summary["per_second"]
     lines = (
-        f"{summary['data']} ({summary['form']}{split}): {summary['pictures']:,} pictures",
+        f"{summary['data']} ({summary['form']}{split}): {counted(int(summary['pictures']), 'picture')}",
         f"{summary['new']:,} new, {summary['stored']:,} stored before, {summary['failed']:,} failed",
         f"by {summary['encoder']} in {summary['precision']}: {seconds:,} s, {rate:,} a second",
         f"kept in {summary['store']}",

@@ -12,7 +12,7 @@ from PIL import Image
 from vlmdesc.encode.data import DataSet, Item
 from vlmdesc.encode.picture import Picture, Source, content_key, contents, open_picture
 from vlmdesc.encode.pipeline import default_workers, read_ahead
-from vlmdesc.errors import ImageError
+from vlmdesc.errors import ImageError, counted
 
 SAMPLES = 48
 THUMBNAIL_PX = 144
@@ -40,11 +40,13 @@ class Survey:
         few = [label for label, n in self.labels.items() if label is not None and n == 1]
         labelled = self.rows - self.labels[None]
         lines = {
-            f"{len(self.broken)} pictures cannot be used": [str(error) for error in self.broken],
-            f"{len(self.conflicts)} pictures stand under two labels": self.conflicts,
-            f"{self.labels[None]} of {self.rows} rows have no label": [""] * (self.labels[None] if labelled else 0),
-            f"{self.repeated} pictures came before, byte for byte": [""] * self.repeated,
-            f"{len(few)} classes have one picture only": [label for label in few if len(few) < len(self.labels)],
+            f"{counted(len(self.broken), 'picture')} cannot be used": [str(error) for error in self.broken],
+            f"{counted(len(self.conflicts), 'picture')} under two labels": self.conflicts,
+            f"{self.labels[None]} of {self.rows} rows without a label": [""] * (self.labels[None] if labelled else 0),
+            f"{counted(self.repeated, 'picture')} seen before, byte for byte": [""] * self.repeated,
+            f"{counted(len(few), 'class')} with one picture only": [
+                label for label in few if len(few) < len(self.labels)
+            ],
         }
         return [_line(what, cases) for what, cases in lines.items() if cases]
 

@@ -10,7 +10,7 @@ from itertools import chain, islice
 import numpy as np
 from jaxtyping import Int
 
-from vlmdesc.errors import InputError
+from vlmdesc.errors import InputError, counted
 from vlmdesc.records.names import ClassName
 
 SHOWN = 20  # lines of a table in an error
@@ -58,12 +58,12 @@ def join(
     used = {place for places in found.values() for place in places}
     absent = [class_ for place, class_ in enumerate(classes) if place not in used]
     problems: dict[str, Sequence[object]] = {
-        "labels are no class": [] if ignore_unknown else missing,
-        "labels are several classes": ambiguous,
-        "classes have no image": [] if allow_absent else absent,
+        "label of no class": [] if ignore_unknown else missing,
+        "label of several classes": ambiguous,
+        "class without an image": [] if allow_absent else absent,
     }
     if any(problems.values()):
-        what = ", ".join(f"{len(names)} {kind}" for kind, names in problems.items() if names)
+        what = ", ".join(_counted(len(names), kind) for kind, names in problems.items() if names)
         lines = chain(
             (_unknown(label, counts[label], lookup) for label in missing if not ignore_unknown),
             (_ambiguous(label, counts[label], found[label], classes) for label in ambiguous),
@@ -74,15 +74,20 @@ def join(
     return np.array([-1 if label is None else places[label] for label in labels], dtype=np.intp)
 
 
+def _counted(n: int, kind: str) -> str:
+    noun, rest = kind.split(" ", 1)
+    return f"{counted(n, noun)} {rest}"
+
+
 def _unknown(label: str, count: int, lookup: Lookup) -> str:
     by_fold = {name.casefold(): name for name in lookup.names()}
     close = [by_fold[fold] for fold in get_close_matches(label.casefold(), by_fold, 3)]
-    return f"label '{label}' ({count} rows): no class" + (f"; closest: {', '.join(close)}" if close else "")
+    return f"label '{label}' ({counted(count, 'row')}): no class" + (f"; closest: {', '.join(close)}" if close else "")
 
 
 def _ambiguous(label: str, count: int, places: Sequence[int], classes: Sequence[ClassName]) -> str:
     ids = ", ".join(classes[place].id for place in places)
-    return f"label '{label}' ({count} rows): {len(places)} classes are called so, ids {ids}"
+    return f"label '{label}' ({counted(count, 'row')}): {len(places)} classes are called so, ids {ids}"
 
 
 def _absent(class_: ClassName) -> str:
