@@ -331,6 +331,7 @@ def test_lazy_vectors_say_so_when_one_is_damaged(shelf):
 
 
 def put_all(folder, order, kept, without_locks):
+    warnings.simplefilter("ignore", VlmdescWarning)  # of waiting, on a busy machine
     if without_locks:
         import fcntl
 
