@@ -28,7 +28,7 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     named = os.environ.get(ENVIRONMENT)
-    return Path(named) if named else user_cache_path("vlmdesc")
+    return Path(named).expanduser() if named else user_cache_path("vlmdesc")
 
 
 def make_folder(folder: Path) -> None:

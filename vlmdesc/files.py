@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -81,9 +82,9 @@ def cannot_write(path: Path, error: OSError) -> StoreError:
     free = ""
     with suppress(OSError):
         free = f", {shutil.disk_usage(place).free / 2**20:,.0f} MiB free there"
-    return StoreError(
-        f"cannot write: {error.strerror or error}{free}", where=path, fix="free some space or choose another place"
-    )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    fix = ("free some space, or " if full else "") + "choose another place; for the cache, set VLMDESC_CACHE"
+    return StoreError(f"cannot write: {error.strerror or error}{free}", where=path, fix=fix)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -85,15 +85,33 @@ def test_rm_asks_unless_told_not_to(folder):
     assert listed() == [] and not os.listdir(folder / "embeddings")
 
 
+def test_a_file_that_is_damaged_as_a_whole_counts_with_all_its_rows(folder):
+    [path] = folder.glob("embeddings/*/images/*.safetensors")
+    path.write_bytes(path.read_bytes()[:200])
+    result = run("cache", "verify", "--json")
+    assert result.exit_code == 1 and [item["damaged"] for item in json.loads(result.stdout)] == [2, 0]
+
+
 def test_a_lost_card_is_said_and_written_again(folder):
+    other = folder / "embeddings" / "0123" / "images"
+    other.mkdir(parents=True)
     [card] = folder.glob("embeddings/*/encoder.json")
     card.write_text('{"schema": 1}')
     result = run("cache", "verify")
-    assert result.exit_code == 4 and "embed with that model again" in result.stderr
+    assert result.exit_code == 4 and result.stderr.count("embed with that model again") == 3  # each, and goes on
     assert run("embed", "red.png", "--model", "fake").exit_code == 0
-    Image.new("RGB", (5, 5)).save("new.png")
-    assert run("embed", "new.png", "--model", "fake").exit_code == 0
+    other.rmdir()
     assert run("cache", "verify").exit_code == 0
+
+
+def test_copies_in_one_run_are_new_once(folder):
+    Image.new("RGB", (5, 5)).save("new.png")
+    for i in range(20):
+        os.link("new.png", f"copy-{i}.png")
+    found = json.loads(
+        run("embed", "new.png", *(f"copy-{i}.png" for i in range(20)), "--model", "fake", "--json").stdout
+    )
+    assert (found["pictures"], found["new"], found["stored"]) == (21, 1, 20)
 
 
 def test_what_a_newer_version_wrote_is_refused_and_left_alone(folder):

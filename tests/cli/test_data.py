@@ -61,7 +61,7 @@ def test_the_table_tells_form_columns_classes_and_problems(album):
     assert columns <= set(lines_of(result))
     assert "2 classes: cat 2, coffee 2\n" in result.stdout
     assert "no problems found (every picture opened)" in result.stdout
-    assert result.stderr == "2 pictures drawn to vlmdesc-data.png\n"
+    assert result.stderr == "4 pictures drawn to vlmdesc-data.png\n"
 
 
 def test_json_is_one_object_on_stdout(album):
@@ -78,12 +78,12 @@ def test_json_is_one_object_on_stdout(album):
     assert {"data", "splits", "split", "groups"} <= found.keys()
 
 
-def test_the_montage_is_a_picture_of_each_class(album):
+def test_the_montage_shows_pictures_of_each_class(album):
     run(album, "--montage", "sheet.png")
     sheet = montage_of("sheet.png")
     assert sheet.width == 948 and sheet.height == 186
     assert len(sheet.crop((12, 12, 156, 156)).getcolors(99_999)) > 500  # a photograph
-    assert sheet.crop((324, 12, 948, 186)).getcolors() == [(624 * 174, (255, 255, 255))]  # beyond the second
+    assert sheet.crop((636, 12, 948, 186)).getcolors() == [(312 * 174, (255, 255, 255))]  # beyond the fourth
 
 
 @pytest.mark.parametrize("montage", ["sheet.jpg", "nowhere/sheet.png", "sheet"])
@@ -247,3 +247,18 @@ def test_a_montage_that_cannot_be_written_is_a_store_error(here):
     (here / "sheet.png").mkdir()
     with pytest.raises(StoreError, match="cannot write"):
         draw_montage(here / "sheet.png", [])
+
+
+def test_the_montage_is_not_drawn_into_the_data_set(album, monkeypatch):
+    monkeypatch.chdir(album)
+    result = run(".")
+    assert result.exit_code == 0 and "not drawn: it would lie in the data set" in result.stderr
+    assert not (album / "vlmdesc-data.png").exists() and "4 rows" in run(".").stdout
+
+
+def test_json_tells_what_does_not_fit(album):
+    classes(album.parent / "classes.json", "cat", "tea")
+    result = run(album, "--json", "--descriptors", album.parent / "classes.json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 2 and found["problems"] == ["1 label of no class, 1 class without an image"]
+    assert found["misfits"] == ["label 'coffee' (2 rows): no class", "class 'tea': no image has it"]

@@ -657,6 +657,23 @@ def test_a_shard_with_two_pictures_a_sample_needs_a_column(tmp_path, jpegs):
     assert next(iter(load_data(path, image_column="seg.png"))).source == b"another"
 
 
+def test_a_shard_of_pngs_and_jpegs_has_one_column_of_pictures(tmp_path, jpegs):
+    files = [("0.jpg", jpegs["cat"]), ("0.txt", b"cat"), ("1.png", b"no picture"), ("1.txt", b"dog")]
+    items = list(load_data(put_tar(tmp_path / "t.tar", files)))
+    assert [(item.source, item.label) for item in items] == [(jpegs["cat"], "cat"), (b"no picture", "dog")]
+
+
+def test_a_table_among_other_files_is_refused(tmp_path, jpegs):
+    put(tmp_path / "0.jpg", jpegs["cat"])
+    put(tmp_path / "t.csv", "image\n0.jpg\n")
+    with pytest.raises(InputError, match="a table among other files .*one table at a time"):
+        load_data([tmp_path / "0.jpg", tmp_path / "t.csv"])
+
+
+def test_a_table_without_a_header_is_told_so(tmp_path):
+    refused(put(tmp_path / "t.csv", "a.jpg,cat\nb.jpg,dog\n"), "add a header line")
+
+
 def test_a_damaged_saved_set_is_refused_by_name(tmp_path, jpegs):
     put(tmp_path / "0.jpg", jpegs["cat"])
     folder = as_saved(tmp_path, ["0.jpg"], ["cat"])

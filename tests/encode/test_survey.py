@@ -83,14 +83,15 @@ def test_no_label_is_not_another_label(colours):
     assert survey(table(colours, ["red.png,a,x", "red.png,,x"])).conflicts == []
 
 
-def test_the_sample_has_one_picture_a_class_and_marks_broken_ones(colours):
+def test_the_sample_has_one_of_each_class_before_a_second_of_any_and_marks_broken_ones(colours):
     (colours / "torn.png").write_bytes(b"")
     seen = survey(table(colours, ["red.png,a,x", "green.png,a,x", "blue.png,b,x", "torn.png,c,x"]))
-    assert [caption for _, caption in seen.samples] == ["a", "b", "c"]
+    assert [caption for _, caption in seen.samples] == ["a", "b", "c", "a"]
     assert [picture and picture.getpixel((0, 0)) for picture, _ in seen.samples] == [
         COLOURS["red"],
         COLOURS["blue"],
         None,
+        COLOURS["green"],
     ]
 
 
@@ -109,7 +110,7 @@ def test_without_check_only_the_sample_is_opened(colours, monkeypatch):
     rows = ["red.png,a,x", "gone.png,a,x", "green.png,b,x", "blue.png,b,x", ",b,x"]
     seen = survey(table(colours, rows), check=False)
     assert sorted(opened) == ["green.png", "red.png"] and not seen.checked
-    assert seen.labels == {"a": 2, "b": 3} and [caption for _, caption in seen.samples] == ["a", "b"]
+    assert seen.labels == {"a": 2, "b": 3} and [caption for _, caption in seen.samples] == ["a", "b", "b"]
     assert [error.where for error in seen.broken] == ["row 4"]  # known without opening anything
 
 

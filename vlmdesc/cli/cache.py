@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +15,7 @@ import typer
 from vlmdesc.cache import cache_folder
 from vlmdesc.cli.border import bordered, say
 from vlmdesc.cli.options import Json
-from vlmdesc.errors import InputError, counted, shown
+from vlmdesc.errors import InputError, StoreError, counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.encode.upkeep import Kept
@@ -41,6 +43,20 @@ def _some(id_: str) -> list[Kept]:
 
     found = _everything()
     return pick(found, id_) if id_ else found
+
+
+def _each(do: Callable[[Path, Kept], int], id_: str) -> tuple[list[tuple[Kept, int]], int]:
+    """What `do` makes of each thing, and how many could not be done; these are named, and the others go on."""
+    done, troubles = [], 0
+    for item in _some(id_):
+        try:
+            done.append((item, do(cache_folder(), item)))
+        except StoreError as error:
+            troubles += 1
+            say(f"error: {error}")
+    if not done and not troubles:
+        say(f"nothing in {shown(cache_folder())}")
+    return done, troubles
 
 
 def ls(as_json: Json = False) -> None:
@@ -84,23 +100,26 @@ def verify(id_: SomeId = "", as_json: Json = False) -> None:
     """
     from vlmdesc.encode.upkeep import verify as check
 
-    found = [(item, check(cache_folder(), item)) for item in _some(id_)]
+    found, troubles = _each(check, id_)
     if as_json:
         print(json.dumps([_record(item) | {"damaged": bad} for item, bad in found]))
     else:
         for item, bad in found:
             state = f"{bad:,} damaged, set aside" if bad else "all whole"
             print(f"{item.id[:12]} {counted(item.entries, item.kind[:-1])} of {shown(item.about)}: {state}")
-    if any(bad for _, bad in found):
-        raise typer.Exit(1)
+    if troubles or any(bad for _, bad in found):
+        raise typer.Exit(StoreError.exit_code if troubles else 1)
 
 
 def prune(id_: SomeId = "", as_json: Json = False) -> None:
     """Delete what was set aside as damaged and what interrupted writes left; merge small files."""
     from vlmdesc.encode.upkeep import prune as tidy
 
-    freed = {item.id + "/" + item.kind: tidy(cache_folder(), item) for item in _some(id_)}
+    found, troubles = _each(tidy, id_)
+    freed = {item.id + "/" + item.kind: size for item, size in found}
     print(json.dumps({"freed": freed}) if as_json else f"freed {_size(sum(freed.values()))}")
+    if troubles:
+        raise typer.Exit(StoreError.exit_code)
 
 
 def rm(id_: SomeId = "", all_: All = False, yes: Yes = False, as_json: Json = False) -> None:

@@ -61,7 +61,8 @@ def data(
     from vlmdesc.records.join import join
 
     if montage.suffix.lower() != ".png" or not montage.parent.is_dir():
-        raise InputError("the sample needs a name ending in .png, in a folder that exists", where=montage)
+        what = "the sample needs a name ending in .png, in a folder that exists"
+        raise InputError(what, where=montage, fix="choose another with --montage")
     given = open_descriptors("", descriptors) if descriptors else None
     found = open_data(
         dataset,
@@ -74,21 +75,31 @@ def data(
     with progress_bar() as progress:
         task = progress.add_task("looking", total=found.n)
         seen = survey(found, check=check, tick=lambda: progress.advance(task))
-    draw_montage(montage, seen.samples)
+    misfit = None
+    if given:
+        try:
+            labels = [*seen.labels.elements()] if found.roles.label else found.labels()
+            join(labels, given.classes, ignore_unknown=ignore_unknown, allow_absent=allow_absent)
+        except InputError as error:
+            misfit = error
+    inside = any(Path(source).resolve() in montage.resolve().parents for source in dataset)
+    if not inside:
+        draw_montage(montage, seen.samples)
     if as_json:
-        print(json.dumps(_record(found, seen, montage)))
+        print(json.dumps(_record(found, seen, None if inside else montage, misfit)))
     else:
         _print(found, seen)
-    say(f"{counted(len(seen.samples), 'picture')} drawn to {shown(montage)}")
+    drawn = "not drawn: it would lie in the data set; use --montage" if inside else f"drawn to {shown(montage)}"
+    say(f"{counted(len(seen.samples), 'picture')} {drawn}")
+    if misfit:
+        raise misfit
     if given:
-        labels = [*seen.labels.elements()] if found.roles.label else found.labels()
-        join(labels, given.classes, ignore_unknown=ignore_unknown, allow_absent=allow_absent)
         say(f"labels fit the {len(given.classes)} classes of {shown(descriptors)}")
     if seen.broken:
         raise typer.Exit(ImageError.exit_code)
 
 
-def _record(data: DataSet, seen: Survey, montage: Path) -> dict[str, object]:
+def _record(data: DataSet, seen: Survey, montage: Path | None, misfit: InputError | None) -> dict[str, object]:
     return {
         "data": data.name,
         "form": data.table.form,
@@ -99,10 +110,11 @@ def _record(data: DataSet, seen: Survey, montage: Path) -> dict[str, object]:
         "rows": seen.rows,
         "labels": {label: n for label, n in seen.labels.items() if label is not None},
         "groups": {group: n for group, n in seen.groups.items() if group is not None},
-        "problems": [*data.table.notes, *seen.problems()],
+        "problems": [*data.table.notes, *seen.problems()] + ([misfit.what] if misfit else []),
+        "misfits": [*misfit.details] if misfit else [],
         "broken": [{"path": e.where, "code": e.code, "message": e.what} for e in seen.broken],
         "checked": seen.checked,
-        "montage": str(montage),
+        "montage": montage and str(montage),
     }
 
 
@@ -116,7 +128,7 @@ def _print(data: DataSet, seen: Survey) -> None:
     console = Console()
     roles = {role: outer(column, data.table) for role, column in vars(data.roles).items()}
     splits = f", split {data.table.split} of {', '.join(data.table.splits)}" if data.table.splits else ""
-    console.print(Text(shown(f"{data.name}: {data.table.form}, {seen.rows:,} rows{splits}")), soft_wrap=True)
+    console.print(Text(shown(f"{data.name}: {data.table.form}, {counted(seen.rows, 'row')}{splits}")), soft_wrap=True)
     table = Table(box=None, header_style="bold")
     for title in ("column", "holds", "read as"):
         table.add_column(title, overflow="fold")

@@ -27,7 +27,7 @@ from vlmdesc.cli.options import (
     open_data,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, counted, shown
+from vlmdesc.errors import ImageError, InputError, counted, shown
 from vlmdesc.files import write_atomic
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def embed(
     """
     from vlmdesc.encode.store import Store
 
+    if not errors.parent.is_dir():  # told before hours of work
+        raise InputError("no such folder", where=errors.parent, fix="choose another place with --errors")
     store = Store(dtype=store_as)
     data = open_data(dataset, image_column=image_column, label_column=label_column, id_column=id_column, split=split)
     for note in data.table.notes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -19,7 +21,7 @@ def draw_montage(path: Path, pictures: Sequence[tuple[Image.Image | None, str]],
     rows = -(-len(pictures) // columns)
     width, height = columns * (SIDE + GAP) + GAP, rows * (SIDE + LINE + GAP) + GAP
     sheet = Image.new("RGB", (width, height), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    pen, font = ImageDraw.Draw(sheet), _font()
     for number, (picture, caption) in enumerate(pictures):
         x = GAP + number % columns * (SIDE + GAP)
         y = GAP + number // columns * (SIDE + LINE + GAP)
@@ -34,6 +36,16 @@ def draw_montage(path: Path, pictures: Sequence[tuple[Image.Image | None, str]],
     png = BytesIO()
     sheet.save(png, "PNG")
     write_atomic(path, png.getvalue())
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu, which has most alphabets, from the system or from matplotlib; else Pillow's own, which has few."""
+    spec = importlib.util.find_spec("matplotlib")
+    beside = Path(spec.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf" if spec and spec.origin else Path()
+    for name in ("DejaVuSans.ttf", str(beside)):
+        with suppress(OSError):
+            return ImageFont.truetype(name, 11)
+    return ImageFont.load_default(12)
 
 
 def _fitted(text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -218,6 +218,9 @@ def _several(sources: Sequence[str | Path]) -> Table:
     paths = [Path(source) for source in sources]
     if len({path.suffix.lower() for path in paths}) == 1 and paths[0].suffix.lower() in SHARDS:
         return shards.read_files(paths)
+    table = next((path for path in paths if path.suffix.lower() in READERS), None)
+    if table is not None:
+        raise InputError("a table among other files", where=table, fix="give one table at a time, and nothing else")
     return tables.of_pictures(find_pictures(sources))
 
 
@@ -241,7 +244,9 @@ def _image_column(table: Table, name: str) -> str:
         return found[0]
     what = f"{len(found)} columns hold pictures: {', '.join(found)}" if found else "no column of pictures found"
     known = ", ".join(table.columns)
-    raise InputError(f"{what}; columns: {known}", where=name, fix="use --image-column with the one that is meant")
+    headless = not found and any(Path(column).suffix.lower() in SUFFIXES for column in table.columns)
+    fix = "add a header line such as image,label" if headless else "use --image-column with the one that is meant"
+    raise InputError(f"{what}; columns: {known}", where=name, fix=fix)
 
 
 def _no_column(table: Table, column: str, name: str, option: str) -> InputError:

@@ -61,7 +61,8 @@ def _asked(where: object, ask: Callable[[ModuleType], T]) -> T:
     import datasets
 
     datasets.disable_progress_bars()
-    logging.getLogger("datasets").setLevel(logging.CRITICAL)
+    for talker in ("datasets", "huggingface_hub"):
+        logging.getLogger(talker).setLevel(logging.CRITICAL)
     try:
         return ask(datasets)
     except VlmdescError:

@@ -33,7 +33,7 @@ WAITING = 8  # batches of pictures held back, to give them out in order, before 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One picture's key, unit-norm vector (D,), notes for its owner, content key, and whether the store had it."""
+    """One picture's key, unit-norm vector (D,), notes for its owner, content key, and whether it needed no encoding."""
 
     key: str
     vector: Float32[np.ndarray, " d"]
@@ -110,7 +110,8 @@ def _given_out(
         if not isinstance(item, _Ready):
             yield item
         elif isinstance(result := found[item.content], Encoded):
-            yield replace(result, key=item.key)
+            copy = item is not batch[item.content]
+            yield replace(result, key=item.key, stored=copy)
         else:
             yield ImageError(result.code, result.what, where=item.key, fix=result.fix)
 

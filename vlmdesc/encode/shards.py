@@ -136,7 +136,23 @@ def _shards(files: Sequence[Path]) -> Table:
         raise InputError("no samples", where=files[0], fix="give a .tar whose files are named 0.jpg, 0.txt, 1.jpg, ...")
     fields = dict.fromkeys(field for sample in samples for field in sample)
     columns = {field: _field_kind(field) for field in fields}
-    return Table("WebDataset", columns, _each(_samples, files), files[0].parent, image=_of_kind(columns, "image"))
+    images, rows = _of_kind(columns, "image"), _each(_samples, files)
+    if len(images) > 1 and all(len(sample.keys() & {*images}) <= 1 for sample in samples):
+        columns = {"image": "image"} | {field: kind for field, kind in columns.items() if field not in images}
+        return Table("WebDataset", columns, _as_one(rows, images), files[0].parent, image=("image",))
+    return Table("WebDataset", columns, rows, files[0].parent, image=images)
+
+
+def _as_one(
+    rows: Callable[[Sequence[str]], Iterator[Row]], images: Sequence[str]
+) -> Callable[[Sequence[str]], Iterator[Row]]:
+    """Rows whose picture is a PNG here and a JPEG there, with one column for it."""
+
+    def joined(columns: Sequence[str]) -> Iterator[Row]:
+        for row in rows([*columns, *images] if "image" in columns else columns):
+            yield {**row, "image": next((row[name] for name in images if name in row), None)}
+
+    return joined
 
 
 def _samples(file: Path, columns: Sequence[str]) -> Iterator[Row]:

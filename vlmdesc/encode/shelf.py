@@ -97,6 +97,7 @@ class Shelf:
         self._listed: frozenset[str] = frozenset()
         self._parts: tuple[Part, ...] = ()
         self._suspects: set[str] = set()
+        self._lost = 0  # rows of files that had to be set aside
         self.refresh()
 
     @property
@@ -126,6 +127,8 @@ class Shelf:
             return open_part(self.folder / name, self._space)
         except Damaged as error:
             set_aside(self.folder / name, str(error))
+            rows = name.partition("-")[0]
+            self._lost += int(rows) if rows.isdecimal() else 0
             return None
 
     def _of_one_width(self, parts: list[Part]) -> list[Part]:
@@ -229,14 +232,17 @@ class Shelf:
         self._write(records, replaces=[part.path.name for part in parts])
 
     def verify(self) -> int:
-        """Check every embedding; how many are damaged. They are set aside. Raises: StoreError."""
+        """Check every embedding; how many are damaged, by now and since opened. They are set aside.
+
+        Raises: StoreError.
+        """
         self.refresh()
         bad = {part.path.name: len(part.bad_rows()) for part in self._parts}
         self._suspects |= {name for name, count in bad.items() if count}
         if self._suspects:
             with turn(self.folder):
                 self._mend()
-        return sum(bad.values())
+        return sum(bad.values()) + self._lost
 
     def tidy(self) -> None:
         """Merge all parts that are not full, whatever their size, and sweep. Raises: StoreError."""

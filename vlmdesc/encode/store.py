@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +62,17 @@ class Store:
 
     def _shelf(self, encoder: Encoder, kind: str) -> Shelf:
         folder = self.folder / hashlib.sha256(f"{READING} {encoder.fingerprint}".encode()).hexdigest()[:32]
-        read_card(folder)  # refuses what a newer version wrote
-        card = {"schema": SCHEMA, "encoder": encoder.name, "fingerprint": encoder.fingerprint, "reading": READING}
+        known = read_card(folder)  # refuses what a newer version wrote
+        name = " ".join((encoder.name, getattr(encoder, "precision", ""))).strip()
+        card = {"schema": SCHEMA, "encoder": name, "fingerprint": encoder.fingerprint, "reading": READING}
+        if known is None and folder.is_dir():  # it was lost
+            with suppress(StoreError):
+                _show(folder, card)
         return self._open(folder, kind, card)
 
     def _open(self, folder: Path, kind: str, card: dict[str, Any]) -> Shelf:
-        def show_card() -> None:
-            if not (folder / CARD).exists():
-                shown = card | {"check": _check(card)}
-                write_atomic(folder / CARD, (json.dumps(shown, indent=1) + "\n").encode())
-
-        return Shelf(folder / kind, f"{card['fingerprint']}/{card['reading']}/{kind}", DTYPES[self._dtype], show_card)
+        space = f"{card['fingerprint']}/{card['reading']}/{kind}"
+        return Shelf(folder / kind, space, DTYPES[self._dtype], partial(_show, folder, card))
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
@@ -94,6 +96,12 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     if schema > SCHEMA:
         raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc, or use another cache folder")
     return dict(card)
+
+
+def _show(folder: Path, card: dict[str, Any]) -> None:
+    if not (folder / CARD).exists():
+        shown = card | {"check": _check(card)}
+        write_atomic(folder / CARD, (json.dumps(shown, indent=1) + "\n").encode())
 
 
 def _check(card: dict[str, Any]) -> str:

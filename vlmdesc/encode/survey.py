@@ -39,8 +39,9 @@ class Survey:
         """One line a kind of problem."""
         few = [label for label, n in self.labels.items() if label is not None and n == 1]
         labelled = self.rows - self.labels[None]
+        broken = [f"{error.what} ({error.where})" for error in self.broken]
         lines = {
-            f"{counted(len(self.broken), 'picture')} cannot be used": [str(error) for error in self.broken],
+            f"{counted(len(self.broken), 'picture')} cannot be used": broken,
             f"{counted(len(self.conflicts), 'picture')} under two labels": self.conflicts,
             f"{self.labels[None]} of {self.rows} rows without a label": [""] * (self.labels[None] if labelled else 0),
             f"{counted(self.repeated, 'picture')} seen before, byte for byte": [""] * self.repeated,
@@ -57,11 +58,12 @@ def survey(data: DataSet, *, check: bool = True, tick: Callable[[], object] = bo
     `tick` is called after each row.
     """
     labels, groups = Counter[str | None](), Counter[str | None]()
-    samples: list[tuple[Image.Image | None, str]] = []
+    firsts: list[tuple[Image.Image | None, str]] = []
+    more: list[tuple[Image.Image | None, str]] = []
     broken: list[ImageError] = []
     label_of: dict[bytes, str | None] = {}
     repeated, conflicts, rows = 0, [], 0
-    sampled: set[str | None] = set()
+    sampled = Counter[str | None]()
     for rows, (item, found) in enumerate(_opened(data, check), 1):  # noqa: B007 - wanted after the loop
         labels[item.label] += 1
         groups[item.group] += 1
@@ -73,10 +75,12 @@ def survey(data: DataSet, *, check: bool = True, tick: Callable[[], object] = bo
             label_of[found.content] = item.label if first is None else first
             if item.label not in (None, label_of[found.content]):
                 conflicts.append(item.id)
-        if found is not None and len(samples) < SAMPLES and _adds(item, sampled):
-            sampled.add(item.label)
-            samples.append((getattr(found, "thumbnail", None), item.label or item.id))
+        if found is not None and sampled[item.label] < SAMPLES and len(firsts) < SAMPLES:
+            sample = (getattr(found, "thumbnail", None), item.label or item.id)
+            (more if sampled[item.label] else firsts).append(sample)
+            sampled[item.label] += 1
         tick()
+    samples = firsts + more[: SAMPLES - len(firsts)]  # one of each class before a second of any
     return Survey(rows, labels, groups, samples, broken, repeated, conflicts, check)
 
 

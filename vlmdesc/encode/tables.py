@@ -188,7 +188,7 @@ def read_folder(root: Path, split: str) -> Table:
     if not found.paths:
         others = [path.name for path in found.passed_over if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json")]
         fix = f"give one of its tables: {', '.join(others[:5])}" if others else "give a folder of pictures or a table"
-        raise InputError("no pictures in this folder", where=place, fix=fix)
+        raise InputError("no pictures in this folder", where=place, fix=fix, details=passed_over(found))
     labels = [path.parent.name if path.parent != place else None for path in found.paths]
     notes = passed_over(found)
     depths = {len(path.relative_to(place).parts) for path in found.paths}
@@ -230,7 +230,10 @@ def passed_over(found: Found) -> tuple[str, ...]:
     """A note on what was no picture, if there was any such thing."""
     first = ", ".join(path.name for path in found.passed_over[:3])
     more = ", ..." if len(found.passed_over) > 3 else ""
-    return (f"passed over, no pictures: {len(found.passed_over)} ({first}{more})",) if found.passed_over else ()
+    heic = any(path.suffix.lower() in (".heic", ".heif") for path in found.passed_over)
+    hint = "; HEIC is not read: export as JPEG" if heic else ""
+    note = f"passed over, no pictures: {len(found.passed_over)} ({first}{more}){hint}"
+    return (note,) if found.passed_over else ()
 
 
 def known(table: Table, column: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +96,11 @@ def prune(root: Path, item: Kept) -> int:
 
     Raises: StoreError.
     """
-    if item.kind != "answers":
-        Store(root).reopen(item.folder).tidy()
-    for path in _leftovers(item.folder):
+    for path in (*item.folder.glob("*.bad-*"), *item.folder.glob(".*.part")):
         with suppress(FileNotFoundError):
             path.unlink()
+    if item.kind != "answers":
+        Store(root).reopen(item.folder).tidy()
     now = _kept(item.id, item.kind, item.about, item.entries, item.folder)
     return item.bytes - now.bytes
 
@@ -114,11 +113,6 @@ def remove(item: Kept) -> None:
             shutil.rmtree(item.folder.parent)
     except OSError as error:
         raise cannot_write(item.folder, error) from error
-
-
-def _leftovers(folder: Path) -> Iterator[Path]:
-    yield from folder.glob("*.bad-*")
-    yield from folder.glob(".*.part")
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -96,9 +96,9 @@ def _absent(class_: ClassName) -> str:
 
 def _fix(problems: dict[str, Sequence[object]]) -> str:
     missing, ambiguous, absent = problems.values()
-    fixes = ["rename labels or add aliases to the descriptor file"] if missing else []
+    fixes = ["rename labels, add aliases to the descriptor file, or --ignore-unknown"] if missing else []
     fixes += ["label by id where classes share a name"] if ambiguous else []
-    fixes += ["drop classes the data set does not have"] if absent and not missing else []
+    fixes += ["drop classes the data set does not have, or --allow-absent"] if absent and not missing else []
     return "; ".join(fixes)
 
 
