@@ -34,7 +34,8 @@ def run(block: re.Match[str], place: Path) -> str:
 
 
 def skeleton(text: str) -> str:
-    return " ".join(NUMBER.sub("#", re.sub("━+", "━", text)).split())
+    text = re.sub("bf16", "fp32", re.sub("━+", "━", text))  # a machine may be faster in bf16
+    return " ".join(NUMBER.sub("#", text).split())
 
 
 @pytest.mark.slow
