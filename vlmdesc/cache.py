@@ -5,6 +5,7 @@ Everything under the folder can be made again, so what fails a check is set asid
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -57,11 +58,11 @@ def set_aside(path: Path, why: str) -> None:
 
 
 @contextmanager
-def turn(folder: Path) -> Iterator[None]:
-    """Wait for other processes that write to `folder`, saying so after two seconds and no longer than a minute.
+def turn(folder: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[bool]:
+    """Wait for other processes that write to `folder`, saying so after two seconds; whether the lock was got.
 
-    Nothing depends on the lock but tidiness: files are written whole and under names that tell their content, so a
-    process that gives up waiting, or a disk without locks, costs a double at worst.
+    Nothing depends on it but tidiness: files are written whole and under names that tell their content, so a process
+    that gives up waiting, or a disk without locks, costs a double at worst.
     Raises: StoreError when the folder cannot be written.
     """
     from filelock import FileLock, Timeout
@@ -69,17 +70,18 @@ def turn(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / ".lock")
     try:
         try:
-            lock.acquire(timeout=ANNOUNCE_AFTER_S)
+            lock.acquire(timeout=min(ANNOUNCE_AFTER_S, wait_s))
         except Timeout:
-            warnings.warn(f"waiting for another vlmdesc to finish writing to {folder}", VlmdescWarning, stacklevel=4)
+            if wait_s:
+                message = f"waiting for another vlmdesc to finish writing to {folder}"
+                warnings.warn(message, VlmdescWarning, stacklevel=6)
             with suppress(Timeout):
-                lock.acquire(timeout=LOCK_WAIT_S)
-    except NotImplementedError:  # a disk without locks
-        pass
+                lock.acquire(timeout=wait_s)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise cannot_write(folder, error) from error
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()
 

@@ -663,6 +663,26 @@ def test_a_shard_of_pngs_and_jpegs_has_one_column_of_pictures(tmp_path, jpegs):
     assert [(item.source, item.label) for item in items] == [(jpegs["cat"], "cat"), (b"no picture", "dog")]
 
 
+def test_a_shard_with_a_damaged_header_or_a_cut_end_loses_no_sample_in_silence(tmp_path, jpegs):
+    path = put_tar(tmp_path / "t.tar", [(f"{i}.jpg", jpegs["cat"]) for i in range(6)])
+    whole, step = path.read_bytes(), 512 + -(-len(jpegs["cat"]) // 512) * 512
+    damaged = bytearray(whole)
+    damaged[3 * step] ^= 1
+    for data in (bytes(damaged), whole[: 4 * step], whole[: 4 * step + 100]):
+        path.write_bytes(data)
+        refused(path, r"damaged or cut off \(.*t.tar, byte")
+
+
+def test_paths_in_parquet_files_of_several_folders_start_from_their_own(tmp_path, jpegs):
+    for name in ("cat", "flower"):
+        put(tmp_path / name / "1.jpg", jpegs[name])
+        put_parquet(tmp_path / name / "t.parquet", image=["1.jpg"], label=[name])
+    items = list(load_data(str(tmp_path / "*" / "t.parquet")))
+    assert [(item.source, item.label) for item in items] == [
+        (tmp_path / name / "1.jpg", name) for name in ("cat", "flower")
+    ]
+
+
 def test_a_table_among_other_files_is_refused(tmp_path, jpegs):
     put(tmp_path / "0.jpg", jpegs["cat"])
     put(tmp_path / "t.csv", "image\n0.jpg\n")

@@ -2,7 +2,9 @@ import hashlib
 import multiprocessing
 import os
 import pickle
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -191,7 +193,7 @@ def test_a_part_moved_to_another_encoder_is_set_aside(shelf, tmp_path):
     other = Store(tmp_path).images(Other(fingerprint="fake-2"))
     other.put([key(1)], vectors(1, seed=1))
     files(shelf)[0].rename(other.folder / files(shelf)[0].name)
-    with pytest.warns(VlmdescWarning, match="of another encoder or kind.*set aside as"):
+    with pytest.warns(VlmdescWarning, match="of another encoder, kind or format.*set aside as"):
         assert Store(tmp_path).images(Other(fingerprint="fake-2")).get([key(0), key(1)]).good.tolist() == [False, True]
 
 
@@ -277,13 +279,56 @@ def test_other_tensors_are_no_part(shelf):
     assert len(warned) == len(wrong)
 
 
-def test_a_newer_format_is_left_alone_and_said(shelf):
+def test_another_format_is_set_aside(shelf):
     shelf.put([key(0)], vectors(1))
     tensors = load_file(files(shelf)[0])
     save_file(tensors, shelf.folder / "1-new.safetensors", {"format": "2", "space": "fake-1/1/images"})
-    with pytest.raises(StoreError, match=r"newer vlmdesc.*upgrade"):
+    with pytest.warns(VlmdescWarning, match="of another encoder, kind or format"):
+        assert again(shelf).get([key(0)]).good.all()
+
+
+def test_a_link_to_nowhere_is_passed_over_and_a_closed_file_is_said(shelf, monkeypatch):
+    shelf.put([key(0)], vectors(1))
+    (shelf.folder / "1-link.safetensors").symlink_to(shelf.folder / "nowhere")
+    assert again(shelf).get([key(0)]).good.all()
+
+    def closed(path, space):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("vlmdesc.encode.shelf.open_part", closed)
+    with pytest.raises(StoreError, match="cannot read: Permission denied"):
         again(shelf)
-    assert (shelf.folder / "1-new.safetensors").exists()
+
+
+def test_a_merge_never_gives_a_damaged_row_a_fresh_checksum(shelf):
+    keys, kept = [key(i) for i in range(FAN)], vectors(FAN)
+    for i in range(FAN - 1):
+        shelf.put(keys[i : i + 1], kept[i : i + 1])
+    path = files(shelf)[0]
+    flip(path, 8 * (path.stat().st_size - 120))
+    with pytest.warns(VlmdescWarning, match="1 of 1 embeddings fail their check"):
+        for _ in range(2):
+            again(shelf).put(keys[-1:], kept[-1:])
+            again(shelf).tidy()
+    found = again(shelf).get(keys)
+    assert found.good.sum() == FAN - 1 and np.array_equal(found.vectors[found.good], kept[found.good])
+
+
+def test_threads_may_put_and_look_at_once(shelf):
+    keys, kept = [key(i) for i in range(300)], vectors(300)
+    done = threading.Event()
+
+    def look():
+        while not done.is_set():
+            shelf.refresh()
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: shelf.put(keys[i : i + 3], kept[i : i + 3]), range(0, 300, 3)))
+    done.set()
+    looker.join()
+    assert np.array_equal(again(shelf).get(keys).vectors, kept)
 
 
 def test_a_damaged_row_is_set_aside_with_its_file_and_the_others_are_kept(shelf):
@@ -388,7 +433,7 @@ def test_waiting_for_another_process_is_announced(shelf, monkeypatch):
 def test_a_lock_that_is_never_given_back_does_not_block_for_ever(shelf, monkeypatch):
     shelf.put([key(0)], vectors(1))
     monkeypatch.setattr("vlmdesc.cache.ANNOUNCE_AFTER_S", 0.1)
-    monkeypatch.setattr("vlmdesc.cache.LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(shelf, "_wait_s", 0.1)
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     process = context.Process(target=hold, args=(shelf.folder, ready, 60))
@@ -402,9 +447,10 @@ def test_a_lock_that_is_never_given_back_does_not_block_for_ever(shelf, monkeypa
 
 
 def test_folders_are_for_their_owner_alone_and_links_are_not_followed(tmp_path):
-    os.umask(0o022)
+    before = os.umask(0o022)
     shelf = Store(tmp_path / "cache").images(FakeEncoder())
     shelf.put([key(0)], vectors(1))
+    os.umask(before)
     assert all((folder.stat().st_mode & 0o777) == 0o700 for folder in (shelf.folder, *shelf.folder.parents[:3]))
     [path] = files(shelf)
     name, target = path.name, tmp_path / "victim"

@@ -26,6 +26,7 @@ from vlmdesc.errors import ImageError, InputError, counted, shown
 if TYPE_CHECKING:
     from vlmdesc.encode.data import DataSet
     from vlmdesc.encode.survey import Survey
+    from vlmdesc.records import Descriptors
 
 Montage = Annotated[Path, typer.Option(help="Where the sample of pictures is drawn.", metavar="FILE.png")]
 Check = Annotated[bool, typer.Option(help="Open every picture; --no-check opens those of the sample only.")]
@@ -58,7 +59,6 @@ def data(
     from vlmdesc.cli.montage import draw_montage
     from vlmdesc.cli.progress import progress_bar
     from vlmdesc.encode.survey import survey
-    from vlmdesc.records.join import join
 
     if montage.suffix.lower() != ".png" or not montage.parent.is_dir():
         what = "the sample needs a name ending in .png, in a folder that exists"
@@ -75,13 +75,7 @@ def data(
     with progress_bar() as progress:
         task = progress.add_task("looking", total=found.n)
         seen = survey(found, check=check, tick=lambda: progress.advance(task))
-    misfit = None
-    if given:
-        try:
-            labels = [*seen.labels.elements()] if found.roles.label else found.labels()
-            join(labels, given.classes, ignore_unknown=ignore_unknown, allow_absent=allow_absent)
-        except InputError as error:
-            misfit = error
+    misfit = _misfit(found, seen, given, ignore_unknown, allow_absent) if given else None
     inside = any(Path(source).resolve() in montage.resolve().parents for source in dataset)
     if not inside:
         draw_montage(montage, seen.samples)
@@ -97,6 +91,19 @@ def data(
         say(f"labels fit the {len(given.classes)} classes of {shown(descriptors)}")
     if seen.broken:
         raise typer.Exit(ImageError.exit_code)
+
+
+def _misfit(
+    data: DataSet, seen: Survey, given: Descriptors, ignore_unknown: bool, allow_absent: bool
+) -> InputError | None:
+    from vlmdesc.records.join import join
+
+    try:
+        labels = [*seen.labels.elements()] if data.roles.label else data.labels()
+        join(labels, given.classes, ignore_unknown=ignore_unknown, allow_absent=allow_absent)
+    except InputError as error:
+        return error
+    return None
 
 
 def _record(data: DataSet, seen: Survey, montage: Path | None, misfit: InputError | None) -> dict[str, object]:

@@ -52,7 +52,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that can be gone through as often as is wanted; nothing of it is held in memory."""
+    """A data set that can be gone through as often as is wanted; no picture of it is held in memory."""
 
     name: str
     table: Table
@@ -97,15 +97,15 @@ class DataSet:
             label, group = (self._text(role, row, key) if role else None for role in (roles.label, roles.group))
         except ImageError as error:
             return Item(key, error)
-        return Item(key, self._source_or_error(image, key), label, group)
+        return Item(key, self._source_or_error(image, key, row.get(tables.FOLDER, self.table.folder)), label, group)
 
-    def _source_or_error(self, image: Any, key: str) -> Source | ImageError:
+    def _source_or_error(self, image: Any, key: str, folder: Path) -> Source | ImageError:
         try:
-            return self._source(image, key)
+            return self._source(image, key, folder)
         except ImageError as error:
             return error
 
-    def _source(self, image: Any, key: str) -> Source:
+    def _source(self, image: Any, key: str, folder: Path) -> Source:
         if isinstance(image, dict):
             image = image.get("bytes") or image.get("path")
         if image is None or image == "":
@@ -113,7 +113,7 @@ class DataSet:
         if isinstance(image, str) and "://" in image:
             raise ImageError("not-a-file", "an address, no file", where=key, fix="download the picture first")
         if isinstance(image, (str, Path)):
-            return self.table.folder / image
+            return folder / image
         if isinstance(image, bytes) or hasattr(image, "getexif"):
             return image
         what = f"column '{self.roles.image}' holds {type(image).__name__}, no picture"

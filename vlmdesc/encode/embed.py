@@ -6,11 +6,12 @@ import hashlib
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
-from vlmdesc.encode.data import DataSet, Item
+from vlmdesc.encode.data import DataSet, Item, load_data
 from vlmdesc.encode.picture import Source
 from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.encode.protocol import Encoder, warn_of_long
@@ -23,7 +24,7 @@ TEXTS_AT_ONCE = 256
 
 
 def embed(
-    data: DataSet | Iterable[Source],
+    data: DataSet | str | Path | Iterable[Source],
     encoder: Encoder,
     store: Store | None = None,
     *,
@@ -33,10 +34,13 @@ def embed(
 ) -> Embeddings:
     """Embeddings (N, D) of a data set's pictures, in its order, read from the store as they are indexed.
 
+    `data` is a data set, what `load_data` takes for one, or pictures.
     Only content the store does not have goes through the encoder; it is kept batch by batch, so that an interrupted
     run goes on where it was. `keys` are the ids of the rows. Pictures that cannot be used are left out and warned of.
     Raises: ImageError for the first of these with `strict`; StoreError when the store cannot be written or read.
     """
+    if isinstance(data, (str, Path)):
+        data = load_data(data)
     shelf = (store or Store()).images(encoder)
     items = data if isinstance(data, DataSet) else (Item(_id(n, source), source) for n, source in enumerate(data))
     keys, contents, failed = [], [], []

@@ -115,9 +115,11 @@ class OpenClipEncoder:
         vectors = self._through(tower, batch)
         bad = ~_finite(vectors)
         if bad.any() and self._dtype != torch.float32:
-            self._model.float()  # and back: rounding twice is rounding once
-            vectors[bad] = self._through(tower, batch[bad], torch.float32)
-            self._model.to(self._dtype)
+            try:
+                self._model.float()  # and back: rounding twice is rounding once
+                vectors[bad] = self._through(tower, batch[bad], torch.float32)
+            finally:
+                self._model.to(self._dtype)
             bad = ~_finite(vectors)
         if bad.any():
             fix = "use another picture or model" if self._dtype == torch.float32 else "use --precision fp32"

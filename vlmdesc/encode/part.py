@@ -23,7 +23,6 @@ import xxhash
 from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8, UInt64
 from safetensors.numpy import save
 
-from vlmdesc.errors import StoreError
 from vlmdesc.files import write_atomic
 
 FORMAT = 1
@@ -198,26 +197,24 @@ def _unique(records: Records) -> Records:
 
 
 def open_part(path: Path, space: str) -> Part:
-    """Map a part. Raises: Damaged; StoreError for a part of a newer version; FileNotFoundError."""
+    """Map a part. Raises: Damaged; OSError when the file cannot be opened at all."""
+    with open(path, "rb"):  # safetensors tells a missing file from a closed one by no means
+        pass
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             order = file.offset_keys()
             shapes = {key: (file.get_slice(key).get_dtype(), file.get_slice(key).get_shape()) for key in order}
-    except FileNotFoundError:
-        raise
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError) as error:
         raise Damaged(f"not a whole safetensors file: {error}") from error
-    if metadata.get("format", "").isdecimal() and int(metadata["format"]) > FORMAT:
-        raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc, or use another cache folder")
-    n = shapes.get("notes", ("", [0]))[1][0]
+    n = next(iter(shapes.get("notes", ("", []))[1]), 0)
     expected = {"keys": ("U8", [n, KEY_BYTES]), "notes": ("U8", [n]), "checks": ("U8", [n, CHECK_BYTES])}
     expected["sums"] = ("U8", [-(-n // BLOCK), CHECK_BYTES])
     dtype, shape = shapes.pop("vectors", ("", []))
     if shapes != expected or dtype not in _DTYPES or len(shape) != 2 or shape[0] != n or not n or not shape[1]:
         raise Damaged("not the tensors of a part")
     if metadata.get("format") != str(FORMAT) or metadata.get("space") != space:
-        raise Damaged("of another encoder or kind")
+        raise Damaged("of another encoder, kind or format")
     arrays = _mapped(path, order, {**shapes, "vectors": (dtype, shape)})
     records = Records(arrays["keys"], arrays["notes"], arrays["vectors"])
     return Part(path, space, frozenset(metadata.get("replaces", "").split()), records, arrays["checks"], arrays["sums"])

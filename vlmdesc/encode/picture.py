@@ -73,6 +73,9 @@ def contents(source: Source, where: object = None) -> bytes | Picture:
     """
     if isinstance(source, Image.Image):
         return open_picture(source, where=where)
+    if isinstance(source, bytes) and len(source) > MAX_BYTES:
+        what = f"{len(source) / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}"
+        raise ImageError("too-large", what, where=where, fix="shrink it first")
     return source if isinstance(source, bytes) else read_regular(Path(source))
 
 

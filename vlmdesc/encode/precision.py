@@ -24,6 +24,12 @@ CANDIDATES = {"cpu": ("bf16",), "cuda": ("fp16", "bf16"), "mps": ("fp16",)}  # f
 LOWEST_COSINE = 0.9995  # median over the probes, to fp32
 LEAST_GAIN = 1.2  # below it, noise would decide, and what is stored would change its precision between runs
 PROBES, ROUNDS = 8, 3
+TEXTS = (
+    "a photo of a hen.",
+    "hen, which has a red comb",
+    "black and white stripes",
+    "a wooden door with brass handles",
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class Choice:
 def choose(name: str, built: Built, device: str) -> Choice:
     """The fastest precision whose embeddings keep to those of fp32.
 
-    Measured once per model, machine and torch, and remembered in the cache folder: a second measurement could come
-    out otherwise, and embeddings of two precisions never mix.
+    Measured once per model, device, number of threads and torch, and remembered in the cache folder: a second
+    measurement could come out otherwise, and embeddings of two precisions never mix.
     """
     exact = OpenClipEncoder(name, built, device, "fp32")
     answers = Answers(cache_folder() / "precision")
@@ -64,8 +70,15 @@ def fastest(
     """The best of the candidates that gain enough and stay close enough to `exact`, else fp32."""
     choices = [Choice("fp32")]
     for precision, make in candidates.items():
-        pixels, encoder = probes(exact), make()
-        cosine = float(np.median((encoder.forward(pixels) * exact.forward(pixels)).sum(axis=1)))
+        pixels = probes(exact)
+        try:
+            encoder = make()
+            cosine = min(
+                float(np.median((encoder.forward(pixels) * exact.forward(pixels)).sum(axis=1))),
+                float(np.median((encoder.texts(TEXTS) * exact.texts(TEXTS)).sum(axis=1))),
+            )
+        except Exception:  # noqa: S112 - a model may lack an operation in this precision, and torch says so anyhow
+            continue
         seconds = np.array([[_seconds(e, pixels, clock) for e in (exact, encoder)] for _ in range(ROUNDS)])
         slow, fast = np.median(seconds, axis=0)
         if cosine > LOWEST_COSINE and slow / fast >= LEAST_GAIN:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmdesc.encode.find import SUFFIXES
-from vlmdesc.encode.tables import SPLITS, Row, Table, pick_split
+from vlmdesc.encode.tables import FOLDER, SPLITS, Row, Table, pick_split
 from vlmdesc.errors import InputError, VlmdescError
 from vlmdesc.files import strict_json
 
@@ -108,7 +108,7 @@ def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
     with file.open("rb") as opened:
         found = parquet.ParquetFile(opened, page_checksum_verification=True)
         for batch in found.iter_batches(BATCH, columns=list(columns)):
-            yield from batch.to_pylist()
+            yield from ({**row, FOLDER: file.parent} for row in batch.to_pylist())
 
 
 def _arrow_kind(kind: pyarrow.DataType) -> str:
@@ -172,6 +172,10 @@ def _samples(file: Path, columns: Sequence[str]) -> Iterator[Row]:
                 raise InputError(f"two files {member.name}", where=file, fix="give each sample its own name")
             row = row or {"__key__": key}
             row[field] = _content(file, opened, member, field) if field in columns else None
+        with file.open("rb") as whole:  # tarfile takes a damaged header for the end, which is a block of zeros
+            whole.seek(opened.offset)
+            if whole.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise InputError("damaged or cut off", where=f"{file}, byte {opened.offset}", fix="download it again")
     if row:
         yield row
 

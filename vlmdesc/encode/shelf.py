@@ -8,9 +8,10 @@ as replaced.
 from __future__ import annotations
 
 import os
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
-from vlmdesc.cache import make_folder, set_aside, turn
+from vlmdesc.cache import LOCK_WAIT_S, make_folder, set_aside, turn
 from vlmdesc.encode.part import KEY_BYTES, SUFFIX, Damaged, Part, Records, is_unit, open_part, prefixes, write_part
 from vlmdesc.errors import InputError, ShapeError, StoreError
 
@@ -80,7 +81,7 @@ class StoredVectors:
         rows = np.arange(len(self))[wanted]
         found = self._places.read(np.atleast_1d(rows))
         if not found.good.all():
-            where = self._places.parts[0].path.parent
+            where = self._places.parts[0].path.parent if self._places.parts else ""
             what = f"{int((~found.good).sum())} of {found.good.size} embeddings are damaged"
             raise StoreError(what, where=where, fix="embed the data set again: the damaged ones are made anew")
         return found.vectors.reshape(*np.shape(rows), self.shape[1])
@@ -98,6 +99,8 @@ class Shelf:
         self._parts: tuple[Part, ...] = ()
         self._suspects: set[str] = set()
         self._lost = 0  # rows of files that had to be set aside
+        self._lock = threading.RLock()  # of threads; between processes see `turn`
+        self._wait_s = LOCK_WAIT_S
         self.refresh()
 
     @property
@@ -107,15 +110,14 @@ class Shelf:
 
     def refresh(self) -> None:
         """See what other processes have written since. Raises: StoreError when the folder cannot be read."""
-        while True:
+        with self._lock:
             listed = _listing(self.folder)
             if listed == self._listed:
                 return
             known = {part.path.name: part for part in self._parts}
-            try:
-                opened = [known.get(name) or self._open(name) for name in sorted(listed)]
-            except FileNotFoundError:  # merged away since it was listed
-                continue
+            opened = [known.get(name) or self._open(name) for name in sorted(listed)]
+            if _listing(self.folder) - listed:  # what was merged away meanwhile is in a part that came meanwhile
+                return self.refresh()
             parts = self._of_one_width([part for part in opened if part is not None])
             replaced = frozenset[str]().union(*(part.replaces for part in parts))
             parts = [part for part in parts if part.path.name not in replaced]
@@ -125,6 +127,12 @@ class Shelf:
     def _open(self, name: str) -> Part | None:
         try:
             return open_part(self.folder / name, self._space)
+        except FileNotFoundError:  # merged away since it was listed, or a link to nowhere
+            return None
+        except OSError as error:
+            raise StoreError(
+                f"cannot read: {error.strerror}", where=self.folder / name, fix="check its permissions"
+            ) from error
         except Damaged as error:
             set_aside(self.folder / name, str(error))
             rows = name.partition("-")[0]
@@ -168,7 +176,7 @@ class Shelf:
         self._check(len(keys), len(notes) or len(keys), vectors)
         records = Records(_array(keys), np.array([*notes] or [0] * len(keys), np.uint8), vectors)
         make_folder(self.folder)
-        with turn(self.folder):
+        with self._turn():
             self._before_write()
             self.refresh()
             self._mend()
@@ -178,6 +186,13 @@ class Shelf:
                 stored = Records(taken.keys, taken.notes, taken.vectors.astype(self._dtype))
                 self._write(stored)
             self._merge()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """No other thread or process writes here meanwhile; who holds the lock for ever is waited for once."""
+        with self._lock, turn(self.folder, self._wait_s) as got:
+            self._wait_s = LOCK_WAIT_S if got else 0.0
+            yield
 
     def _write(self, records: Records, replaces: Sequence[str] = ()) -> None:
         path = write_part(self.folder, records, self._space, replaces)
@@ -218,7 +233,8 @@ class Shelf:
         for parts in levels.values():
             if len(parts) >= FAN:
                 self._join(parts)
-        for name in self._listed - {part.path.name for part in self._parts}:  # replaced, by now or before a crash
+        replaced = frozenset[str]().union(*(part.replaces for part in self._parts))
+        for name in self._listed & replaced:  # by now or before a crash
             with suppress(OSError):
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -240,21 +256,27 @@ class Shelf:
         bad = {part.path.name: len(part.bad_rows()) for part in self._parts}
         self._suspects |= {name for name, count in bad.items() if count}
         if self._suspects:
-            with turn(self.folder):
+            with self._turn():
                 self._mend()
         return sum(bad.values()) + self._lost
 
     def tidy(self) -> None:
-        """Merge all parts that are not full, whatever their size, and sweep. Raises: StoreError."""
-        with turn(self.folder):
+        """Delete what was set aside or left half-written, and merge all parts that are not full. Raises: StoreError."""
+        with self._turn():
+            for path in (
+                *self.folder.glob("*.bad-*"),
+                *self.folder.glob(".*.part"),
+                *self.folder.parent.glob("*.bad-*"),
+            ):
+                path.unlink(missing_ok=True)
             self.refresh()
             small = [part for part in self._parts if len(part) < FULL_ROWS]
             by_dtype = defaultdict(list)
             for part in small:
                 by_dtype[part.records.vectors.dtype].append(part)
             for parts in by_dtype.values():
-                if len(parts) > 1:
-                    self._join(parts)
+                for start in range(0, len(parts) - 1, FAN):
+                    self._join(parts[start : start + FAN])
             self._merge()
 
 

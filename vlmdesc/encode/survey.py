@@ -121,8 +121,9 @@ def _open(source: Source) -> _Opened | ImageError:
         picture = raw if isinstance(raw, Picture) else open_picture(raw, fit_px=THUMBNAIL_PX)
     except ImageError as error:
         return error
+    content = content_key(raw)
     picture.image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    return _Opened(content_key(raw), picture.image)
+    return _Opened(content, picture.image)
 
 
 def _line(what: str, cases: list[str]) -> str:

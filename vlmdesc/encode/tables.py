@@ -18,6 +18,7 @@ from vlmdesc.errors import InputError
 from vlmdesc.files import read_json, strict_json
 
 Row = Mapping[str, Any]
+FOLDER = "/folder"  # in a row: what its paths start from, where that is not the same for all; no column is called so
 # The folder names that stand for splits, as in `datasets`.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,10 +95,10 @@ def prune(root: Path, item: Kept) -> int:
 
     Raises: StoreError.
     """
-    for path in (*item.folder.glob("*.bad-*"), *item.folder.glob(".*.part")):
-        with suppress(FileNotFoundError):
-            path.unlink()
-    if item.kind != "answers":
+    if item.kind == "answers":
+        for path in item.folder.glob("*.bad-*"):
+            path.unlink(missing_ok=True)
+    else:
         Store(root).reopen(item.folder).tidy()
     now = _kept(item.id, item.kind, item.about, item.entries, item.folder)
     return item.bytes - now.bytes
