@@ -26,7 +26,8 @@ from PIL import Image
 from vlmdesc.classify.score import Columns, mean
 from vlmdesc.cli.demo import PHOTOS, path_of
 from vlmdesc.encode.embed import embed
-from vlmdesc.encode.shelf import FULL_ROWS, Shelf, StoredVectors
+from vlmdesc.encode.places import StoredVectors
+from vlmdesc.encode.shelf import FULL_ROWS, Shelf
 from vlmdesc.encode.store import Store
 from vlmdesc.testing import FakeEncoder
 

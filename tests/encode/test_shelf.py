@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from vlmdesc.encode import part as parts
-from vlmdesc.encode.shelf import FAN, StoredVectors
+from vlmdesc.encode.places import StoredVectors
+from vlmdesc.encode.shelf import FAN
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError, ShapeError, StoreError, VlmdescWarning
 from vlmdesc.testing import FakeEncoder

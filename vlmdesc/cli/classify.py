@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,7 +69,6 @@ def classify(
     from vlmdesc.classify.score import get_pool
     from vlmdesc.cli.progress import encoding_texts
     from vlmdesc.describe.phrase import get_phrase
-    from vlmdesc.encode.find import find_pictures
     from vlmdesc.encode.store import Store
 
     given = open_descriptors(classes, descriptors)
@@ -76,6 +76,21 @@ def classify(
     get_phrase(phrase), get_pool(pool)  # what is wrong is told before the model is loaded
     if against:
         given.find(against)
+    paths = _find(images)
+    encoder = open_encoder(model, device, precision)
+    store = None if no_store else Store()
+    with encoding_texts(encoder, max(len(given.rows), len(given.classes))) as watched:
+        classifier = Classifier(watched, given, phrase=phrase, pool=pool, store=store)
+    results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size)
+    failed = _print(results, len(paths), encoder.name if as_json else "")
+    if failed:
+        say(f"{failed} of {len(paths)} pictures could not be used")
+        raise typer.Exit(ImageError.exit_code)
+
+
+def _find(images: list[str]) -> tuple[Path, ...]:
+    from vlmdesc.encode.find import find_pictures
+
     found = find_pictures(images)
     for path in found.passed_over:
         say(f"passed over: {shown(path)} is no picture")
@@ -84,17 +99,7 @@ def classify(
         raise InputError(
             "no pictures found", where=where, fix="give picture files, or a folder or pattern that has some"
         )
-    encoder = open_encoder(model, device, precision)
-    store = None if no_store else Store()
-    with encoding_texts(encoder, max(len(given.rows), len(given.classes))) as watched:
-        classifier = Classifier(watched, given, phrase=phrase, pool=pool, store=store)
-    results = classifier.stream(
-        found.paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size
-    )
-    failed = _print(results, len(found.paths), encoder.name if as_json else "")
-    if failed:
-        say(f"{failed} of {len(found.paths)} pictures could not be used")
-        raise typer.Exit(ImageError.exit_code)
+    return found.paths
 
 
 def _print(results: Iterator[Prediction | ImageError], total: int, json_model: str) -> int:

@@ -60,18 +60,10 @@ def data(
     from vlmdesc.cli.progress import progress_bar
     from vlmdesc.encode.survey import survey
 
-    if montage.suffix.lower() != ".png" or not montage.parent.is_dir():
-        what = "the sample needs a name ending in .png, in a folder that exists"
-        raise InputError(what, where=montage, fix="choose another with --montage")
+    _check_name(montage)
     given = open_descriptors("", descriptors) if descriptors else None
-    found = open_data(
-        dataset,
-        image_column=image_column,
-        label_column=label_column,
-        group_column=group_column,
-        id_column=id_column,
-        split=split,
-    )
+    columns = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
+    found = open_data(dataset, split=split, **{f"{role}_column": column for role, column in columns.items()})
     with progress_bar() as progress:
         task = progress.add_task("looking", total=found.n)
         seen = survey(found, check=check, tick=lambda: progress.advance(task))
@@ -91,6 +83,12 @@ def data(
         say(f"labels fit the {len(given.classes)} classes of {shown(descriptors)}")
     if seen.broken:
         raise typer.Exit(ImageError.exit_code)
+
+
+def _check_name(montage: Path) -> None:
+    if montage.suffix.lower() != ".png" or not montage.parent.is_dir():
+        what = "the sample needs a name ending in .png, in a folder that exists"
+        raise InputError(what, where=montage, fix="choose another with --montage")
 
 
 def _misfit(

@@ -14,8 +14,9 @@ from jaxtyping import Float32
 from vlmdesc.encode.data import DataSet, Item, load_data
 from vlmdesc.encode.picture import Source
 from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
+from vlmdesc.encode.places import StoredVectors
 from vlmdesc.encode.protocol import Encoder, warn_of_long
-from vlmdesc.encode.shelf import Shelf, StoredVectors
+from vlmdesc.encode.shelf import Shelf
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import ImageError, StoreError, VlmdescWarning
 from vlmdesc.records import Embeddings
