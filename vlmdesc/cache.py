@@ -104,7 +104,7 @@ class Answers:
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             entry = json.loads(path.read_bytes())
-            if entry["check"] != _check(entry["question"], entry["answer"]):
+            if entry["check"] != checksum(entry["question"], entry["answer"]):
                 raise ValueError("its checksum is another")
         except OSError:  # not there, or not to be had: it is asked again
             return None
@@ -116,16 +116,13 @@ class Answers:
     def put(self, question: Mapping[str, Any], answer: Any) -> None:
         """Keep an answer, durable when this returns. Raises: StoreError."""
         make_folder(self.folder)
-        entry = {"question": dict(question), "answer": answer, "check": _check(question, answer)}
+        entry = {"question": dict(question), "answer": answer, "check": checksum(question, answer)}
         write_atomic(self._path(question), (json.dumps(entry, indent=1) + "\n").encode())
 
     def _path(self, question: Mapping[str, Any]) -> Path:
-        return self.folder / f"{hashlib.sha256(_canonical(question)).hexdigest()}.json"
+        return self.folder / f"{checksum(question)}.json"
 
 
-def _check(question: Mapping[str, Any], answer: Any) -> str:
-    return hashlib.sha256(_canonical(question) + b"\n" + _canonical(answer)).hexdigest()
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()
+def checksum(*values: Any) -> str:
+    """SHA-256 of JSON values in one canonical form, 64 hex digits."""
+    return hashlib.sha256("\n".join(json.dumps(value, sort_keys=True) for value in values).encode()).hexdigest()

@@ -115,11 +115,11 @@ def test_copies_in_one_run_are_new_once(folder):
 
 
 def test_what_a_newer_version_wrote_is_refused_and_left_alone(folder):
-    from vlmdesc.encode.store import _check
+    from vlmdesc.cache import checksum
 
     [card] = folder.glob("embeddings/*/encoder.json")
     newer = {"schema": 2, "encoder": "fake", "fingerprint": "fake-1", "reading": 1}
-    card.write_text(json.dumps(newer | {"check": _check(newer)}))
+    card.write_text(json.dumps(newer | {"check": checksum(newer)}))
     before = sorted(folder.rglob("*"))
     result = run("embed", "red.png", "--model", "fake")
     assert result.exit_code == 4 and "newer vlmdesc" in result.stderr and "upgrade" in result.stderr

@@ -13,12 +13,12 @@ from jaxtyping import Float32
 
 from vlmdesc.encode.data import DataSet, Item, load_data
 from vlmdesc.encode.picture import Source
-from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
+from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, Keeper, encode_pictures
 from vlmdesc.encode.places import StoredVectors
 from vlmdesc.encode.protocol import Encoder, warn_of_long
 from vlmdesc.encode.shelf import Shelf
 from vlmdesc.encode.store import Store
-from vlmdesc.errors import ImageError, StoreError, VlmdescWarning
+from vlmdesc.errors import ImageError, VlmdescWarning
 from vlmdesc.records import Embeddings
 
 TEXTS_AT_ONCE = 256
@@ -94,17 +94,12 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, shelf: Shelf) -> Float32
     missing = np.flatnonzero(~found.good)
     warn_of_long(encoder, [unique[i] for i in np.flatnonzero(found.good)])  # of the others the encoder warns
     vectors = dict(zip(unique, found.vectors, strict=True)) if found.good.any() else {}
-    writable = True
+    keep = Keeper(shelf)
     for start in range(0, len(missing), TEXTS_AT_ONCE):
         chunk = missing[start : start + TEXTS_AT_ONCE]
         new = encoder.texts([unique[i] for i in chunk])
         vectors.update(zip((unique[i] for i in chunk), new, strict=True))
-        try:
-            if writable:
-                shelf.put([keys[i] for i in chunk], new)
-        except StoreError as error:
-            writable = False
-            warnings.warn(f"embeddings are not kept: {error}", VlmdescWarning, stacklevel=2)
+        keep([keys[i] for i in chunk], new)
     return np.stack([vectors[text] for text in texts]) if texts else encoder.texts([])
 
 

@@ -77,7 +77,7 @@ def encode_pictures(
     for what, number in (("batch size", batch_size), ("workers", workers)):
         if number < 1:
             raise InputError(f"{what} {number}", fix="use 1 or more")
-    keep = _Keeper(shelf, must_keep)
+    keep = Keeper(shelf, must_keep)
     queue: list[Encoded | _Ready | ImageError] = []  # seen but not given out yet
     batch: dict[bytes, _Ready] = {}  # of these, what the model has to see: each content once
     for item in read_ahead(_Look(encoder, shelf), sources, ahead=2 * batch_size, workers=workers):
@@ -101,11 +101,14 @@ def default_workers() -> int:
 
 
 def _given_out(
-    encoder: Encoder, queue: Sequence[Encoded | _Ready | ImageError], batch: dict[bytes, _Ready], keep: _Keeper
+    encoder: Encoder, queue: Sequence[Encoded | _Ready | ImageError], batch: dict[bytes, _Ready], keep: Keeper
 ) -> Iterator[Encoded | ImageError]:
     """The queue with everything encoded that was not yet; kept before it is given out."""
     found = dict(zip(batch, _forward(encoder, [*batch.values()]), strict=True))
-    keep([item for item in found.values() if isinstance(item, Encoded)])
+    new = [item for item in found.values() if isinstance(item, Encoded)]
+    if new:
+        notes = [sum(1 << NOTES.index(note) for note in item.notes) for item in new]
+        keep([item.content for item in new], np.stack([item.vector for item in new]), notes)
     for item in queue:
         if not isinstance(item, _Ready):
             yield item
@@ -116,18 +119,17 @@ def _given_out(
             yield ImageError(result.code, result.what, where=item.key, fix=result.fix)
 
 
-class _Keeper:
-    """Puts batches on a shelf, if there is one, until that fails."""
+class Keeper:
+    """Puts embeddings on a shelf, if there is one. What fails is an error, or warned of once and not tried again."""
 
-    def __init__(self, shelf: Shelf | None, must_keep: bool) -> None:
+    def __init__(self, shelf: Shelf | None, must_keep: bool = False) -> None:
         self._shelf, self._must_keep = shelf, must_keep
 
-    def __call__(self, batch: Sequence[Encoded]) -> None:
-        if self._shelf is None or not batch:
+    def __call__(self, keys: Sequence[bytes], vectors: Float32[np.ndarray, "n d"], notes: Sequence[int] = ()) -> None:
+        if self._shelf is None:
             return
-        notes = [sum(1 << NOTES.index(note) for note in item.notes) for item in batch]
         try:
-            self._shelf.put([item.content for item in batch], np.stack([item.vector for item in batch]), notes)
+            self._shelf.put(keys, vectors, notes)
         except StoreError as error:
             if self._must_keep:
                 raise

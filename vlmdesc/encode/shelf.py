@@ -55,7 +55,7 @@ class Shelf:
             if _listing(self.folder) - listed:  # what was merged away meanwhile is in a part that came meanwhile
                 return self.refresh()
             parts = self._of_one_width([part for part in opened if part is not None])
-            replaced = frozenset[str]().union(*(part.replaces for part in parts))
+            replaced = _replaced(parts)
             parts = [part for part in parts if part.path.name not in replaced]
             self._parts = tuple(sorted(parts, key=len, reverse=True))
             self._listed = listed
@@ -161,18 +161,22 @@ class Shelf:
 
     def _merge(self) -> None:
         """Make one part of many small ones, and delete what is replaced."""
-        levels = defaultdict(list)
-        for part in self._parts:
-            if len(part) < FULL_ROWS:
-                level = len(part).bit_length() // 4  # within it, sizes differ by a factor of 16 at most
-                levels[part.records.vectors.dtype, level].append(part)
-        for parts in levels.values():
+        for parts in self._small(by_size=True):
             if len(parts) >= FAN:
                 self._join(parts)
-        replaced = frozenset[str]().union(*(part.replaces for part in self._parts))
+        replaced = _replaced(self._parts)
         for name in self._listed & replaced:  # by now or before a crash
             with suppress(OSError):
                 (self.folder / name).unlink(missing_ok=True)
+
+    def _small(self, by_size: bool) -> list[list[Part]]:
+        """The parts that are not full, in groups that may be joined: of one dtype, and on demand of like size."""
+        groups = defaultdict(list)
+        for part in self._parts:
+            if len(part) < FULL_ROWS:
+                level = len(part).bit_length() // 4 if by_size else 0  # in one, sizes differ by a factor of 16 at most
+                groups[part.records.vectors.dtype, level].append(part)
+        return [*groups.values()]
 
     def _join(self, parts: Sequence[Part]) -> None:
         self._suspects |= {part.path.name for part in parts if len(part.bad_rows())}
@@ -206,14 +210,14 @@ class Shelf:
             ):
                 path.unlink(missing_ok=True)
             self.refresh()
-            small = [part for part in self._parts if len(part) < FULL_ROWS]
-            by_dtype = defaultdict(list)
-            for part in small:
-                by_dtype[part.records.vectors.dtype].append(part)
-            for parts in by_dtype.values():
+            for parts in self._small(by_size=False):
                 for start in range(0, len(parts) - 1, FAN):
                     self._join(parts[start : start + FAN])
             self._merge()
+
+
+def _replaced(parts: Sequence[Part]) -> frozenset[str]:
+    return frozenset[str]().union(*(part.replaces for part in parts))
 
 
 def _listing(folder: Path) -> frozenset[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmdesc.cache import cache_folder, set_aside
+from vlmdesc.cache import cache_folder, checksum, set_aside
 from vlmdesc.encode.picture import READING
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.shelf import Shelf
@@ -83,7 +83,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     path = folder / CARD
     try:
         card = json.loads(path.read_bytes())
-        if card.pop("check") != _check(card):
+        if card.pop("check") != checksum(card):
             raise ValueError("its checksum is another")
         schema = int(card["schema"])
     except (FileNotFoundError, NotADirectoryError):
@@ -100,9 +100,5 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 def _show(folder: Path, card: dict[str, Any]) -> None:
     if not (folder / CARD).exists():
-        shown = card | {"check": _check(card)}
+        shown = card | {"check": checksum(card)}
         write_atomic(folder / CARD, (json.dumps(shown, indent=1) + "\n").encode())
-
-
-def _check(card: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()

@@ -42,10 +42,10 @@ def kept(root: Path) -> list[Kept]:
                 names = (entry.name for entry in os.scandir(folder / kind))
                 rows = sum(int(name.partition("-")[0]) for name in names if _is_part(name))
                 found.append(_kept(folder.name, kind, str(card["encoder"]), rows, folder / kind))
-    for folder in (root / "precision",):
-        if folder.is_dir():
-            entries = sum(entry.name.endswith(".json") for entry in os.scandir(folder))
-            found.append(_kept(folder.name, "answers", "which precision is fastest", entries, folder))
+    folder = root / "precision"
+    if folder.is_dir():
+        entries = sum(entry.name.endswith(".json") for entry in os.scandir(folder))
+        found.append(_kept(folder.name, "answers", "which precision is fastest", entries, folder))
     return found
 
 
