@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import islice
 
 
 def shown(text: object) -> str:
@@ -42,6 +43,16 @@ def counted(n: int, noun: str) -> str:
     ('1 class', '2 classes', '12,345 pictures')
     """
     return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")
+
+
+def few(names: Iterable[str], limit: int = 5) -> str:
+    """The first of some names.
+
+    >>> few("abc", 2), few("ab")
+    ('a, b, ...', 'a, b')
+    """
+    first = [*islice(names, limit + 1)]
+    return ", ".join(first[:limit]) + (", ..." if len(first) > limit else "")
 
 
 class VlmdescWarning(UserWarning):

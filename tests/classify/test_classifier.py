@@ -90,7 +90,7 @@ def test_the_name_phrase_leaves_descriptors_out():
 
 def test_a_class_without_descriptors_is_scored_by_name_and_said():
     half = Descriptors.of({"green": [], "raven": ["black wings"]})
-    with pytest.warns(VlmdescWarning, match="1 classes have no descriptor and are scored by name: green"):
+    with pytest.warns(VlmdescWarning, match="1 class without a descriptor, scored by name: green"):
         classifier = Classifier(FakeEncoder(), half)
     assert classifier(solid("green")).ranked[0].text == "green"
     with pytest.raises(InputError, match="leaves the name out"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
@@ -14,14 +13,14 @@ from PIL import Image
 
 from vlmdesc.classify.explain import because, contrast
 from vlmdesc.classify.score import Columns, get_pool, ranking
-from vlmdesc.describe.phrase import Phrase, get_phrase, texts
+from vlmdesc.describe.phrase import Phrase, completed, get_phrase, texts
 from vlmdesc.encode.embed import embed_texts
 from vlmdesc.encode.picture import Source
 from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
-from vlmdesc.errors import ImageError, InputError, VlmdescWarning
-from vlmdesc.records import ClassName, Descriptor, Descriptors, Hit, Prediction
+from vlmdesc.errors import ImageError, InputError, VlmdescWarning, counted, few
+from vlmdesc.records import ClassName, Descriptors, Hit, Prediction
 from vlmdesc.records.names import reads_as
 
 
@@ -124,36 +123,17 @@ class Classifier:
 
 
 def _complete(descriptors: Descriptors, phrase: Phrase) -> Descriptors:
-    """Each class with something to be scored by: its descriptors, or its name if it has none or the phrase wants none.
-
-    Rows keep their numbers; name rows come after them.
-    """
+    """`completed`, with a warning of what its user should know."""
     if not descriptors.classes:
         raise InputError("no classes", fix="give at least two")
     if len(descriptors.classes) == 1:
         warnings.warn("one class only: every picture will be it", VlmdescWarning, stacklevel=3)
-    if not phrase.reads_descriptor:
-        _warn_of_twins(descriptors.classes, descriptors.classes)
-        return replace(descriptors, rows=tuple(Descriptor(c.id, "", origin="name") for c in descriptors.classes))
-    if not phrase.reads_name:  # a row without text says nothing then
-        descriptors = replace(
-            descriptors, rows=tuple(replace(r, enabled=r.enabled and bool(r.text)) for r in descriptors.rows)
-        )
-    described = set(descriptors.owner[descriptors.weights > 0].tolist())
-    bare = [c for i, c in enumerate(descriptors.classes) if i not in described]
-    names = ", ".join(c.name for c in bare[:5]) + (", ..." if len(bare) > 5 else "")
-    if bare and not phrase.reads_name:
-        raise InputError(
-            f"{len(bare)} classes have no descriptor, and phrase '{phrase.name}' leaves the name out",
-            where=names,
-            fix="describe them",
-        )
+    complete, bare = completed(descriptors, phrase)
     _warn_of_twins(descriptors.classes, bare)
-    if bare and described:
-        warnings.warn(
-            f"{len(bare)} classes have no descriptor and are scored by name: {names}", VlmdescWarning, stacklevel=3
-        )
-    return replace(descriptors, rows=descriptors.rows + tuple(Descriptor(c.id, "", origin="name") for c in bare))
+    if phrase.reads_descriptor and 0 < len(bare) < len(descriptors.classes):
+        message = f"{counted(len(bare), 'class')} without a descriptor, scored by name: {few(c.name for c in bare)}"
+        warnings.warn(message, VlmdescWarning, stacklevel=3)
+    return complete
 
 
 def _warn_of_twins(classes: Sequence[ClassName], bare: Sequence[ClassName]) -> None:

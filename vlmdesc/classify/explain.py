@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
-from vlmdesc.classify.score import TINY, Columns
+from vlmdesc.classify.score import TINY, Columns, ranking
 from vlmdesc.records import Contrast, Hit, Hits
 
 Vector = Float32[np.ndarray, " d"]
@@ -21,6 +21,23 @@ def because(image: Vector, class_: int, columns: Columns, said: Sequence[str]) -
     rows = columns.rows_of(class_)
     similarity = columns.texts[rows] @ image
     return _hits(rows, similarity, said)
+
+
+def reasons(
+    images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"], columns: Columns, k: int
+) -> tuple[Int[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+    """The k descriptors of each image's class that are most similar to it, best first, and how similar they are.
+
+    (N, k) numbers of columns and (N, k) similarities; -1 and NaN where a class has fewer.
+    """
+    rows, values = np.full((len(images), k), -1, np.intp), np.full((len(images), k), np.nan, np.float32)
+    for class_ in np.unique(classes):
+        of_class, at = columns.rows_of(int(class_)), np.flatnonzero(classes == class_)
+        similarity = images[at] @ columns.texts[of_class].T
+        best = ranking(similarity, k)
+        rows[at, : best.shape[1]] = of_class[best]
+        values[at, : best.shape[1]] = np.take_along_axis(similarity, best, axis=1)
+    return rows, values
 
 
 def contrast(

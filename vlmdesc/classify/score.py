@@ -18,6 +18,7 @@ from vlmdesc.errors import InputError, ShapeError, did_you_mean
 
 TINY = 1e-12
 BLOCK_BYTES = 64 * 2**20  # of similarities held at once by "maximum"
+FEW = 16  # best classes that are found one after the other, faster than by sorting all
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,11 @@ def maximum(images: Float32[np.ndarray, "n d"], columns: Columns) -> Float32[np.
 
 Pool = Callable[[Float32[np.ndarray, "n d"], Columns], Float32[np.ndarray, "n c"]]
 POOLS: dict[str, Pool] = {"mean": mean, "max": maximum, "renormalized": renormalized}
+# The poolings under which the descriptors of a class come down to one vector.
+FOLDS: dict[str, Callable[[Columns], Float32[np.ndarray, "c d"]]] = {
+    "mean": lambda columns: columns.means,
+    "renormalized": lambda columns: columns.directions,
+}
 
 
 def get_pool(name: str) -> Pool:
@@ -125,10 +131,29 @@ def get_pool(name: str) -> Pool:
     return POOLS[name]
 
 
+Scorer = Callable[[Float32[np.ndarray, "n d"]], Float32[np.ndarray, "n c"]]
+
+
+def scorer(pool: str, columns: Columns) -> Scorer:
+    """Images to class scores, keeping no more of the columns than that takes: a vector a class where they fold.
+
+    Raises: InputError for an unknown pooling.
+    """
+    whole = get_pool(pool)
+    if pool not in FOLDS:
+        return lambda images: whole(images, columns)
+    folded = FOLDS[pool](columns)
+    return lambda images: images @ folded.T
+
+
 def ranking(scores: Float[np.ndarray, "n c"], k: int) -> Int[np.ndarray, "n k"]:
     """The k best classes of each image, best first; of equal scores the lower class number comes first: (N, k)."""
     k = min(k, scores.shape[1])
-    if k < scores.shape[1]:  # everything at or above the k-th score, so that ties are broken by number, not by chance
-        kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
-        scores = np.where(scores >= kth, scores, -np.inf)
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    if k > FEW:
+        return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    rest, rows = scores.copy(), np.arange(len(scores))
+    best = np.empty((len(scores), k), np.intp)
+    for place in range(k):  # argmax gives the first of equals
+        best[:, place] = rest.argmax(axis=1)
+        rest[rows, best[:, place]] = -np.inf
+    return best

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlmdesc.describe.words import ADVERBS, BREAKS, DETERMINERS, KINDS, PARTICIPLES, PARTS, QUALITIES, VERBS
-from vlmdesc.errors import InputError, did_you_mean
-from vlmdesc.records import Descriptors
+from vlmdesc.errors import InputError, counted, did_you_mean, few
+from vlmdesc.records import ClassName, Descriptor, Descriptors
 from vlmdesc.records.names import MAX_TEXT, check_text
 
 NOUNS = KINDS | PARTS
@@ -125,6 +125,15 @@ def disclip(class_name: str, descriptor: str) -> str:
     return f"A photo of a {spoken(class_name)}, {descriptor}." if descriptor else f"A photo of a {spoken(class_name)}."
 
 
+def waffleclip(class_name: str, descriptor: str) -> str:
+    """The sentence of Roth et al. 2023: "A photo of a {c}, which has {d}.", with the published clause rule.
+
+    >>> waffleclip("hen", "brown feathers")
+    'A photo of a hen, which has brown feathers.'
+    """
+    return f"A photo of a {dclip(class_name, descriptor)}."
+
+
 def free(class_name: str, descriptor: str) -> str:
     """The descriptor alone: class-name-free evaluation (Ma et al. 2025)."""
     return descriptor
@@ -180,6 +189,7 @@ PHRASES: dict[str, Phrase] = {
     "dclip": Phrase("dclip", dclip),
     "dclip-imagenet": Phrase("dclip-imagenet", dclip_imagenet),
     "disclip": Phrase("disclip", disclip),
+    "waffleclip": Phrase("waffleclip", waffleclip),
     "free": Phrase("free", free, reads_name=False),
     "name": Phrase("name", name_phrase("{c}"), reads_descriptor=False),
 }
@@ -197,6 +207,27 @@ def get_phrase(spec: str) -> Phrase:
             f"unknown phrase '{spec}'", fix=f"{did_you_mean(spec, PHRASES)}known: {', '.join(PHRASES)}, name:TEMPLATE"
         )
     return PHRASES[spec]
+
+
+def completed(descriptors: Descriptors, phrase: Phrase) -> tuple[Descriptors, tuple[ClassName, ...]]:
+    """Each class with something to be scored by: its descriptors, or its name if it has none or the phrase wants none.
+
+    Rows keep their numbers; name rows come after them. Also the classes that had no descriptor to be scored by.
+    Raises: InputError where these must not be scored by name, since the phrase leaves it out.
+    """
+    if not phrase.reads_descriptor:
+        rows = tuple(Descriptor(c.id, "", origin="name") for c in descriptors.classes)
+        return replace(descriptors, rows=rows), descriptors.classes
+    if not phrase.reads_name:  # a row without text says nothing then
+        rows = tuple(replace(row, enabled=row.enabled and bool(row.text)) for row in descriptors.rows)
+        descriptors = replace(descriptors, rows=rows)
+    described = set(descriptors.owner[descriptors.weights > 0].tolist())
+    bare = tuple(c for i, c in enumerate(descriptors.classes) if i not in described)
+    if bare and not phrase.reads_name:
+        what = f"{counted(len(bare), 'class')} without a descriptor, and phrase '{phrase.name}' leaves the name out"
+        raise InputError(what, where=few(c.name for c in bare), fix="describe them")
+    names = tuple(Descriptor(c.id, "", origin="name") for c in bare)
+    return replace(descriptors, rows=descriptors.rows + names), bare
 
 
 def texts(descriptors: Descriptors, phrase: Phrase) -> list[str]:
