@@ -45,7 +45,7 @@ def waffle_size(names: Sequence[str]) -> Size:
     round(mean blanks a name) + 1. Characters, over all groups: ceil(mean of the longest word of each name), filled up
     to the next multiple of the groups, and by one whole multiple more where it is one already.
 
-    >>> waffle_size(["polar bear", "zebra crossing"])  # mean words 2, letters 5.5, blanks 1; longest ceil(6.5), then + 1
+    >>> waffle_size(["polar bear", "zebra crossing"])  # letters 5.5; longest ceil(6.5) = 7, in 2 groups 8
     Size(words=2, letters=6, groups=2, characters=4)
     """
     split = [spoken(name).split(" ") for name in names]

@@ -1,0 +1,1 @@
+"""Embeddings, descriptors and labels to figures with intervals, tests, and a verdict."""

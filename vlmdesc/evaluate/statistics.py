@@ -1,0 +1,85 @@
+"""Intervals and tests for methods that were measured on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+
+LEVEL = 0.95
+ENOUGH = 10  # images of a class, for resampling within it
+BLOCK = 64  # resamples at a time
+
+
+def resampled_means(
+    values: Float32[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], resamples: int, seed: int
+) -> Float[np.ndarray, "r k"]:
+    """Mean of each column over bootstrap resamples of the rows: (N, K) -> (R, K).
+
+    All columns see the same resamples, so that differences of columns are paired. Rows are resampled within their
+    class, so that class sizes stay; classes of fewer than 10 images are taken together, since resampling one image
+    out of one would show no spread at all.
+    """
+    sizes = np.bincount(labels)
+    stratum = np.where(sizes[labels] >= ENOUGH, labels, -1)
+    order = np.argsort(stratum, kind="stable")
+    _, first, count = np.unique(stratum[order], return_index=True, return_counts=True)
+    start, size = (np.repeat(of_stratum, count) for of_stratum in (first, count))
+    rng, sorted_values, n = np.random.default_rng(seed), np.ascontiguousarray(values[order]), len(values)
+    means = np.empty((resamples, values.shape[1]))
+    for at in range(0, resamples, BLOCK):
+        rows = min(BLOCK, resamples - at)
+        drawn = start + (rng.random((rows, n)) * size).astype(np.intp) + n * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float32)
+        means[at : at + rows] = times @ sorted_values / n
+    return means
+
+
+def interval(samples: Float[np.ndarray, " r"]) -> tuple[float, float]:
+    """The middle 95 % of bootstrap samples (percentile interval); NaN where a group was not drawn is passed over."""
+    low, high = np.nanquantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def over_seeds(means: Float[np.ndarray, "r s"], seed: int) -> Float[np.ndarray, " r"]:
+    """Mean over seeds, the seeds resampled too: (R, S) -> (R,). For controls both images and draws are a sample."""
+    resamples, seeds = means.shape
+    drawn = np.random.default_rng(seed).integers(0, seeds, (resamples, seeds))
+    return np.take_along_axis(means, drawn, axis=1).mean(axis=1)
+
+
+def mcnemar(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> float:
+    """Exact two-sided McNemar test that two methods are right equally often on the same images.
+
+    >>> a, b = np.arange(20) < 9, np.arange(20) < 1  # nine right by a only but one: 8 against 0
+    >>> round(mcnemar(a, b), 6)  # 2 / 2**8
+    0.007812
+    """
+    from scipy.stats import binomtest
+
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+
+
+def mcnemar_over_seeds(a: Bool[np.ndarray, " n"], seeds: Bool[np.ndarray, "n s"]) -> float:
+    """One p of a method against the runs of a control: twice the median of their McNemar p.
+
+    Valid however the runs depend on each other (Rueschendorf 1982; Vovk & Wang 2020).
+    """
+    found = [mcnemar(a, seeds[:, s]) for s in range(seeds.shape[1])]
+    return found[0] if len(found) == 1 else min(1.0, 2 * median(found))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values that keep the chance of any false claim among them below what each says. Holm 1979.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, low = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        low = max(low, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = low
+    return adjusted

@@ -1,0 +1,130 @@
+"""From comparisons to a sentence. The rules, all of them:
+
+A difference is "better" or "worse" when its Holm-adjusted McNemar p is below 0.05 and its 95 % interval leaves out 0;
+"the same" when the interval lies within one point of 0 on both sides; else "unclear", which is not "the same".
+
+    code         descriptors against the name    against random words
+    harm         worse                           any
+    no-gain      the same                        any
+    unclear      unclear                         any
+    no-control   better                          not measured
+    meaning      better                          better
+    ensembling   better                          the same, or worse
+    unexplained  better                          unclear
+    no-baseline  not measured                    any
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ALPHA = 0.05
+MARGIN = 0.01  # of accuracy: differences below one point are the same for all that matters
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of one method less that of another, its 95 % interval and its Holm-adjusted p."""
+
+    delta: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def state(self) -> str:
+        """ "better", "worse", "same" or "unclear".
+
+        >>> Difference(0.04, 0.03, 0.05, 0.001).state, Difference(0.0, -0.005, 0.006, 1.0).state
+        ('better', 'same')
+        """
+        if self.p < ALPHA and (self.low > 0 or self.high < 0):
+            return "better" if self.low > 0 else "worse"
+        return "same" if self.low > -MARGIN and self.high < MARGIN else "unclear"
+
+    def __str__(self) -> str:
+        p = "p<0.001" if self.p < 0.001 else f"p={self.p:.3f}" if self.p < 0.9995 else "p=1"
+        return f"{points(self.delta, sign=True)}, 95 % CI {points(self.low)} to {points(self.high)}, {p}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found: a stable code, and the same in words."""
+
+    code: str
+    text: str
+
+
+def judge(n: int, against: Mapping[str, Difference], free: float | None = None, chance: float = 0.0) -> Verdict:
+    """The verdict on descriptors by their differences to "name", "templates", "waffle" and "swapped", where measured.
+
+    `free` is the accuracy of the descriptors without the names.
+    """
+    code, text = _main(n, against.get("name"), against.get("waffle"))
+    more = (
+        _templates(against.get("templates")),
+        _swapped(against.get("swapped")),
+        "" if free is None else f"Without the names they reach {100 * free:.1f} % (chance: {100 * chance:.1f} %).",
+    )
+    return Verdict(code, " ".join(filter(None, (text, *more))))
+
+
+def _main(n: int, name: Difference | None, waffle: Difference | None) -> tuple[str, str]:
+    if name is None:
+        return "no-baseline", "The name alone was not measured, so nothing can be said of what descriptors add to it."
+    if name.state == "worse":
+        return "harm", f"Descriptors do harm: the name alone is better ({name}, n={n})."
+    if name.state == "same":
+        return "no-gain", f"Descriptors change nothing that matters against the name alone ({name}, n={n})."
+    if name.state == "unclear":
+        return "unclear", f"{n} images cannot tell whether descriptors beat the name alone ({name})."
+    beat = f"Descriptors beat the name alone by {points(name.delta)} points ({_interval(name)}, n={n})"
+    if waffle is None:
+        return "no-control", f"{beat}, but random words were not tried: whether it is what they say, is not known."
+    if waffle.state == "better":
+        return (
+            "meaning",
+            f"{beat}, and random words by {points(waffle.delta)} ({_interval(waffle)}): what they say helps.",
+        )
+    if waffle.state == "unclear":
+        return "unexplained", f"{beat}; {n} images cannot tell them from random words ({waffle})."
+    if waffle.state == "worse":
+        return (
+            "ensembling",
+            f"{beat}, but random words do better still ({waffle}): the gain is ensembling, not meaning.",
+        )
+    return "ensembling", f"{beat}, but not random words ({waffle}): the gain is ensembling, not meaning."
+
+
+def _templates(templates: Difference | None) -> str:
+    said = {
+        "better": "They beat an ensemble of name templates too ({}).",
+        "worse": "An ensemble of name templates does better ({}).",
+        "same": "An ensemble of name templates does as well ({}).",
+        "unclear": "Whether they beat an ensemble of name templates is unclear ({}).",
+    }
+    return said[templates.state].format(templates) if templates else ""
+
+
+def _swapped(swapped: Difference | None) -> str:
+    said = {
+        "better": "Given to other classes than their own they lose their worth ({} for the right ones).",
+        "worse": "Given to other classes than their own they do better ({} for the right ones).",
+        "same": "Given to other classes than their own they do as well ({} for the right ones).",
+        "unclear": "Whether it matters which class they are given to is unclear ({} for the right ones).",
+    }
+    return said[swapped.state].format(swapped) if swapped else ""
+
+
+def _interval(difference: Difference) -> str:
+    return str(difference).split(", ", 1)[1]
+
+
+def points(fraction: float, sign: bool = False) -> str:
+    """A fraction in points: one hundredth of the images is one.
+
+    >>> points(0.0412), points(-0.006), points(0.002, sign=True)
+    ('4.1', '-0.6', '+0.2')
+    """
+    return f"{100 * fraction:{'+' if sign else ''}.1f}"
