@@ -56,7 +56,9 @@ def statements(c: int) -> Iterator[tuple[str, str]]:
     """(kind, text) of everything said of class number `c`."""
     class_ = imagenet().classes[c]
     synset = wordnet()[offset(class_.id)]
-    names = dict.fromkeys((class_.name, *class_.aliases, *synset.lemmas))
+    # One alias is all lemmas in a row, as the hub's ImageNet labels are: no text for a model.
+    listed = ", ".join(synset.lemmas)
+    names = dict.fromkeys((class_.name, *(alias for alias in class_.aliases if alias != listed), *synset.lemmas))
     for name in names:
         yield "name", name
         yield "photo", name_phrase("a photo of a {c}.")(name, "")
