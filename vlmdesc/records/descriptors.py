@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
+from vlmdesc.assets import shipped, shipped_sets
 from vlmdesc.errors import InputError, did_you_mean
 from vlmdesc.files import read_json, write_atomic
 from vlmdesc.records import forms
@@ -118,6 +120,16 @@ class Descriptors:
             for name, list_ in (("classes", classes), ("rows", rows))
         ]
         return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def open_set(name: str | Path) -> Descriptors:
+    """A descriptor file, or a set that ships. Raises: InputError with the closest name when it is neither."""
+    if str(name) in shipped_sets() and not Path(name).is_file():
+        return Descriptors.load(shipped(f"descriptors/{name}.json"))
+    if not os.path.exists(name):
+        fix = f"{did_you_mean(str(name), shipped_sets())}sets: {', '.join(shipped_sets())}"
+        raise InputError("no such file or shipped set", where=name, fix=fix)
+    return Descriptors.load(name)
 
 
 def _line(value: object) -> str:

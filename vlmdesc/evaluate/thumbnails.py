@@ -1,0 +1,46 @@
+"""Small JPEGs of some rows of a data set, for a page that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from vlmdesc.encode.data import DataSet
+from vlmdesc.encode.picture import Picture, Source, contents, open_picture
+from vlmdesc.errors import ImageError
+from vlmdesc.records import Report
+
+SIDE = 176
+
+
+def thumbnails(data: DataSet, rows: Collection[int], side: int = SIDE) -> dict[int, bytes]:
+    """A JPEG of at most `side` pixels of each row's picture, made anew from its pixels; without those that fail."""
+    wanted, found = set(rows), dict[int, bytes]()
+    last = max(wanted, default=-1)
+    for row, item in enumerate(data):
+        if row > last:
+            break
+        if row in wanted and not isinstance(item.source, ImageError):
+            try:
+                found[row] = _jpeg(item.source, side)
+            except ImageError:  # gone or changed since it was embedded: the page does without
+                continue
+    return found
+
+
+def shown_rows(report: Report) -> list[int]:
+    """The rows of the data set that the report names as examples."""
+    changes: Mapping[str, Any] = report.changes["examples"]
+    return [example["row"] for kind in changes.values() for example in kind] + [row["row"] for row in report.confusions]
+
+
+def _jpeg(source: Source, side: int) -> bytes:
+    raw = contents(source)
+    image = (raw if isinstance(raw, Picture) else open_picture(raw, fit_px=side)).image
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = BytesIO()
+    image.save(file, "JPEG", quality=82)
+    return file.getvalue()
