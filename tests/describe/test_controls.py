@@ -64,9 +64,9 @@ def test_what_each_control_keeps(texts_of, seed):
     assert len({tuple(drawn) for drawn in found["shared"].values()}) == 1
     assert not Counter(next(iter(found["shared"].values()))) - Counter(pool)
     assert sorted(found["swapped"].values()) == sorted(texts_of.values())
-    for class_, texts in found["scrambled"].items():
-        assert [len(t.split()) for t in texts] == [len(t.split()) for t in texts_of[class_]]
-        assert {w for t in texts for w in t.split()} <= {w for t in texts_of[class_] for w in t.split()}
+    for class_, drawn in found["scrambled"].items():
+        assert [len(t.split()) for t in drawn] == [len(t.split()) for t in texts_of[class_]]
+        assert {w for t in drawn for w in t.split()} <= {w for t in texts_of[class_] for w in t.split()}
     assert len({tuple(drawn) for drawn in found["waffle"].values()}) == 1
     assert {len(drawn) for drawn in found["waffle"].values()} == {2 * PAIRS}
 

@@ -26,7 +26,9 @@ def by_force(images, labels, columns, pool):
         if not weights[columns.owner == columns.owner[m]].any() or columns.weights[m] == 0:
             only_with.append(0), only_without.append(0)
             continue
-        after = score(images, Columns(columns.texts, columns.owner, weights, columns.n_classes)).argmax(axis=1) == labels
+        after = (
+            score(images, Columns(columns.texts, columns.owner, weights, columns.n_classes)).argmax(axis=1) == labels
+        )
         only_with.append(int((before & ~after).sum()))
         only_without.append(int((after & ~before).sum()))
     return only_with, only_without

@@ -14,7 +14,7 @@ from vlmdesc.evaluate.statistics import (
 
 
 def right(*runs):
-    """Booleans from counts: right(3, 2) is three right and two wrong."""
+    """Booleans from counts: three right and two wrong of 3, 2."""
     return np.repeat([i % 2 == 0 for i in range(len(runs))], runs)
 
 

@@ -11,12 +11,16 @@ import vlmdesc
 from vlmdesc.cli.border import DEBUG, bordered
 from vlmdesc.cli.cache import cache
 from vlmdesc.cli.classify import classify
+from vlmdesc.cli.compare import compare
 from vlmdesc.cli.data import data
 from vlmdesc.cli.demo import demo
 from vlmdesc.cli.embed import embed
+from vlmdesc.cli.eval import evaluate
 from vlmdesc.cli.models import models
+from vlmdesc.cli.reproduce import reproduce
 
 ENCODE, CLASSIFY = "Encode: images and texts to embeddings", "Classify: decisions with reasons"
+EVALUATE = "Evaluate: do descriptors help, and whom do they fail?"
 
 app = typer.Typer(
     name="vlmdesc",
@@ -28,6 +32,9 @@ app = typer.Typer(
 )
 app.command(rich_help_panel=CLASSIFY)(bordered(classify))
 app.command(rich_help_panel=CLASSIFY)(bordered(demo))
+app.command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
+app.command(rich_help_panel=EVALUATE)(bordered(compare))
+app.command(rich_help_panel=EVALUATE)(bordered(reproduce))
 app.command(rich_help_panel=ENCODE)(bordered(data))
 app.command(rich_help_panel=ENCODE)(bordered(embed))
 app.command(rich_help_panel=ENCODE)(bordered(models))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmdesc.assets import shipped, shipped_sets
+from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.border import say
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError
 
 if TYPE_CHECKING:
     from vlmdesc.encode.data import DataSet
@@ -122,6 +120,7 @@ def open_encoder(model: str, device: str, precision: str) -> Encoder:
 def open_descriptors(classes: str, file: str) -> Descriptors:
     """What --classes or --descriptors stands for. Raises: InputError when neither or both are given, or no good."""
     from vlmdesc.records import Descriptors
+    from vlmdesc.records.descriptors import open_set
 
     if bool(classes) == bool(file):
         sets = ", ".join(shipped_sets())
@@ -131,12 +130,7 @@ def open_descriptors(classes: str, file: str) -> Descriptors:
         )
     if classes:
         return Descriptors.of({name: [] for name in split_classes(classes)})
-    if file in shipped_sets() and not Path(file).is_file():
-        return Descriptors.load(shipped(f"descriptors/{file}.json"))
-    if not os.path.exists(file):
-        hint = did_you_mean(file, shipped_sets())
-        raise InputError("no such file or shipped set", where=file, fix=f"{hint}sets: {', '.join(shipped_sets())}")
-    return Descriptors.load(file)
+    return open_set(file)
 
 
 def split_classes(listed: str) -> list[str]:

@@ -61,3 +61,15 @@ def encoding_texts(encoder: Encoder, total: int) -> Iterator[Encoder]:
     with progress_bar() as progress:
         task = progress.add_task("descriptors", total=total)
         yield _Watched(encoder, lambda done: progress.advance(task, done))
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int | None], Callable[[int], object]]]:
+    """Bars for work in stages: `stage(name, total)` begins one and gives what to call as it goes."""
+    with progress_bar() as progress:
+
+        def stage(name: str, total: int | None) -> Callable[[int], object]:
+            task = progress.add_task(name, total=total)
+            return lambda done: progress.advance(task, done)
+
+        yield stage

@@ -1,7 +1,8 @@
 """From comparisons to a sentence. The rules, all of them:
 
 A difference is "better" or "worse" when its Holm-adjusted McNemar p is below 0.05 and its 95 % interval leaves out 0;
-"the same" when the interval lies within one point of 0 on both sides; else "unclear", which is not "the same".
+"the same" when the interval lies within one point of 0 on both sides, and there are 300 images or more: where no answer
+differs among n, up to 3 / n may (the rule of three). Else it is "unclear", which is not "the same".
 
     code         descriptors against the name    against random words
     harm         worse                           any
@@ -17,7 +18,10 @@ A difference is "better" or "worse" when its Holm-adjusted McNemar p is below 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vlmdesc.errors import counted
 
 ALPHA = 0.05
 MARGIN = 0.01  # of accuracy: differences below one point are the same for all that matters
@@ -25,27 +29,37 @@ MARGIN = 0.01  # of accuracy: differences below one point are the same for all t
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of one method less that of another, its 95 % interval and its Holm-adjusted p."""
+    """Top-1 accuracy of method a less that of b on the same n images: interval, McNemar p, and that p after Holm."""
 
+    a: str
+    b: str
     delta: float
-    low: float
-    high: float
+    ci95: tuple[float, float]
     p: float
+    p_holm: float
+    n: int
 
     @property
     def state(self) -> str:
         """ "better", "worse", "same" or "unclear".
 
-        >>> Difference(0.04, 0.03, 0.05, 0.001).state, Difference(0.0, -0.005, 0.006, 1.0).state
-        ('better', 'same')
+        >>> Difference("describe", "name", 0.04, (0.03, 0.05), 0.001, 0.001, 500).state
+        'better'
         """
-        if self.p < ALPHA and (self.low > 0 or self.high < 0):
-            return "better" if self.low > 0 else "worse"
-        return "same" if self.low > -MARGIN and self.high < MARGIN else "unclear"
+        low, high = self.ci95
+        if self.p_holm < ALPHA and (low > 0 or high < 0):
+            return "better" if low > 0 else "worse"
+        within = low > -MARGIN and high < MARGIN
+        return "same" if within and 3 / self.n <= MARGIN else "unclear"
 
     def __str__(self) -> str:
-        p = "p<0.001" if self.p < 0.001 else f"p={self.p:.3f}" if self.p < 0.9995 else "p=1"
-        return f"{points(self.delta, sign=True)}, 95 % CI {points(self.low)} to {points(self.high)}, {p}"
+        p = "p<0.001" if self.p_holm < 0.001 else f"p={self.p_holm:.3f}" if self.p_holm < 0.9995 else "p=1"
+        low, high = map(points, self.ci95)
+        return f"{points(self.delta, sign=True)}, 95 % CI {low} to {high}, {p}"
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in results.json."""
+        return {key: value for key, value in asdict(self).items() if key != "n"} | {"state": self.state}
 
 
 @dataclass(frozen=True)
@@ -56,12 +70,12 @@ class Verdict:
     text: str
 
 
-def judge(n: int, against: Mapping[str, Difference], free: float | None = None, chance: float = 0.0) -> Verdict:
+def judge(against: Mapping[str, Difference], free: float | None = None, chance: float = 0.0) -> Verdict:
     """The verdict on descriptors by their differences to "name", "templates", "waffle" and "swapped", where measured.
 
     `free` is the accuracy of the descriptors without the names.
     """
-    code, text = _main(n, against.get("name"), against.get("waffle"))
+    code, text = _main(against.get("name"), against.get("waffle"))
     more = (
         _templates(against.get("templates")),
         _swapped(against.get("swapped")),
@@ -70,15 +84,16 @@ def judge(n: int, against: Mapping[str, Difference], free: float | None = None, 
     return Verdict(code, " ".join(filter(None, (text, *more))))
 
 
-def _main(n: int, name: Difference | None, waffle: Difference | None) -> tuple[str, str]:
+def _main(name: Difference | None, waffle: Difference | None) -> tuple[str, str]:
     if name is None:
         return "no-baseline", "The name alone was not measured, so nothing can be said of what descriptors add to it."
+    n = name.n
     if name.state == "worse":
         return "harm", f"Descriptors do harm: the name alone is better ({name}, n={n})."
     if name.state == "same":
         return "no-gain", f"Descriptors change nothing that matters against the name alone ({name}, n={n})."
     if name.state == "unclear":
-        return "unclear", f"{n} images cannot tell whether descriptors beat the name alone ({name})."
+        return "unclear", f"{counted(n, 'image')} cannot tell whether descriptors beat the name alone ({name})."
     beat = f"Descriptors beat the name alone by {points(name.delta)} points ({_interval(name)}, n={n})"
     if waffle is None:
         return "no-control", f"{beat}, but random words were not tried: whether it is what they say, is not known."
@@ -88,7 +103,7 @@ def _main(n: int, name: Difference | None, waffle: Difference | None) -> tuple[s
             f"{beat}, and random words by {points(waffle.delta)} ({_interval(waffle)}): what they say helps.",
         )
     if waffle.state == "unclear":
-        return "unexplained", f"{beat}; {n} images cannot tell them from random words ({waffle})."
+        return "unexplained", f"{beat}; {counted(n, 'image')} cannot tell them from random words ({waffle})."
     if waffle.state == "worse":
         return (
             "ensembling",

@@ -1,0 +1,391 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from vlmdesc.cli.app import app
+from vlmdesc.evaluate.methods import ALL
+from vlmdesc.records import Report
+from vlmdesc.testing import COLOURS, FakeEncoder
+
+ZOO = {
+    "flamingo": ["pink feathers", "long pink legs"],
+    "frog": ["green skin", "brown water"],
+    "raven": ["black wings", "a black bill"],
+    "goldfish": ["orange scales", "blue water"],
+}
+
+
+def run(command, *arguments):
+    return CliRunner().invoke(app, [command, *map(str, arguments)])
+
+
+def evaluated(*arguments, out="out"):
+    return run("eval", *arguments, "--model", "fake", "--out", out)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo.json").write_text(json.dumps(ZOO))
+    return tmp_path
+
+
+def picture(path, main, other, seed):
+    """Mostly of one colour, with a patch of another."""
+    pixels = np.full((16, 16, 3), COLOURS[main], np.uint8)
+    rng = np.random.default_rng(seed)
+    top, left = rng.integers(0, 10, 2)
+    pixels[top : top + 6, left : left + 6] = COLOURS[other]
+    pixels[0, 0] = seed % 256, seed // 256, 0  # no two alike
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def zoo(home):
+    """Twelve pictures a class; three of each show little of it."""
+    colours = {"flamingo": "pink", "frog": "green", "raven": "black", "goldfish": "orange"}
+    for c, (name, colour) in enumerate(colours.items()):
+        for i in range(12):
+            main, other = (colour, "white") if i % 4 else ("purple", colour if i % 8 else "black")
+            picture(home / "zoo" / name / f"{i}.png", main, other, 100 * c + i)
+    return home / "zoo"
+
+
+def test_all_methods_and_the_stable_part_of_the_json(zoo):
+    result = evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == Path("out/results.json").read_text()
+    found = json.loads(result.stdout)
+    assert found["schema"] == 1 and found["task"]["n"] == 48 and found["task"]["classes"] == 4
+    assert found["encoder"] == {"name": "fake", "fingerprint": "fake-1", "precision": "fp32"}
+    assert list(found["methods"]) == list(ALL) and found["left_out"] == {}
+    for record in found["methods"].values():
+        assert 0 <= record["ci95"][0] <= record["top1"] <= record["ci95"][1] <= 1
+        assert record["top1"] <= record["top5"] == 1 and record["prompt_form"]
+        assert record["mean_per_class"] == pytest.approx(record["top1"], abs=1e-5)  # classes are of one size
+    assert found["methods"]["waffle"]["seeds"]["seed"] == [0, 1, 2, 3, 4, 5, 6]
+    assert {(row["a"], row["b"]) for row in found["comparisons"]} >= {("describe", "name"), ("describe", "waffle")}
+    assert all(set(row) == {"a", "b", "delta", "ci95", "p", "p_holm", "state"} for row in found["comparisons"])
+    assert found["verdict"]["code"] == "meaning" and "n=48" in found["verdict"]["text"]
+    assert len(found["methods"]["name+describe"]["weight"]["curve"]) == 21
+
+
+def test_a_figure_is_what_counting_gives(zoo):
+    """describe, by hand: every picture through the fake encoder and the mean of similarities."""
+    evaluated("zoo", "--descriptors", "zoo.json", "--methods", "name,describe,waffle")
+    report, fake = Report.load("out/results.json"), FakeEncoder()
+    right = broken = 0
+    for name in ZOO:
+        for path in sorted((zoo / name).iterdir()):
+            image = fake.images([Image.open(path)])[0]
+            means = {
+                c: np.mean([fake.texts([f"{c}, which has {d}"])[0] @ image for d in texts]) for c, texts in ZOO.items()
+            }
+            answer = max(means, key=means.get)
+            right += answer == name
+            names = {c: fake.texts([c])[0] @ image for c in ZOO}
+            broken += max(names, key=names.get) == name != answer
+    assert report.methods["describe"]["top1"] == pytest.approx(right / 48, abs=1e-6)
+    assert report.changes["broken"] == broken
+    credit = {row["descriptor"]: row for row in report.credit}
+    assert credit["pink feathers"]["only_with"] >= 0 and len(credit) == 8
+
+
+def test_the_table_and_the_verdict_are_for_people(zoo, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = evaluated("zoo", "--descriptors", "zoo.json")
+    assert result.stdout.startswith("zoo: 48 pictures, 4 classes, fake\n")
+    assert "waffle (control)" in result.stdout and "flamingo, which has" in result.stdout
+    assert "verdict (meaning): Descriptors beat the name alone by" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "results, predictions and report in out" in result.stderr
+
+
+def test_a_second_evaluation_encodes_no_picture_and_no_text_and_gives_the_same(zoo, monkeypatch):
+    first = json.loads(evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json").stdout)
+
+    def never(*_):
+        raise AssertionError("this was encoded before")
+
+    monkeypatch.setattr(FakeEncoder, "forward", never)
+    monkeypatch.setattr(FakeEncoder, "texts", never)
+    again = evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json")
+    second = json.loads(again.stdout)
+    assert first.pop("times") and second.pop("times") and first == second
+
+
+def test_predictions_tell_what_was_answered_and_why(zoo):
+    evaluated("zoo", "--descriptors", "zoo.json", "--methods", "name,describe,waffle")
+    rows = pq.read_table("out/predictions.parquet", page_checksum_verification=True).to_pylist()
+    assert len(rows) == 3 * 48
+    row = next(r for r in rows if r["method"] == "describe" and r["image"] == "flamingo/1.png")
+    assert row["truth"] == row["ranked"][0] == "flamingo" and row["right"]
+    assert sorted(row["scores"], reverse=True) == row["scores"] and len(row["ranked"]) == 4
+    assert sorted(row["reasons"]) == ["long pink legs", "pink feathers"]
+    report = Report.load("out/results.json")
+    for name, record in report.methods.items():
+        right = [r["right"] for r in rows if r["method"] == name]
+        if name != "waffle":
+            assert np.mean(right) == pytest.approx(record["top1"], abs=1e-6)
+    assert {r["seed"] for r in rows if r["method"] == "waffle"} == {0}
+
+
+def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
+    (zoo / "frog" / "page.png").write_text("<!doctype html>")
+    (zoo / "frog" / os.fsdecode(b"caf\xe9.png")).write_bytes((zoo / "frog" / "1.png").read_bytes())
+    result = evaluated("zoo", "--descriptors", "zoo.json", "--json")
+    assert result.exit_code == 1 and "page.png" in result.stderr
+    assert "1 picture could not be used, listed in out/errors.jsonl" in result.stderr
+    assert json.loads(result.stdout)["task"]["failed"] == 1 and json.loads(result.stdout)["task"]["n"] == 49
+    assert json.loads(Path("out/errors.jsonl").read_text())["code"] == "not-an-image"
+    images = pq.read_table("out/predictions.parquet")["image"].to_pylist()
+    assert "frog/caf\\xe9.png" in images
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("zoo",), "no --descriptors"),
+        (("zoo", "--descriptors", "zo.json"), "no such file or shipped set"),
+        (("zoo", "--descriptors", "zoo.json", "--methods", "descibe"), "did you mean 'describe'"),
+        (("zoo", "--descriptors", "zoo.json", "--phrase", "plian"), "did you mean 'plain'"),
+        (("zoo", "--descriptors", "zoo.json", "--pool", "median"), "unknown pooling"),
+        (("zo", "--descriptors", "zoo.json"), "did you mean 'zoo'"),
+        (("zoo", "--descriptors", "short.json"), "2 labels of no class"),
+        (("zoo", "--descriptors", "more.json"), "1 class without an image"),
+        (("zoo/frog/0.png", "--descriptors", "zoo.json"), "no label column"),
+        (("zoo", "--descriptors", "zoo.json", "--descriptors", "copy/zoo.json"), "two descriptor files of one name"),
+        (("zoo", "--descriptors", "zoo.json", "--out", "zoo.json"), "not a folder"),
+        (("task.toml",), "unknown key 'descriptor'; fix: did you mean 'descriptors'?".split(";")[0]),
+    ],
+)
+def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says):
+    (home / "short.json").write_text(json.dumps({name: ZOO[name] for name in ("frog", "raven")}))
+    (home / "more.json").write_text(json.dumps(ZOO | {"hen": ["red"]}))
+    (home / "copy").mkdir()
+    (home / "copy" / "zoo.json").write_text(json.dumps(ZOO))
+    (home / "task.toml").write_text('data = "zoo"\ndescriptor = ["zoo.json"]')
+    out = () if "--out" in arguments else ("--out", "out")
+    result = run("eval", *arguments, "--model", "fake", *out)
+    assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr and not Path("out/results.json").exists()
+
+
+def test_labels_that_do_not_fit_are_told_before_anything_is_encoded(zoo, home, monkeypatch):
+    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
+    (home / "short.json").write_text(json.dumps({"frog": ["green"], "ravens": ["black"]}))
+    result = evaluated("zoo", "--descriptors", "short.json")
+    assert result.exit_code == 2 and "label 'raven' (12 rows): no class; closest: ravens" in result.stderr
+
+
+def test_groups_have_their_own_figures(zoo, home):
+    lines = ["image,label,light"]
+    for name in ZOO:
+        lines += [f"zoo/{name}/{i}.png,{name},{'night' if i % 4 == 0 else 'day'}" for i in range(12)]
+    (home / "table.csv").write_text("\n".join(lines))
+    result = evaluated("table.csv", "--descriptors", "zoo.json", "--group-column", "light", "--json")
+    record = json.loads(result.stdout)["methods"]["describe"]
+    assert {group: found["n"] for group, found in record["groups"].items()} == {"day": 36, "night": 12}
+    assert record["worst_group"] == "night" and record["gap"]["best"] == "day"
+    whole = (36 * record["groups"]["day"]["top1"] + 12 * record["groups"]["night"]["top1"]) / 48
+    assert whole == pytest.approx(record["top1"], abs=1e-5)
+    difference = record["groups"]["day"]["top1"] - record["groups"]["night"]["top1"]
+    assert record["gap"]["value"] == pytest.approx(difference, abs=1e-5)
+    assert record["gap"]["ci95"][0] <= difference <= record["gap"]["ci95"][1]
+
+
+def test_weights_come_from_the_reference_where_there_is_one(zoo, home):
+    for c, name in enumerate(("flamingo", "frog")):  # classes may be missing there
+        picture(home / "known" / name / "a.png", ("pink", "green")[c], "white", 900 + c)
+    arguments = ("zoo", "--descriptors", "zoo.json", "--methods", "photo,describe,name+describe", "--json")
+    found = json.loads(evaluated(*arguments, "--reference", "known").stdout)
+    assert found["task"]["reference"]["n"] == 2 and found["task"]["reference"]["data"] == "known"
+    weights = found["methods"]["name+describe"]["weight"]["of_name"]
+    assert len(set(weights)) == 1
+    assert json.loads(evaluated(*arguments).stdout)["task"]["reference"] is None
+
+
+def test_two_sets_over_the_same_classes(zoo, home):
+    (home / "short.json").write_text(json.dumps({name: texts[:1] for name, texts in reversed(ZOO.items())}))
+    result = evaluated("zoo", "--descriptors", "zoo.json", "--descriptors", "short.json", "--json")
+    found = json.loads(result.stdout)
+    assert [*found["methods"]] == [
+        "name", "photo", "templates", "describe@zoo", "describe@short", "waffle@zoo", "waffle@short",
+    ]  # fmt: skip
+    assert found["main"] == "describe@zoo" and found["methods"]["describe@short"]["texts"] == 4
+    assert ("describe@zoo", "describe@short") in {(row["a"], row["b"]) for row in found["comparisons"]}
+    assert found["verdict"]["code"] == "meaning"
+
+
+def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home):
+    names = ["<script>alert(1)</script>", 'quo"te & co', "\u202egnp.exe", "emoji \U0001f414 hen", "=cmd|' /C calc'!A0"]
+    lines = ["image,label"]
+    for i, name in enumerate(names):
+        picture(home / "pictures" / f"{i}.png", [*COLOURS][i], "white", i)
+        quoted = name.replace('"', '""')
+        lines.append(f'pictures/{i}.png,"{quoted}"')
+    (home / "table.csv").write_text("\n".join(lines), encoding="utf-8")
+    texts = {name: [f"{[*COLOURS][i]} </td><img src=x onerror=alert(1)>"] for i, name in enumerate(names)}
+    (home / "odd.json").write_text(json.dumps(texts))
+    result = evaluated("table.csv", "--descriptors", "odd.json", "--methods", "all")
+    assert result.exit_code == 0, result.stderr
+    assert "\u202e" not in result.stdout + result.stderr
+    assert [row["name"] for row in Report.load("out/results.json").classes] == names
+    html = Path("out/report.html").read_text(encoding="utf-8")
+    assert "<script" not in html and "<img src=x" not in html and "\u202e" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+@pytest.mark.parametrize("arguments", [("--only-present",), ("--allow-absent",)])
+def test_one_class_and_one_picture_are_enough(zoo, home, arguments):
+    picture(home / "one" / "frog" / "a.png", "green", "white", 1)
+    result = evaluated("one", "--descriptors", "zoo.json", "--methods", "all", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["task"]["n"] == 1 and found["task"]["classes"] == (1 if "--only-present" in arguments else 4)
+    assert found["verdict"]["code"] in ("no-gain", "unclear")
+
+
+def test_what_cannot_be_done_is_left_out_and_said(zoo, home):
+    (home / "half.json").write_text(json.dumps(ZOO | {"frog": []}))
+    result = evaluated("zoo", "--descriptors", "half.json", "--methods", "name,describe,free,waffle", "--json")
+    assert result.exit_code == 0 and "left out: free: 1 class without a descriptor" in result.stderr
+    assert [*json.loads(result.stdout)["left_out"]] == ["free"]
+
+
+def test_results_that_cannot_be_written_are_exit_4_and_embeddings_are_kept(zoo, home):
+    (home / "shut").mkdir()
+    (home / "shut" / "results.json").mkdir()  # a folder where the file should go
+    result = evaluated("zoo", "--descriptors", "zoo.json", out="shut")
+    assert result.exit_code == 4 and "results.json" in result.stderr and "Traceback" not in result.stderr
+    assert json.loads(run("embed", "zoo", "--model", "fake", "--json").stdout)["new"] == 0
+
+
+def test_an_interrupt_keeps_the_embeddings(home):
+    for i in range(1500):
+        picture(home / "many" / ("red" if i % 2 else "blue") / f"{i}.png", "red" if i % 2 else "blue", "white", i)
+    (home / "colours.json").write_text(json.dumps({"red": ["red"], "blue": ["blue"]}))
+    command = [sys.executable, "-m", "vlmdesc", "eval", "many", "--descriptors", "colours.json", "--model", "fake"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list((home / "cache").rglob("*.safetensors")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors and not Path("vlmdesc-eval").exists()
+    assert "the same command goes on from there" in errors
+    assert json.loads(run("embed", "many", "--model", "fake", "--json").stdout)["stored"] > 0
+
+
+def test_a_task_file_says_it_all(zoo, home):
+    (home / "tasks").mkdir()
+    (home / "tasks" / "zoo.toml").write_text(
+        'name = "small zoo"\ndata = "../zoo"\ndescriptors = ["../zoo.json"]\nmethods = ["name", "describe", "waffle"]\n'
+        'phrase = "dclip"\nseeds = 2\nmodel = "fake"\n[aliases]\n"frog" = "frog"\n'
+    )
+    result = run("eval", "tasks/zoo.toml", "--out", "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["task"]["name"] == "small zoo" and [*found["methods"]] == ["name", "describe", "waffle"]
+    assert found["methods"]["waffle"]["seeds"]["seed"] == [0, 1]
+    assert found["methods"]["describe"]["phrase"] == "dclip"
+    assert (
+        json.loads(run("eval", "tasks/zoo.toml", "--out", "out", "--methods", "name", "--json").stdout)["main"]
+        == "name"
+    )
+
+
+def test_compare_pairs_two_runs_by_content(zoo, home):
+    evaluated("zoo", "--descriptors", "zoo.json", out="a")
+    (home / "worse.json").write_text(json.dumps(ZOO | {"flamingo": ["green feathers"]}))
+    (zoo / "frog" / "1.png").rename(zoo / "frog" / "renamed.png")
+    (zoo / "raven" / "2.png").unlink()
+    evaluated("zoo", "--descriptors", "worse.json", out="b")
+    found = json.loads(run("compare", "a", "b", "--json").stdout)
+    assert found["n"] == 47 and (found["a"]["unpaired"], found["b"]["unpaired"]) == (1, 0)
+    rows = {row["method"]: row for row in found["methods"]}
+    assert rows["name"]["delta"] == 0 and rows["name"]["p"] == 1
+    assert rows["describe"]["delta"] == pytest.approx(
+        (rows["describe"]["fixed"] - rows["describe"]["broken"]) / 47, abs=1e-6
+    )
+    assert rows["describe"]["ci95"][0] <= rows["describe"]["delta"] < 0
+    people = run("compare", "a", "b", "--methods", "describe")
+    assert "47 pictures in both" in people.stdout and "name" not in people.stdout
+    assert run("compare", "a", "nowhere").exit_code == 2
+    assert "not in both: free" in run("compare", "a", "b", "--methods", "free").stderr
+    Path("b/predictions.parquet").write_bytes(b"PAR1 broken")
+    broken = run("compare", "a", "b")
+    assert broken.exit_code == 2 and "no predictions can be read" in broken.stderr
+
+
+def test_compare_refuses_other_labels_and_other_pictures(zoo, home):
+    evaluated("zoo", "--descriptors", "zoo.json", out="a")
+    (zoo / "frog" / "1.png").rename(zoo / "raven" / "frog.png")
+    evaluated("zoo", "--descriptors", "zoo.json", out="b")
+    refused = run("compare", "a", "b")
+    assert (
+        refused.exit_code == 2 and "1 picture under another label in the second ('frog' in the first)" in refused.stderr
+    )
+    for c, name in enumerate(ZOO):
+        picture(home / "other" / name / "a.png", "red", "blue", 7_000 + c)
+    evaluated("other", "--descriptors", "zoo.json", out="c")
+    assert "no picture in common" in run("compare", "a", "c").stderr
+
+
+def test_reproduce_shows_measured_beside_expected(zoo, home):
+    figures = "".join(
+        f'[[expected]]\nmodel = "fake"\nmethod = "{method}"\ntop1 = {top1}\nsource = "a paper"\n{more}'
+        for method, top1, more in (
+            ("describe", 0.75, 'note = "unverified"\n'),
+            ("waffle", 0.3, "std = 0.01\n"),
+            ("free", 0.5, ""),
+        )
+    )
+    half = json.dumps(ZOO | {"frog": []})
+    (home / "published").mkdir()
+    (home / "published" / "half.json").write_text(half)
+    (home / "zoo.toml").write_text(f'data = "zoo"\ndescriptors = ["half.json"]\nmethods = ["name"]\n{figures}')
+    lost = run("reproduce", "zoo.toml")
+    assert lost.exit_code == 2 and "no descriptor file 'half.json'" in lost.stderr and "--published" in lost.stderr
+    result = run("reproduce", "zoo.toml", "--published", "published", "--json")
+    assert result.exit_code == 0, result.stderr
+    describe, waffle, free = json.loads(result.stdout)["figures"]
+    assert describe["difference"] == pytest.approx(describe["measured"] - 0.75, abs=1e-6) and describe["n"] == 48
+    assert waffle["std"] == 0.01 and free["measured"] is None and "without a descriptor" in free["left_out"]
+    people = run("reproduce", "zoo.toml", "--published", "published", "--model", "fake")
+    assert "75.00" in people.stdout and "a paper" in people.stdout
+    assert (
+        "nothing is expected of 'fak'"
+        in run("reproduce", "zoo.toml", "--published", "published", "--model", "fak").stderr
+    )
+    assert Path("vlmdesc-reproduce/zoo-0/report.html").exists()
+
+
+@pytest.mark.slow
+def test_real_photographs_with_the_real_model(photos, home):
+    """The six photographs of the demo: what classify gets right, eval does."""
+    shows = {"cat": "cat", "coffee": "cup of coffee", "rocket": "rocket", "astronaut": "astronaut", "temple": "temple"}
+    for key, name in (shows | {"flower": "flower"}).items():
+        (home / "real" / name).mkdir(parents=True)
+        (home / "real" / name / photos[key].name).write_bytes(photos[key].read_bytes())
+    arguments = ("real", "--descriptors", "everyday", "--allow-absent", "--methods", "name,describe", "--json")
+    result = run("eval", *arguments, "--model", "starter", "--precision", "fp32", "--out", "out")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["methods"]["name"]["top1"] == found["methods"]["describe"]["top1"] == pytest.approx(4 / 6, abs=1e-6)
+    assert found["verdict"]["code"] == "unclear" and found["task"]["n"] == 6
+    rows = pq.read_table("out/predictions.parquet").to_pylist()
+    cat = next(r for r in rows if r["method"] == "describe" and r["truth"] == "cat")
+    assert cat["right"] and "pointed upright triangular ears" in cat["reasons"]

@@ -1,0 +1,184 @@
+"""Encoded methods and labelled embeddings to a report. No model, no disk: arrays in, figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from vlmdesc.classify.explain import reasons
+from vlmdesc.classify.score import FOLDS
+from vlmdesc.evaluate import fit
+from vlmdesc.evaluate.credit import Best, leave_one_out
+from vlmdesc.evaluate.methods import Run, parse
+from vlmdesc.evaluate.outcome import REASONS, Outcome, fitted, outcomes
+from vlmdesc.evaluate.photos import Photos
+from vlmdesc.evaluate.summary import Summary
+from vlmdesc.evaluate.verdict import Difference, judge
+from vlmdesc.records import ClassName
+
+EXAMPLES = 12  # images shown of those fixed, and of those broken
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The outcomes of each method, one a seed, and the parts of a `Report` that follow from them."""
+
+    outcomes: Mapping[str, Sequence[Outcome]]
+    parts: Mapping[str, Any]
+
+
+def measure(
+    photos: Photos,
+    runs: Sequence[Run],
+    classes: Sequence[ClassName],
+    *,
+    reference: Photos | None = None,
+    resamples: int = 2_000,
+    seed: int = 0,
+    tick: Callable[[int], object] = bool,
+) -> Measured:
+    """Answers of all runs, and every figure about them.
+
+    Weights and temperatures are chosen on the reference where there is one, else by cross-validation over five folds.
+    """
+    fold = fit.folds(photos.labels, seed)
+    fits = _fits(runs, reference or photos, None if reference else fold, seed)
+    found: dict[str, list[Outcome]] = {}
+    chosen = [fits[run.method.name] for run in runs]
+    for outcome in outcomes(photos.vectors, runs, chosen, fold, tick):
+        found.setdefault(outcome.run.method.name, []).append(outcome)
+    base, main = roles(found)
+    summary = Summary(found, photos.labels, photos.groups, classes, resamples, seed)
+    comparisons = summary.comparisons(_pairs(found, main))
+    parts = {
+        "methods": {name: summary.method(name) for name in found},
+        "comparisons": [difference.record() for difference in comparisons],
+        "verdict": _verdict(summary, comparisons, base, main),
+        "base": base,
+        "main": main,
+        "classes": summary.class_table(base, main),
+        "confusions": _with_examples(summary.confusions(base, main), photos, found[main][0], classes),
+        "changes": _changes(photos, found[base][0], found[main][0], classes),
+        "credit": _credit(photos, found[main][0], classes),
+    }
+    return Measured(found, parts)
+
+
+def roles(found: Mapping[str, Sequence[Outcome]]) -> tuple[str, str]:
+    """The method that the others are a baseline or a control of, and the name's: (base, main)."""
+    kinds = {name: outcomes_[0].run.method.kind for name, outcomes_ in found.items()}
+    described = [name for name, kind in kinds.items() if kind == "descriptors"]
+    main = next((name for name in described if parse(name.partition("@")[0])[0] == "describe"), [*described, *kinds][0])
+    named = [name for name, kind in kinds.items() if kind == "name"]
+    base = next((name for name in named if parse(name)[0] == "name"), [*named, *kinds][0])
+    return base, main
+
+
+def _fits(runs: Sequence[Run], photos: Photos, fold: Int[np.ndarray, " n"] | None, seed: int) -> dict[str, Any]:
+    """What is chosen for each method, on its first run."""
+    some = fit.sample(photos.labels, seed)
+    images, labels = photos.vectors[some], photos.labels[some]
+    folds = None if fold is None else fold[some]
+    return {run.method.name: fitted(run, images, labels, folds) for run in runs if run.primary}
+
+
+def _pairs(found: Mapping[str, Sequence[Outcome]], main: str) -> list[tuple[str, str]]:
+    """The comparisons that are made: the main method with each other, and what is mixed with the name alone."""
+    pairs = [(main, other) for other in found if other != main]
+    mixed = [name for name, outcomes_ in found.items() if outcomes_[0].run.method.kind == "mix"]
+    return pairs + [(name, "photo") for name in mixed if "photo" in found]
+
+
+def _verdict(summary: Summary, comparisons: Sequence[Difference], base: str, main: str) -> dict[str, str]:
+    _, at, set_ = main.partition("@")
+    names = {role: role + at + set_ for role in ("waffle", "swapped")}
+    rows = {row.b: row for row in comparisons if row.a == main}
+    by_role = {"name": base, "templates": "templates"} | names
+    against = {role: rows[name] for role, name in by_role.items() if name in rows}
+    free = "free" + at + set_
+    reached = summary.figure(free, "top1").value if free in summary.outcomes and main != free else None
+    verdict = judge(against, reached, 1 / len(summary.classes))
+    return {"code": verdict.code, "text": verdict.text}
+
+
+def _changes(photos: Photos, before: Outcome, after: Outcome, classes: Sequence[ClassName]) -> dict[str, Any]:
+    """Images that are right after and were wrong before, and the reverse: how many, and the clearest of them."""
+    was, is_ = before.right(photos.labels), after.right(photos.labels)
+    which = {"fixed": is_ & ~was, "broken": was & ~is_}
+    margin = after.scores[:, 0] - after.scores[:, -1 if after.scores.shape[1] == 1 else 1]
+    examples = {
+        kind: [_example(int(i), photos, before, after, classes) for i in _clearest(changed, margin, photos.labels)]
+        for kind, changed in which.items()
+    }
+    return {kind: int(changed.sum()) for kind, changed in which.items()} | {"examples": examples}
+
+
+def _clearest(changed: np.ndarray, margin: np.ndarray, labels: np.ndarray) -> list[int]:
+    """The changed images of widest margin, one of each class."""
+    order = [i for i in np.argsort(-margin, kind="stable") if changed[i]]
+    first = dict[int, int]()
+    for i in order:
+        first.setdefault(int(labels[i]), int(i))
+    return [*first.values()][:EXAMPLES]
+
+
+def _example(i: int, photos: Photos, before: Outcome, after: Outcome, classes: Sequence[ClassName]) -> dict[str, Any]:
+    """One image: its true class, both answers, and the descriptors of the second answer and of the true class."""
+    truth, was, is_ = (int(x) for x in (photos.labels[i], before.ranked[i, 0], after.ranked[i, 0]))
+    ids = {"truth": truth, "before": was, "after": is_}
+    why = [
+        reason for class_ in dict.fromkeys((is_, truth, was)) for reason in _reasons(i, class_, photos, after, classes)
+    ]
+    return (
+        {"image": photos.keys[i], "row": photos.rows[i]} | {k: classes[c].id for k, c in ids.items()} | {"reasons": why}
+    )
+
+
+def _reasons(
+    i: int, class_: int, photos: Photos, outcome: Outcome, classes: Sequence[ClassName]
+) -> list[dict[str, Any]]:
+    run = outcome.run
+    if run.columns is None:
+        return []
+    rows, values = reasons(photos.vectors[i : i + 1], np.array([class_]), run.columns, REASONS)
+    return [
+        {"class": classes[class_].id, "descriptor": run.said[row], "similarity": round(value, 4)}
+        for row, value in zip(rows[0].tolist(), values[0].tolist(), strict=True)
+        if row >= 0
+    ]
+
+
+def _with_examples(
+    confusions: Sequence[Mapping[str, Any]], photos: Photos, outcome: Outcome, classes: Sequence[ClassName]
+) -> list[dict[str, Any]]:
+    """Confused pairs, each with the first image of it."""
+    place = {class_.id: c for c, class_ in enumerate(classes)}
+    first = dict[tuple[int, int], int]()
+    for i, pair in enumerate(zip(photos.labels.tolist(), outcome.ranked[:, 0].tolist(), strict=True)):
+        first.setdefault(pair, i)
+    at = [first[place[row["truth"]], place[row["answer"]]] for row in confusions]
+    return [{**row, "image": photos.keys[i], "row": photos.rows[i]} for row, i in zip(confusions, at, strict=True)]
+
+
+def _credit(photos: Photos, outcome: Outcome, classes: Sequence[ClassName]) -> list[dict[str, Any]]:
+    """Each descriptor's worth; empty for a pooling it is not defined under."""
+    run = outcome.run
+    if run.columns is None or run.method.pool not in FOLDS or len(classes) < 2 or run.name_score is not None:
+        return []
+    best = Best(outcome.ranked[:, :2], outcome.scores[:, :2])
+    found = leave_one_out(photos.vectors, photos.labels, best, run.method.pool, run.columns)
+    worth = (found.only_with - found.only_without) / len(photos.labels)
+    return [
+        {
+            "class": classes[run.columns.owner[m]].id,
+            "descriptor": run.said[m],
+            "credit": round(float(worth[m]), 6),
+            "only_with": int(found.only_with[m]),
+            "only_without": int(found.only_without[m]),
+        }
+        for m in np.flatnonzero(found.defined).tolist()
+    ]

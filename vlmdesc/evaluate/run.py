@@ -1,0 +1,167 @@
+"""One call: a labelled data set, descriptors and an encoder to a report."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import vlmdesc
+from vlmdesc.encode.data import DataSet, load_data
+from vlmdesc.encode.protocol import Encoder
+from vlmdesc.encode.store import Store
+from vlmdesc.errors import InputError
+from vlmdesc.evaluate.measure import Measured, measure
+from vlmdesc.evaluate.methods import DEFAULT, Method, Run, Wording, build, encoded
+from vlmdesc.evaluate.photos import Joining, Photos, aligned, class_numbers, gather
+from vlmdesc.records import Descriptors, Report
+
+Tick = Callable[[int], object]
+Stage = Callable[[str, int | None], Tick]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how: method specs, wording, how labels find classes, bootstrap resamples and the seed."""
+
+    methods: Sequence[str] = DEFAULT
+    wording: Wording = field(default_factory=Wording)
+    joining: Joining = field(default_factory=Joining)
+    resamples: int = 2_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report, and what its views are drawn from: the data set, its pictures, and every answer."""
+
+    report: Report
+    data: DataSet
+    photos: Photos
+    descriptors: Descriptors
+    measured: Measured
+
+
+def evaluate(
+    data: DataSet | str | Path,
+    descriptors: Descriptors | Mapping[str, Descriptors],
+    encoder: Encoder,
+    store: Store | None = None,
+    *,
+    plan: Plan | None = None,
+    reference: DataSet | str | Path | None = None,
+    stage: Stage = lambda name, total: bool,
+) -> Evaluation:
+    """Do descriptors help over the name, over templates, over random words? Every method on the same images.
+
+    `descriptors` is a set, or several by name over the same classes. Embeddings come from the store, by default the
+    user's, and are kept there: a second evaluation encodes nothing. Weights and temperatures are chosen on the
+    `reference`, else by cross-validation. `stage(name, total)` is told what begins and gives what to call as it goes.
+
+    Raises: InputError where labels and classes do not fit, or a method is unknown; StoreError.
+    """
+    plan, store, began = plan or Plan(), store or Store(), time.time()
+    data, reference = _opened(data), None if reference is None else _opened(reference)
+    sets = {"descriptors": descriptors} if isinstance(descriptors, Descriptors) else dict(descriptors)
+    if not sets:
+        raise InputError("no descriptors", fix="give a descriptor set")
+    first, numbers = class_numbers(data, next(iter(sets.values())), plan.joining)
+    sets = {
+        name: first if i == 0 else aligned(set_, first.classes, plan.joining)
+        for i, (name, set_) in enumerate(sets.items())
+    }
+    methods, left_out = build(plan.methods, sets, plan.wording)
+    tick = stage("images", int((numbers >= 0).sum()))
+    photos = gather(data, numbers, encoder, store, lambda: tick(1))
+    known = _reference(reference, first, encoder, store, plan.joining) if reference else None
+    runs = _encoded(methods, encoder, store, stage)
+    tick = stage("scoring", len(photos.labels))
+    measured = measure(
+        photos, runs, first.classes, reference=known, resamples=plan.resamples, seed=plan.seed, tick=tick
+    )
+    report = Report(
+        task=_task(data, photos, sets, plan) | {"reference": _about(reference, known, first)},
+        encoder=_encoder(encoder),
+        left_out=left_out,
+        environment=environment(),
+        times={
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+            "seconds": round(time.time() - began, 1),
+        },
+        **measured.parts,
+    )
+    return Evaluation(report, data, photos, first, measured)
+
+
+def _opened(data: DataSet | str | Path) -> DataSet:
+    return data if isinstance(data, DataSet) else load_data(data)
+
+
+def _reference(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: Store, joining: Joining) -> Photos:
+    """Labelled pictures for choices only; some classes may have none, and pictures of other classes are passed over."""
+    lenient = Joining(joining.aliases, joining.loose, allow_absent=True, ignore_unknown=True)
+    return gather(data, class_numbers(data, descriptors, lenient)[1], encoder, store)
+
+
+def _encoded(methods: Sequence[Method], encoder: Encoder, store: Store, stage: Stage) -> list[Run]:
+    pairs = [(method, seed) for method in methods for seed in method.seeds]
+    tick = stage("texts", len(pairs))
+    runs = []
+    for method, seed in pairs:
+        runs.append(encoded(method, seed, encoder, store))
+        tick(1)
+    return runs
+
+
+def _task(data: DataSet, photos: Photos, sets: Mapping[str, Descriptors], plan: Plan) -> dict[str, Any]:
+    classes = next(iter(sets.values())).classes
+    return {
+        "data": data.name,
+        "split": data.table.split,
+        "columns": vars(data.roles),
+        "n": len(photos.labels),
+        "classes": len(classes),
+        "class_names": {class_.id: class_.name for class_ in classes},
+        "data_hash": photos.fingerprint(classes),
+        "failed": len(photos.failed),
+        "unlabelled": photos.unlabelled,
+        "descriptors": {
+            name: {
+                "rows": len(set_.rows),
+                "sha256": hashlib.sha256(set_.to_json().encode("utf-8", "surrogatepass")).hexdigest(),
+            }
+            for name, set_ in sets.items()
+        },
+        "phrase": plan.wording.phrase,
+        "pool": plan.wording.pool,
+        "resamples": plan.resamples,
+        "seed": plan.seed,
+    }
+
+
+def _about(reference: DataSet | None, photos: Photos | None, descriptors: Descriptors) -> dict[str, Any] | None:
+    if reference is None or photos is None:
+        return None
+    hash_ = photos.fingerprint(descriptors.classes)
+    return {"data": reference.name, "split": reference.table.split, "n": len(photos.labels), "data_hash": hash_}
+
+
+def _encoder(encoder: Encoder) -> dict[str, str]:
+    precision = getattr(encoder, "precision", "fp32")
+    return {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": precision}
+
+
+def environment() -> dict[str, str]:
+    """Versions that figures may depend on."""
+    found = {"vlmdesc": vlmdesc.__version__, "python": platform.python_version(), "machine": platform.machine()}
+    for package in ("numpy", "scipy", "torch", "open_clip_torch", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
