@@ -18,8 +18,8 @@ from vlmdesc.files import write_atomic
 COUNTS = Path("/usr/share/wordnet/cntlist.rev")
 N = 4_000
 UNFIT = set(
-    "bastard bitch damn gay hell jew jewish kill murder nazi negro nigger prostitute rape savage sex sexual slave suicide "
-    "whore".split()
+    "bastard bitch damn gay hell jew jewish kill murder nazi negro nigger prostitute rape savage sex sexual slave "
+    "suicide whore".split()
 )
 
 

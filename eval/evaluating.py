@@ -1,0 +1,88 @@
+"""The evaluation of `make bench`: all methods on 50,000 images, in a process of its own so that its memory can be told.
+
+python -m eval.evaluating [N]      prints one line of JSON
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from vlmdesc.evaluate.credit import Best, leave_one_out
+from vlmdesc.evaluate.measure import measure
+from vlmdesc.evaluate.methods import Wording, build, encoded
+from vlmdesc.evaluate.photos import Photos
+from vlmdesc.records import Descriptors
+from vlmdesc.testing import FakeEncoder
+
+CLASSES, DESCRIPTORS, DIM = 1_000, 5_800, 512
+
+
+class RandomTexts(FakeEncoder):
+    """Texts to random directions near their class: what they cost to encode is not what is measured here."""
+
+    def __init__(self, centres: np.ndarray) -> None:
+        self._centres, self._rng = centres, np.random.default_rng(1)
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        classes = [int(re.findall(r"\d+", text)[0]) for text in texts]
+        noise = self._rng.standard_normal((len(texts), DIM), dtype=np.float32)
+        return unit(self._centres[classes] + 2 * noise)
+
+
+def main(n: int) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((CLASSES, DIM), dtype=np.float32)
+    labels = np.arange(n) % CLASSES
+    images = unit(centres[labels] + 3.5 * rng.standard_normal((n, DIM), dtype=np.float32))
+    nothing = ("",) * n
+    photos = Photos(images, labels, nothing, tuple(range(n)), nothing, (None,) * n)
+    each = np.bincount(rng.integers(0, CLASSES, DESCRIPTORS - CLASSES), minlength=CLASSES) + 1
+    descriptors = Descriptors.of({f"class {c}": [f"descriptor {c} {i}" for i in range(k)] for c, k in enumerate(each)})
+    encoder = RandomTexts(centres)
+    methods, _ = build(["all"], {"": descriptors}, Wording())
+    runs = [encoded(method, seed, encoder, None) for method in methods for seed in method.seeds]
+    texts = unit(rng.standard_normal((DESCRIPTORS, DIM), dtype=np.float32))
+    product = statistics.median(seconds(lambda: images @ texts.T) for _ in range(3))
+    began = time.perf_counter()
+    measured = measure(photos, runs, descriptors.classes)
+    everything = time.perf_counter() - began
+    [described] = measured.outcomes["describe"]
+    best = Best(described.ranked[:, :2], described.scores[:, :2])
+    assert described.run.columns is not None
+    columns = described.run.columns
+    credit = statistics.median(seconds(lambda: leave_one_out(images, labels, best, "mean", columns)) for _ in range(3))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        json.dumps(
+            {
+                "runs": len(runs),
+                "product": product,
+                "all": everything,
+                "credit": credit,
+                "peak_gib": peak,
+                "top1": described.right(labels).mean(),
+            }
+        )
+    )
+
+
+def seconds(job: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    job()
+    return time.perf_counter() - began
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 50_000)
