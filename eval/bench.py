@@ -50,6 +50,7 @@ def main() -> None:
         reading(50_000),
         opening(100_000 if quick else 1_000_000),
         embedding(64 if quick else 1_000),
+        evaluating(10_000 if quick else 50_000),
     )
     for section in sections:
         for row in section:
@@ -196,6 +197,22 @@ def embedding(n: int) -> Iterator[Row]:
     yield Row("embed: images/s / plain loop (eager fp32, batch 64, Pillow)", f"{rate / loop_rate:.2f}", "at least 3")
     yield Row("embed: images/s / forward-only images/s", f"{rate / forward_rate:.2f}", "at least 0.85")
     yield Row(f"embed the same {n:,} again: first / second", f"{first / warm:.0f}", "at least 50")
+
+
+def evaluating(n: int) -> Iterator[Row]:
+    """All methods, controls and intervals of `vlmdesc eval` on stored embeddings, against one product."""
+    command = [sys.executable, "-m", "eval.evaluating", str(n)]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    size = f"{n:,} images x 1,000 classes x 5,800 descriptors"
+    yield Row(
+        f"evaluate {size}: {found['runs']} runs, 2,000 resamples: time / product",
+        f"{found['all'] / found['product']:.0f}",
+        "at most 60",
+    )
+    yield Row(
+        "    credit of every descriptor: time / product", f"{found['credit'] / found['product']:.1f}", "at most 5"
+    )
+    yield Row("    memory of the process at its peak", f"{found['peak_gib']:.1f} GiB", "under 3 GB")
 
 
 def untrained(folder: Path) -> Path:
