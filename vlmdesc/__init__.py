@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vlmdesc.records import Descriptors as Descriptors
     from vlmdesc.records import Embeddings as Embeddings
     from vlmdesc.records import Prediction as Prediction
+    from vlmdesc.records import Report as Report
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ _HOMES = {
     "Descriptors": "vlmdesc.records",
     "Embeddings": "vlmdesc.records",
     "Prediction": "vlmdesc.records",
+    "Report": "vlmdesc.records",
     "Store": "vlmdesc.encode.store",
     "VlmdescError": "vlmdesc.errors",
     "embed": "vlmdesc.encode.embed",
