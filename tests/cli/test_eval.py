@@ -215,6 +215,12 @@ def test_weights_come_from_the_reference_where_there_is_one(zoo, home):
     weights = found["methods"]["name+describe"]["weight"]["of_name"]
     assert len(set(weights)) == 1
     assert json.loads(evaluated(*arguments).stdout)["task"]["reference"] is None
+    (home / "known" / "frog" / "same.png").write_bytes((zoo / "frog" / "1.png").read_bytes())
+    leaking = evaluated(*arguments, "--reference", "known")
+    assert json.loads(leaking.stdout)["task"]["reference"]["n"] == 2
+    assert "1 picture of the reference left out: they are evaluated on (known)" in leaking.stderr
+    same = evaluated(*arguments, "--reference", "zoo")
+    assert same.exit_code == 2 and "no picture of its own in the reference" in same.stderr
 
 
 def test_two_sets_over_the_same_classes(zoo, home):

@@ -10,10 +10,12 @@ import typer
 
 from vlmdesc.cli.border import say
 from vlmdesc.cli.options import (
+    AllowAbsent,
     DataSource,
     DescriptorFile,
     GroupColumn,
     IdColumn,
+    IgnoreUnknown,
     ImageColumn,
     Json,
     LabelColumn,
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
 Montage = Annotated[Path, typer.Option(help="Where the sample of pictures is drawn.", metavar="FILE.png")]
 Check = Annotated[bool, typer.Option(help="Open every picture; --no-check opens those of the sample only.")]
-IgnoreUnknown = Annotated[bool, typer.Option("--ignore-unknown", help="Allow labels of no class.")]
-AllowAbsent = Annotated[bool, typer.Option("--allow-absent", help="Allow classes without a picture.")]
 CLASSES = 20  # shown in the table
 
 

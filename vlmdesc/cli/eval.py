@@ -15,9 +15,12 @@ from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.border import say
 from vlmdesc.cli.options import (
     COLUMNS,
+    LABELS,
+    AllowAbsent,
     Device,
     GroupColumn,
     IdColumn,
+    IgnoreUnknown,
     ImageColumn,
     Json,
     LabelColumn,
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from vlmdesc.evaluate.task import Task
     from vlmdesc.records import Report
 
-LABELS, CHOICES = "Labels and classes", "Statistics"
+STATISTICS = "Statistics"
 MIN_ROOM = 22  # characters for the names of methods
 NAMED = 10  # broken pictures named on stderr; all are in errors.jsonl
 
@@ -99,18 +102,9 @@ Loose = Annotated[
 OnlyPresent = Annotated[
     bool, typer.Option("--only-present", help="Score among the classes that have a picture.", rich_help_panel=LABELS)
 ]
-AllowAbsent = Annotated[
-    bool,
-    typer.Option(
-        "--allow-absent", help="Score among all classes, though some have no picture.", rich_help_panel=LABELS
-    ),
-]
-IgnoreUnknown = Annotated[
-    bool, typer.Option("--ignore-unknown", help="Leave out pictures of no class.", rich_help_panel=LABELS)
-]
-Seeds = Annotated[int, typer.Option(min=1, help="Seeds of each control: 0, 1, ...", rich_help_panel=CHOICES)]
-Resamples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples.", rich_help_panel=CHOICES)]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and resamples.", rich_help_panel=CHOICES)]
+Seeds = Annotated[int, typer.Option(min=1, help="Seeds of each control: 0, 1, ...", rich_help_panel=STATISTICS)]
+Resamples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples.", rich_help_panel=STATISTICS)]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and resamples.", rich_help_panel=STATISTICS)]
 
 
 def evaluate(

@@ -77,7 +77,7 @@ DataSource = Annotated[
         metavar="DATASET",
     ),
 ]
-COLUMNS = "Columns of the data set"
+COLUMNS, LABELS = "Columns of the data set", "Labels and classes"
 ImageColumn = Annotated[str, typer.Option(help="Column of pictures: paths or bytes.", rich_help_panel=COLUMNS)]
 LabelColumn = Annotated[
     str, typer.Option(help='Column of labels; a field in a column is "json.label".', rich_help_panel=COLUMNS)
@@ -85,6 +85,12 @@ LabelColumn = Annotated[
 GroupColumn = Annotated[str, typer.Option(help="Column of groups.", rich_help_panel=COLUMNS)]
 IdColumn = Annotated[str, typer.Option(help="Column that names each row.", rich_help_panel=COLUMNS)]
 Split = Annotated[str, typer.Option(help="Which split of the data set: train, test, ...", rich_help_panel=COLUMNS)]
+IgnoreUnknown = Annotated[
+    bool, typer.Option("--ignore-unknown", help="Leave out pictures of no class.", rich_help_panel=LABELS)
+]
+AllowAbsent = Annotated[
+    bool, typer.Option("--allow-absent", help="Classes may have no picture.", rich_help_panel=LABELS)
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -19,6 +20,8 @@ from vlmdesc.errors import ImageError, InputError, counted
 from vlmdesc.records import ClassName, Descriptors
 from vlmdesc.records.join import Lookup, join
 from vlmdesc.records.names import reads_as
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,25 @@ def gather(
         groups,
         tuple(failed),
         unlabelled=int((numbers < 0).sum()),
+    )
+
+
+def without(photos: Photos, others: Photos) -> Photos:
+    """The pictures that are not among others, by content: what is chosen on them has not seen the others."""
+    seen = set(others.contents)
+    kept = [i for i, content in enumerate(photos.contents) if content not in seen]
+
+    def of(column: Sequence[T]) -> tuple[T, ...]:
+        return tuple(column[i] for i in kept)
+
+    return replace(
+        photos,
+        vectors=photos.vectors[kept],
+        labels=photos.labels[kept],
+        keys=of(photos.keys),
+        rows=of(photos.rows),
+        contents=of(photos.contents),
+        groups=of(photos.groups),
     )
 
 

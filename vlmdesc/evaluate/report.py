@@ -46,7 +46,7 @@ def page(report: Report, thumbnails: Mapping[int, bytes]) -> str:
 def _environment() -> Environment:
     """Templates that escape all they print and know the functions below."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_harmless,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -15,10 +16,10 @@ import vlmdesc
 from vlmdesc.encode.data import DataSet, load_data
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
-from vlmdesc.errors import InputError
+from vlmdesc.errors import InputError, VlmdescWarning, counted
 from vlmdesc.evaluate.measure import Measured, measure
 from vlmdesc.evaluate.methods import DEFAULT, Method, Run, Wording, build, encoded
-from vlmdesc.evaluate.photos import Joining, Photos, aligned, class_numbers, gather
+from vlmdesc.evaluate.photos import Joining, Photos, aligned, class_numbers, gather, without
 from vlmdesc.records import Descriptors, Report
 
 Tick = Callable[[int], object]
@@ -78,7 +79,7 @@ def evaluate(
     methods, left_out = build(plan.methods, sets, plan.wording)
     tick = stage("images", int((numbers >= 0).sum()))
     photos = gather(data, numbers, encoder, store, lambda: tick(1))
-    known = _reference(reference, first, encoder, store, plan.joining) if reference else None
+    known = _reference(reference, first, photos, encoder, store, plan.joining) if reference else None
     runs = _encoded(methods, encoder, store, stage)
     tick = stage("scoring", len(photos.labels))
     measured = measure(
@@ -102,10 +103,22 @@ def _opened(data: DataSet | str | Path) -> DataSet:
     return data if isinstance(data, DataSet) else load_data(data)
 
 
-def _reference(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: Store, joining: Joining) -> Photos:
-    """Labelled pictures for choices only; some classes may have none, and pictures of other classes are passed over."""
+def _reference(
+    data: DataSet, descriptors: Descriptors, photos: Photos, encoder: Encoder, store: Store, joining: Joining
+) -> Photos:
+    """Labelled pictures for choices only; some classes may have none, and pictures of other classes are passed over.
+
+    Those that are evaluated on are left out, with a warning. Raises: InputError when none is left.
+    """
     lenient = Joining(joining.aliases, joining.loose, allow_absent=True, ignore_unknown=True)
-    return gather(data, class_numbers(data, descriptors, lenient)[1], encoder, store)
+    found = gather(data, class_numbers(data, descriptors, lenient)[1], encoder, store)
+    fresh = without(found, photos)
+    if shared := len(found.labels) - len(fresh.labels):
+        message = f"{counted(shared, 'picture')} of the reference left out: they are evaluated on ({data.name})"
+        warnings.warn(message, VlmdescWarning, stacklevel=3)
+    if not len(fresh.labels):
+        raise InputError("no picture of its own in the reference", where=data.name, fix="give other pictures, or none")
+    return fresh
 
 
 def _encoded(methods: Sequence[Method], encoder: Encoder, store: Store, stage: Stage) -> list[Run]:
