@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmdesc.cli.eval import measured
 from vlmdesc.cli.options import Device, Json, Precision, open_encoder
+from vlmdesc.cli.results import measured
 from vlmdesc.errors import InputError, shown
 
 if TYPE_CHECKING:

@@ -1,0 +1,112 @@
+"""An evaluation run, written to its folder, and printed for people."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmdesc.cli.border import say
+from vlmdesc.errors import InputError, counted, shown
+from vlmdesc.files import write_atomic
+
+if TYPE_CHECKING:
+    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.evaluate.run import Evaluation
+    from vlmdesc.evaluate.task import Task
+    from vlmdesc.records import Report
+
+MIN_ROOM = 22  # characters for the names of methods
+NAMED = 10  # broken pictures named on stderr; all are in errors.jsonl
+
+
+def measured(task: Task, folder: Path, open_model: Callable[[], Encoder]) -> Evaluation:
+    """A task measured and written to a folder. What the call has wrong is told before the model is loaded."""
+    from vlmdesc.classify.score import get_pool
+    from vlmdesc.cli.progress import stages
+    from vlmdesc.describe.phrase import get_phrase
+    from vlmdesc.evaluate.task import run_task
+
+    task.plan(), task.sets(), get_phrase(task.phrase), get_pool(task.pool)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError("not a folder", where=folder, fix="choose another with --out")
+    with stages() as stage:
+        try:
+            found = run_task(task, open_model(), stage=stage)
+        except KeyboardInterrupt:
+            say("what was encoded is kept; the same command goes on from there")
+            raise
+    for name, reason in found.report.left_out.items():
+        say(f"left out: {shown(name)}: {shown(reason)}")
+    write(found, folder)
+    return found
+
+
+def write(found: Evaluation, folder: Path) -> None:
+    """results.json, predictions.parquet, report.html, and errors.jsonl where pictures failed. Raises: StoreError."""
+    from vlmdesc.cache import make_folder
+    from vlmdesc.evaluate.compare import PREDICTIONS, RESULTS
+    from vlmdesc.evaluate.predictions import write_predictions
+    from vlmdesc.evaluate.report import page
+    from vlmdesc.evaluate.thumbnails import shown_rows, thumbnails
+
+    make_folder(folder)
+    found.report.save(folder / RESULTS)
+    primary = [outcomes[0] for outcomes in found.measured.outcomes.values()]
+    write_predictions(folder / PREDICTIONS, found.photos, found.descriptors.classes, primary)
+    pictures = thumbnails(found.data, shown_rows(found.report))
+    write_atomic(folder / "report.html", page(found.report, pictures).encode())
+    for error in found.photos.failed[:NAMED]:
+        say(f"error: {error}")
+    lines = [{"path": e.where, "stage": "read", "code": e.code, "message": e.what} for e in found.photos.failed]
+    if lines:
+        write_atomic(folder / "errors.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def print_report(report: Report) -> None:
+    """The table of methods and the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, task = Console(), report.task
+    size = f"{counted(task['n'], 'picture')}, {counted(task['classes'], 'class')}"
+    title = f"{task['name']}: {size}, {report.encoder['name']}"
+    console.print(Text(shown(title), style="bold"), soft_wrap=True)
+    table = Table(box=None, header_style="bold")
+    ahead = {row["b"]: row for row in report.comparisons if row["a"] == report.main}
+    columns = {"top-1 %": _top1, "top-5 %": _top5, f"{report.main} ahead by": lambda name, _: _ahead(ahead.get(name))}
+    cells = {title: [cell(name, record) for name, record in report.methods.items()] for title, cell in columns.items()}
+    widths = {title: max(map(len, (title, *column))) for title, column in cells.items()}
+    room = max(MIN_ROOM, console.width - sum(widths.values()) - 2 * (len(widths) + 1))
+    table.add_column("method, and its first text", overflow="ellipsis", no_wrap=True, max_width=room)
+    for title, width in widths.items():
+        table.add_column(title, no_wrap=True, min_width=width)
+    for (name, record), *row in zip(report.methods.items(), *cells.values(), strict=True):
+        control = " (control)" if record["kind"] == "control" else ""
+        text = Text(shown(name) + control, style="bold" if name == report.main else "")
+        table.add_row(text.append(f"\n  {shown(record['prompt_form'])}", style="dim not bold"), *row)
+    console.print(table)
+    console.print()
+    console.print(Text(shown(f"verdict ({report.verdict['code']}): {report.verdict['text']}")))
+
+
+def _top1(_: str, record: Mapping[str, Any]) -> str:
+    return f"{100 * record['top1']:5.1f} ({_range(record['ci95'])})"
+
+
+def _top5(_: str, record: Mapping[str, Any]) -> str:
+    return f"{100 * record['top5']:5.1f}"
+
+
+def _range(ends: list[float]) -> str:
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+
+def _ahead(row: Any) -> str:
+    if row is None:
+        return ""
+    star = "*" if row["p_holm"] < 0.05 else " "
+    return f"{100 * row['delta']:+5.1f}{star} ({_range(row['ci95'])})"
