@@ -42,8 +42,8 @@ def main(n: int) -> None:
     centres = rng.standard_normal((CLASSES, DIM), dtype=np.float32)
     labels = np.arange(n) % CLASSES
     images = unit(centres[labels] + 3.5 * rng.standard_normal((n, DIM), dtype=np.float32))
-    nothing = ("",) * n
-    photos = Photos(images, labels, nothing, tuple(range(n)), nothing, (None,) * n)
+    keys = tuple(map(str, range(n)))
+    photos = Photos(images, labels, keys, tuple(range(n)), keys, (None,) * n)
     each = np.bincount(rng.integers(0, CLASSES, DESCRIPTORS - CLASSES), minlength=CLASSES) + 1
     descriptors = Descriptors.of({f"class {c}": [f"descriptor {c} {i}" for i in range(k)] for c, k in enumerate(each)})
     encoder = RandomTexts(centres)

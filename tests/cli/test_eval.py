@@ -168,6 +168,9 @@ def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
         (("zoo/frog/0.png", "--descriptors", "zoo.json"), "no label column"),
         (("zoo", "--descriptors", "zoo.json", "--descriptors", "copy/zoo.json"), "two descriptor files of one name"),
         (("zoo", "--descriptors", "zoo.json", "--out", "zoo.json"), "not a folder"),
+        (("zoo", "--descriptors", "zoo.json", "--reference-split", "train"), "a reference split without a reference"),
+        (("whole.toml", "--phrase", "dclip"), "a task file and --phrase"),
+        (("whole.toml", "--descriptors", "zoo.json"), "a task file and --descriptors"),
         (("task.toml",), "unknown key 'descriptor'; fix: did you mean 'descriptors'?".split(";")[0]),
     ],
 )
@@ -177,6 +180,7 @@ def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says):
     (home / "copy").mkdir()
     (home / "copy" / "zoo.json").write_text(json.dumps(ZOO))
     (home / "task.toml").write_text('data = "zoo"\ndescriptor = ["zoo.json"]')
+    (home / "whole.toml").write_text('data = "zoo"\ndescriptors = ["zoo.json"]')
     out = () if "--out" in arguments else ("--out", "out")
     result = run("eval", *arguments, "--model", "fake", *out)
     assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr, result.stderr
@@ -232,7 +236,8 @@ def test_two_sets_over_the_same_classes(zoo, home):
     ]  # fmt: skip
     assert found["main"] == "describe@zoo" and found["methods"]["describe@short"]["texts"] == 4
     assert ("describe@zoo", "describe@short") in {(row["a"], row["b"]) for row in found["comparisons"]}
-    assert found["verdict"]["code"] == "meaning"
+    assert {name: v["code"] for name, v in found["verdict"]["sets"].items()} == {"zoo": "meaning", "short": "meaning"}
+    assert found["verdict"]["text"].startswith("Descriptors of zoo beat the name alone")
 
 
 def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home):
@@ -271,12 +276,67 @@ def test_what_cannot_be_done_is_left_out_and_said(zoo, home):
     assert [*json.loads(result.stdout)["left_out"]] == ["free"]
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_encoded(zoo, home, monkeypatch):
+    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
+    result = evaluated("zoo", "--descriptors", "zoo.json", out="/proc/nope")
+    assert result.exit_code == 4 and "/proc/nope" in result.stderr and "Traceback" not in result.stderr
+
+
 def test_results_that_cannot_be_written_are_exit_4_and_embeddings_are_kept(zoo, home):
-    (home / "shut").mkdir()
-    (home / "shut" / "results.json").mkdir()  # a folder where the file should go
+    (home / "shut" / "results.json").mkdir(parents=True)  # a folder where the file should go
     result = evaluated("zoo", "--descriptors", "zoo.json", out="shut")
     assert result.exit_code == 4 and "results.json" in result.stderr and "Traceback" not in result.stderr
     assert json.loads(run("embed", "zoo", "--model", "fake", "--json").stdout)["new"] == 0
+
+
+def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home):
+    lines = ["image,label"] + [f"zoo/{name}/{i}.png,{name}" for name in ZOO for i in range(3)]
+    lines += ["zoo/frog/0.png,frog", "zoo/frog/1.png,raven", "zoo/frog/2.png,"]
+    (home / "table.csv").write_text("\n".join(lines))
+    (home / "half.json").write_text(json.dumps(ZOO | {"frog": []}))
+    result = evaluated("table.csv", "--descriptors", "half.json", "--json")
+    said = json.loads(result.stdout)["task"]["caveats"]
+    assert said == [
+        "2 pictures seen before, byte for byte: intervals are narrower than they should be",
+        "1 picture under a second label, where one of two answers must be wrong",
+        "1 row without a class left out",
+        "1 class of half without a descriptor, scored by name: frog",
+    ]
+    assert all(f"warning: {sentence}" in result.stderr for sentence in said)
+
+
+def test_too_many_groups_are_refused(home):
+    (home / "many.csv").write_text("image,label,id\n" + "".join(f"many/{i}.png,red,{i}\n" for i in range(1_001)))
+    for i in range(1_001):
+        picture(home / "many" / f"{i}.png", "red", "white", i)
+    (home / "colours.json").write_text(json.dumps({"red": ["red"], "blue": ["blue"]}))
+    arguments = ("many.csv", "--descriptors", "colours.json", "--allow-absent", "--methods", "name")
+    result = evaluated(*arguments, "--group-column", "id")
+    assert result.exit_code == 2 and "1,001 groups, more than 1,000" in result.stderr
+
+
+def test_files_and_folders_whose_names_are_not_utf8(zoo, home):
+    odd = os.fsdecode(b"n\xff")
+    (home / f"{odd}.json").write_text(json.dumps(ZOO))
+    for folder in (odd, "plain"):
+        result = evaluated("zoo", "--descriptors", f"{odd}.json", "--descriptors", "zoo.json", out=folder)
+        assert result.exit_code == 0, result.stderr
+    assert "describe@n\\udcff" in result.stdout and "\udcff" not in result.stdout
+    assert run("compare", odd, "plain").exit_code == 0
+    assert run("compare", f"{odd}/results.json", "plain", "--json").exit_code == 0
+
+
+def test_a_long_descriptor_can_be_scrambled(zoo, home):
+    (home / "long.json").write_text(json.dumps(ZOO | {"frog": [" ".join(["green", "extraordinarily"] * 22)[:490]]}))
+    result = evaluated("zoo", "--descriptors", "long.json", "--methods", "name,scrambled", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["left_out"] == {}
+
+
+def test_errors_of_an_earlier_run_do_not_stay(zoo):
+    (zoo / "frog" / "bad.png").write_text("no picture")
+    assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 1 and Path("out/errors.jsonl").exists()
+    (zoo / "frog" / "bad.png").unlink()
+    assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 0 and not Path("out/errors.jsonl").exists()
 
 
 def test_an_interrupt_keeps_the_embeddings(home):
@@ -290,7 +350,7 @@ def test_an_interrupt_keeps_the_embeddings(home):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130 and "Traceback" not in errors and not Path("vlmdesc-eval").exists()
+    assert process.returncode == 130 and "Traceback" not in errors and not list(Path("vlmdesc-eval").iterdir())
     assert "the same command goes on from there" in errors
     assert json.loads(run("embed", "many", "--model", "fake", "--json").stdout)["stored"] > 0
 
@@ -328,7 +388,10 @@ def test_compare_pairs_two_runs_by_content(zoo, home):
     )
     assert rows["describe"]["ci95"][0] <= rows["describe"]["delta"] < 0
     people = run("compare", "a", "b", "--methods", "describe")
-    assert "47 pictures in both" in people.stdout and "name" not in people.stdout
+    assert "47 pictures in both" in people.stdout and "photo" not in people.stdout
+    assert (
+        "flamingo, which has pink feathers" in people.stdout and "flamingo, which has green feathers" in people.stdout
+    )
     assert run("compare", "a", "nowhere").exit_code == 2
     assert "not in both: free" in run("compare", "a", "b", "--methods", "free").stderr
     Path("b/predictions.parquet").write_bytes(b"PAR1 broken")
@@ -377,6 +440,8 @@ def test_reproduce_shows_measured_beside_expected(zoo, home):
         in run("reproduce", "zoo.toml", "--published", "published", "--model", "fak").stderr
     )
     assert Path("vlmdesc-reproduce/zoo-0/report.html").exists()
+    (zoo / "frog" / "bad.png").write_text("no picture")
+    assert run("reproduce", "zoo.toml", "--published", "published").exit_code == 1
 
 
 @pytest.mark.slow

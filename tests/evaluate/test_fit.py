@@ -9,11 +9,18 @@ from vlmdesc.evaluate import fit
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=80), st.integers(0, 9))
 def test_folds_spread_each_class_evenly(labels, seed):
     labels = np.array(labels)
-    fold = fit.folds(labels, seed)
-    assert np.array_equal(fold, fit.folds(labels, seed))
-    assert np.ptp(np.bincount(fold, minlength=fit.FOLDS)) <= 1
+    contents = [str(i) for i in range(len(labels))]
+    fold = fit.folds(labels, contents, seed)
+    assert np.array_equal(fold, fit.folds(labels, contents, seed))
+    assert np.ptp(np.bincount(fold, minlength=fit.N_FOLDS)) <= 1
     for c in np.unique(labels):
-        assert np.ptp(np.bincount(fold[labels == c], minlength=fit.FOLDS)) <= 1
+        assert np.ptp(np.bincount(fold[labels == c], minlength=fit.N_FOLDS)) <= 1
+
+
+def test_copies_share_a_fold():
+    contents = [str(i % 20) for i in range(60)]
+    fold = fit.folds(np.arange(60) % 3, contents, 0)
+    assert all(len({fold[i] for i in range(60) if contents[i] == c}) == 1 for c in set(contents))
 
 
 def test_a_sample_keeps_the_shares_of_the_classes():
@@ -25,10 +32,10 @@ def test_a_sample_keeps_the_shares_of_the_classes():
 
 
 def test_a_choice_for_a_fold_never_sees_it():
-    fold = np.arange(100) % fit.FOLDS
+    fold = np.arange(100) % fit.N_FOLDS
     losses = np.random.default_rng(0).random((100, 7)).astype(np.float32)
     before = fit.choose(losses, fold)
-    for f in range(fit.FOLDS):
+    for f in range(fit.N_FOLDS):
         changed = losses.copy()
         changed[fold == f] = 1 - changed[fold == f]
         assert fit.choose(changed, fold)[f] == before[f]

@@ -41,11 +41,19 @@ def test_the_texts_of_each_method_are_what_they_say():
 def test_wording_and_pooling_are_those_of_the_spec_else_of_the_call():
     wording = Wording("dclip", "max", (3,))
     methods = made("describe", "describe:plain/mean", "waffle", "swapped:free", "free/max", wording=wording)
+    assert [m.base for m in methods.values()] == ["describe", "describe", "waffle", "swapped", "free"]
     assert [(m.phrase, m.pool) for m in methods.values()] == [
         ("dclip", "max"), ("plain", "mean"), ("dclip", "max"), ("free", "max"), ("free", "max"),
     ]  # fmt: skip
     assert methods["waffle"].seeds == (3,)
     assert made("name:{c}.")["name:{c}."].sheet(None).texts[0] == "flamingo."
+
+
+def test_a_control_is_worded_as_the_first_describe_is():
+    methods = made("waffle", "describe:dclip/max", "describe", "swapped/mean", "name+describe")
+    assert (methods["waffle"].phrase, methods["waffle"].pool) == ("dclip", "max")
+    assert (methods["swapped/mean"].phrase, methods["swapped/mean"].pool) == ("dclip", "mean")
+    assert methods["describe"].phrase == "plain" and methods["name+describe"].phrase == "free"
 
 
 @pytest.mark.parametrize(

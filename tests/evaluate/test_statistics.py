@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmdesc.evaluate.statistics import (
+    by_group,
     holm,
     interval,
     mcnemar,
@@ -97,3 +98,12 @@ def test_seeds_are_resampled_too():
     assert set(found.round(6)) == {0.2, 0.3, 0.4}
     assert found.mean() == pytest.approx(0.3, abs=0.005)
     assert np.array_equal(over_seeds(means[:, :1], 0), means[:, 0])
+
+
+def test_sparse_group_columns_are_resampled_as_dense_ones_are():
+    rng = np.random.default_rng(0)
+    right, group, labels = rng.random((60, 3)) < 0.5, rng.integers(-1, 4, 60), rng.integers(0, 3, 60)
+    sparse = by_group(right, group, 4)
+    dense = np.stack([right[:, s] & (group == g) for g in range(4) for s in range(3)], axis=1).astype(np.float32)
+    assert np.array_equal(sparse.toarray(), dense)
+    assert resampled_means(sparse, labels, 100, 1) == pytest.approx(resampled_means(dense, labels, 100, 1), abs=1e-6)

@@ -35,6 +35,9 @@ def test_names_are_looked_for_beside_the_task(written, tmp_path):
     assert task.data == str(tmp_path / "birds") and task.descriptors == (str(tmp_path / "zoo.json"),)
     assert task.methods == ("name", "waffle") and task.plan().wording.seeds == (0, 1, 2)
     assert task.plan().joining.aliases == {"poulet": "hen"} and task.expected == ()
+    assert read_task(written('data = "' + "x" * 300 + '"\ndescriptors = ["everyday"]\n')).data == "x" * 300
+    with_classes = read_task(written(WHOLE + 'classes_from = "zoo.json"\n'))
+    assert with_classes.classes_from == str(tmp_path / "zoo.json")
     assert read_task(written('data = "ORG/birds"\ndescriptors = ["everyday"]\n')).data == "ORG/birds"
 
 
@@ -50,6 +53,15 @@ def test_names_are_looked_for_beside_the_task(written, tmp_path):
         (WHOLE + "only_present = 1\n", "'only_present' must be true or false, found 1"),
         (WHOLE + "[aliases]\nhen = 3\n", "'aliases' must be text, found 3"),
         ('data = "birds"\ndescriptors = ["birds.json"]\n', "no descriptor file 'birds.json'"),
+        (
+            WHOLE + '[[expected]]\nmodel = "m"\nmethod = "name"\ntop1 = "0.5"\nsource = "s"\n',
+            "top1 and std are fractions",
+        ),
+        (
+            WHOLE + '[[expected]]\nmodel = "m"\nmethod = "name"\ntop1 = 62.0\nsource = "s"\n',
+            "top1 and std are fractions",
+        ),
+        (WHOLE + 'classes_from = "zo.json"\n', "no descriptor file 'zo.json'"),
         (WHOLE + '[[expected]]\nmodel = "fake"\n', "an [[expected]] needs model, method, top1 and source"),
         (WHOLE + "[[expected]]\ntop = 1\n", "an [[expected]] needs"),
         (WHOLE + 'expected = ["x"]\n', "an [[expected]] needs"),
@@ -62,7 +74,8 @@ def test_what_is_wrong_in_a_task_is_named(written, text, says):
 
 
 def test_too_few_seeds_or_resamples_and_unknown_methods_are_refused():
-    for task in (Task("d", ("everyday",), seeds=0), Task("d", ("everyday",), resamples=10)):
+    for odd in ({"seeds": 0}, {"resamples": 10}, {"seed": -1}):
+        task = Task("d", ("everyday",), **odd)
         with pytest.raises(InputError, match="seeds"):
             task.plan()
     with pytest.raises(InputError, match="unknown method"):

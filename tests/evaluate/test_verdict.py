@@ -58,7 +58,9 @@ def test_the_sentence_has_n_intervals_and_p():
 
 
 def test_more_is_said_where_more_was_measured():
-    text = judge({"name": BETTER, "waffle": BETTER, "templates": WORSE, "swapped": BETTER}, 0.384, 0.005).text
+    text = judge(
+        {"name": BETTER, "waffle": BETTER, "templates": WORSE, "swapped": BETTER}, free=0.384, chance=0.005
+    ).text
     assert "what they say helps." in text
     assert "An ensemble of name templates does better (-3.0, 95 % CI -4.0 to -2.0, p=0.001)." in text
     assert "Given to other classes than their own they lose their worth (+4.1," in text

@@ -12,7 +12,9 @@ import typer
 from vlmdesc.cli.options import Json
 from vlmdesc.errors import counted, shown
 
-Results = Annotated[Path, typer.Argument(help="A folder that vlmdesc eval wrote.", metavar="RESULTS")]
+Results = Annotated[
+    Path, typer.Argument(help="A folder that vlmdesc eval wrote, or the results.json in it.", metavar="RESULTS")
+]
 Only = Annotated[str, typer.Option("--methods", help="With commas between: only these methods.", metavar="A,B,...")]
 
 
@@ -42,11 +44,15 @@ def _print(found: Mapping[str, Any]) -> None:
         console.print(Text(shown(line)), soft_wrap=True)
     console.print(Text(f"{counted(found['n'], 'picture')} in both"))
     table = Table(box=None, header_style="bold")
-    for column in ("method", "a %", "b %", "b - a", "95 % CI", "fixed", "broken", "p (Holm)"):
-        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    table.add_column("method, and its first text", overflow="fold")
+    for column in ("a %", "b %", "b - a", "95 % CI", "fixed", "broken", "p (Holm)"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in found["methods"]:
         low, high = (100 * end for end in row["ci95"])
         shares = (f"{100 * row['a']:.1f}", f"{100 * row['b']:.1f}", f"{100 * row['delta']:+.1f}")
         counts = (f"{row['fixed']:,}", f"{row['broken']:,}", f"{row['p_holm']:.2g}")
-        table.add_row(Text(shown(row["method"])), *shares, f"{low:+.1f} to {high:+.1f}", *counts)
+        forms = "".join(f"\n  {shown(form)}" for form in dict.fromkeys(row["forms"]))
+        table.add_row(
+            Text(shown(row["method"])).append(forms, style="dim"), *shares, f"{low:+.1f} to {high:+.1f}", *counts
+        )
     console.print(table)

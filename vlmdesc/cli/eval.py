@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from vlmdesc.assets import shipped_sets
-from vlmdesc.cli.border import say
 from vlmdesc.cli.options import (
     COLUMNS,
     LABELS,
@@ -29,9 +28,10 @@ from vlmdesc.cli.options import (
     open_encoder,
 )
 from vlmdesc.cli.results import measured, print_report
-from vlmdesc.errors import ImageError, InputError, counted, shown
+from vlmdesc.errors import ImageError, InputError
 
 STATISTICS = "Statistics"
+BESIDE_A_TASK = ("dataset", "methods", "model", "out", "device", "precision", "as_json")
 DataOrTask = Annotated[
     list[str],
     typer.Argument(
@@ -95,6 +95,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and resamples.", r
 
 
 def evaluate(
+    context: typer.Context,
     dataset: DataOrTask,
     descriptors: Sets = [],  # noqa: B006 - typer's way to say that none need be given
     methods: Methods = "",
@@ -123,8 +124,8 @@ def evaluate(
     """Tell whether descriptors help, because of what they say, and for whom they fail.
 
     Every method is run on the same pictures, which are encoded once and kept; differences come with intervals and
-    paired tests, and random words are the control to beat. DATASET may be a task file (.toml), which says all the rest;
-    of the options only --model, --methods, --out, --device and --precision then count.
+    paired tests, and random words are the control to beat. DATASET may be a task file (.toml), which says all the rest:
+    beside it go --model, --methods, --out, --device, --precision and --json.
 
     Example: vlmdesc eval photos/ --descriptors everyday --methods all
     """
@@ -133,6 +134,7 @@ def evaluate(
 
     chosen = tuple(name.strip() for name in methods.split(",")) if methods else ()
     if len(dataset) == 1 and dataset[0].endswith(".toml"):
+        _refuse_others(context)
         task = read_task(Path(dataset[0]))
         task = replace(task, methods=chosen or task.methods, model=model or task.model)
     else:
@@ -161,12 +163,16 @@ def evaluate(
             allow_absent=allow_absent,
             ignore_unknown=ignore_unknown,
         )
-    folder = out or Path("vlmdesc-eval")
-    found = measured(task, folder, lambda: open_encoder(task.model, device, precision))
-    report = found.report
-    print(report.to_json(), end="") if as_json else print_report(report)
-    say(f"results, predictions and report in {shown(folder)}")
+    found = measured(task, out or Path("vlmdesc-eval"), lambda: open_encoder(task.model, device, precision))
+    print(found.report.to_json(), end="") if as_json else print_report(found.report)
     if found.photos.failed:
-        listed = shown(folder / "errors.jsonl")
-        say(f"{counted(len(found.photos.failed), 'picture')} could not be used, listed in {listed}")
         raise typer.Exit(ImageError.exit_code)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """Raises: InputError for an option that a task file answers: it would be passed over."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in BESIDE_A_TASK and given is not None and given.name == "COMMANDLINE":
+            fix = f"change the task file, or leave {parameter.opts[0]} out"
+            raise InputError(f"a task file and {parameter.opts[0]}", where=context.params["dataset"][0], fix=fix)

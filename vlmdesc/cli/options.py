@@ -55,7 +55,8 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that go through th
 Phrase = Annotated[
     str,
     typer.Option(
-        help="How name and descriptor are worded: plain, dclip, dclip-imagenet, disclip, free, name or name:TEMPLATE.",
+        help="How name and descriptor are worded: plain, dclip, dclip-imagenet, disclip, waffleclip, "
+        "free, name or name:TEMPLATE.",
         show_default="plain; for --classes name:a photo of a {c}.",
         autocompletion=_phrases,
     ),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,9 @@ import typer
 
 from vlmdesc.cli.options import Device, Json, Precision, open_encoder
 from vlmdesc.cli.results import measured
-from vlmdesc.errors import InputError, shown
+from vlmdesc.errors import ImageError, InputError, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.evaluate.task import Task
     from vlmdesc.records import Report
 
 TaskFile = Annotated[
@@ -54,21 +54,20 @@ def reproduce(
     if strange:
         raise InputError(f"nothing is expected of '{strange[0]}'", where=task, fix=f"models: {', '.join(known)}")
     rows: list[dict[str, Any]] = []
-    for number, model in enumerate(models or known):
-        folder = (out or Path("vlmdesc-reproduce")) / f"{task.stem}-{number}"
-        rows += _rows(found, model, folder, device, precision)
+    failed = False
+    for model in models or known:
+        folder = (out or Path("vlmdesc-reproduce")) / f"{task.stem}-{known.index(model)}"
+        wanted = tuple(dict.fromkeys((*found.methods, *(row.method for row in found.expected if row.model == model))))
+        asked = replace(found, model=model, methods=wanted)
+        evaluation = measured(asked, folder, partial(open_encoder, model, device, precision))
+        rows += [held_against(vars(row), evaluation.report) for row in found.expected if row.model == model]
+        failed = failed or bool(evaluation.photos.failed)
     if as_json:
         print(json.dumps({"schema": 1, "task": found.name or task.stem, "figures": rows}))
     else:
         _print(rows)
-
-
-def _rows(task: Task, model: str, folder: Path, device: str, precision: str) -> list[dict[str, Any]]:
-    expected = [row for row in task.expected if row.model == model]
-    wanted = tuple(dict.fromkeys((*task.methods, *(row.method for row in expected))))
-    asked = replace(task, model=model, methods=wanted)
-    report = measured(asked, folder, lambda: open_encoder(model, device, precision)).report
-    return [held_against(vars(row), report) for row in expected]
+    if failed:
+        raise typer.Exit(ImageError.exit_code)
 
 
 def held_against(expected: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -94,15 +93,16 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     for column in ("model", "method", "published %", "measured %", "95 % CI", "difference", "source"):
         table.add_column(column, justify="right" if column in ("published %", "measured %", "difference") else "left")
     for row in rows:
-        table.add_row(*map(Text, map(shown, _cells(row))))
+        table.add_row(*(Text("\n".join(map(shown, cell.split("\n")))) for cell in _cells(row)))
     Console().print(table)
 
 
-def _cells(row: Mapping[str, Any]) -> Iterable[str]:
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    method = row["method"] + (f"\n  {row['prompt_form']}" if row["measured"] is not None else "")
     published = f"{100 * row['top1']:.2f}" + (f" ±{100 * row['std']:.2f}" if row["std"] else "")
     source = row["source"] + (f" ({row['note']})" if row["note"] else "")
     if row["measured"] is None:
         return row["model"], row["method"], published, "left out", row["left_out"], "", source
     low, high = row["ci95"]
     shares = (f"{100 * row['measured']:.2f}", f"{100 * low:.1f} to {100 * high:.1f}", f"{100 * row['difference']:+.2f}")
-    return row["model"], row["method"], published, *shares, source
+    return row["model"], method, published, *shares, source

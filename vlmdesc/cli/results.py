@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmdesc.cache import make_folder
 from vlmdesc.cli.border import say
 from vlmdesc.errors import InputError, counted, shown
-from vlmdesc.files import write_atomic
+from vlmdesc.files import cannot_write, write_atomic
 
 if TYPE_CHECKING:
     from vlmdesc.encode.protocol import Encoder
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from vlmdesc.evaluate.task import Task
     from vlmdesc.records import Report
 
-MIN_ROOM = 22  # characters for the names of methods
+ERRORS = "errors.jsonl"
+MIN_ROOM = 18  # characters for the names of methods
 NAMED = 10  # broken pictures named on stderr; all are in errors.jsonl
 
 
@@ -30,8 +33,7 @@ def measured(task: Task, folder: Path, open_model: Callable[[], Encoder]) -> Eva
     from vlmdesc.evaluate.task import run_task
 
     task.plan(), task.sets(), get_phrase(task.phrase), get_pool(task.pool)
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise InputError("not a folder", where=folder, fix="choose another with --out")
+    _make_writable(folder)
     with stages() as stage:
         try:
             found = run_task(task, open_model(), stage=stage)
@@ -41,28 +43,43 @@ def measured(task: Task, folder: Path, open_model: Callable[[], Encoder]) -> Eva
     for name, reason in found.report.left_out.items():
         say(f"left out: {shown(name)}: {shown(reason)}")
     write(found, folder)
+    say(f"results, predictions and report in {shown(folder)}")
+    if failed := found.photos.failed:
+        say(f"{counted(len(failed), 'picture')} could not be used, listed in {shown(folder / ERRORS)}")
     return found
+
+
+def _make_writable(folder: Path) -> None:
+    """Raises: InputError or StoreError where results could not be kept; told before hours of work."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError("not a folder", where=folder, fix="choose another with --out")
+    try:
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def write(found: Evaluation, folder: Path) -> None:
     """results.json, predictions.parquet, report.html, and errors.jsonl where pictures failed. Raises: StoreError."""
-    from vlmdesc.cache import make_folder
     from vlmdesc.evaluate.compare import PREDICTIONS, RESULTS
     from vlmdesc.evaluate.predictions import write_predictions
     from vlmdesc.evaluate.report import page
     from vlmdesc.evaluate.thumbnails import shown_rows, thumbnails
 
-    make_folder(folder)
-    found.report.save(folder / RESULTS)
     primary = [outcomes[0] for outcomes in found.measured.outcomes.values()]
     write_predictions(folder / PREDICTIONS, found.photos, found.descriptors.classes, primary)
+    found.report.save(folder / RESULTS)
     pictures = thumbnails(found.data, shown_rows(found.report))
     write_atomic(folder / "report.html", page(found.report, pictures).encode())
     for error in found.photos.failed[:NAMED]:
         say(f"error: {error}")
     lines = [{"path": e.where, "stage": "read", "code": e.code, "message": e.what} for e in found.photos.failed]
     if lines:
-        write_atomic(folder / "errors.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+        write_atomic(folder / ERRORS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    else:
+        (folder / ERRORS).unlink(missing_ok=True)  # of an earlier run
 
 
 def print_report(report: Report) -> None:
@@ -77,7 +94,7 @@ def print_report(report: Report) -> None:
     console.print(Text(shown(title), style="bold"), soft_wrap=True)
     table = Table(box=None, header_style="bold")
     ahead = {row["b"]: row for row in report.comparisons if row["a"] == report.main}
-    columns = {"top-1 %": _top1, "top-5 %": _top5, f"{report.main} ahead by": lambda name, _: _ahead(ahead.get(name))}
+    columns = {"top-1 %": _top1, "top-5 %": _top5, "main ahead by": lambda name, _: _ahead(ahead.get(name))}
     cells = {title: [cell(name, record) for name, record in report.methods.items()] for title, cell in columns.items()}
     widths = {title: max(map(len, (title, *column))) for title, column in cells.items()}
     room = max(MIN_ROOM, console.width - sum(widths.values()) - 2 * (len(widths) + 1))
@@ -85,12 +102,13 @@ def print_report(report: Report) -> None:
     for title, width in widths.items():
         table.add_column(title, no_wrap=True, min_width=width)
     for (name, record), *row in zip(report.methods.items(), *cells.values(), strict=True):
-        control = " (control)" if record["kind"] == "control" else ""
-        text = Text(shown(name) + control, style="bold" if name == report.main else "")
+        part = " (main)" if name == report.main else " (control)" if record["kind"] == "control" else ""
+        text = Text(shown(name) + part, style="bold" if name == report.main else "")
         table.add_row(text.append(f"\n  {shown(record['prompt_form'])}", style="dim not bold"), *row)
     console.print(table)
-    console.print()
-    console.print(Text(shown(f"verdict ({report.verdict['code']}): {report.verdict['text']}")))
+    for verdict in report.verdict.get("sets", {"": report.verdict}).values():
+        console.print()
+        console.print(Text(shown(f"verdict ({verdict['code']}): {verdict['text']}")))
 
 
 def _top1(_: str, record: Mapping[str, Any]) -> str:
@@ -108,5 +126,5 @@ def _range(ends: list[float]) -> str:
 def _ahead(row: Any) -> str:
     if row is None:
         return ""
-    star = "*" if row["p_holm"] < 0.05 else " "
+    star = "*" if row["state"] in ("better", "worse") else " "
     return f"{100 * row['delta']:+5.1f}{star} ({_range(row['ci95'])})"

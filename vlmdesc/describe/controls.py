@@ -19,6 +19,7 @@ import numpy as np
 from vlmdesc.describe.phrase import spoken
 from vlmdesc.errors import InputError
 from vlmdesc.records import Descriptor, Descriptors
+from vlmdesc.records.names import MAX_TEXT
 
 WORDS = Path(__file__).parent / "random_words.txt"  # made by eval/random_words.py
 PAIRS = 15  # of one random-word and one random-character descriptor
@@ -107,7 +108,7 @@ def scrambled(descriptors: Descriptors, seed: int) -> Descriptors:
     rows = tuple(
         replace(
             row,
-            text=" ".join(rng.choice(words[row.class_id], len(row.text.split(" ")))),
+            text=_fitting(rng.choice(words[row.class_id], len(row.text.split(" "))).tolist()),
             origin=f"control:scrambled/seed={seed}",
         )
         for row in _rows(descriptors)
@@ -146,6 +147,12 @@ def _texts(descriptors: Descriptors) -> list[str]:
 def _average(descriptors: Descriptors) -> int:
     rows = len(_rows(descriptors))
     return min(ceil(rows / len(descriptors.classes)), rows)
+
+
+def _fitting(words: Sequence[str]) -> str:
+    """The words in a row, without the last ones where that is longer than a descriptor may be."""
+    text = " ".join(words)
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT + 1].rpartition(" ")[0] or text[:MAX_TEXT]
 
 
 def _of(descriptors: Descriptors, texts: dict[str, list[str]], origin: str) -> Descriptors:

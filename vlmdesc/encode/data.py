@@ -132,7 +132,8 @@ class DataSet:
         if isinstance(value, (list, dict, bytes)):
             what = f"column '{column}' holds {type(value).__name__}, no single value"
             raise InputError(what, where=f"{self.name}, {key}", fix=f"use one of {self._known()}")
-        return None if value is None or value == "" else str(value)
+        nothing = value is None or value == "" or value != value  # NaN is how Parquet's numbers say nothing
+        return None if nothing else str(value)
 
     def _known(self) -> str:
         return ", ".join(self.table.columns)

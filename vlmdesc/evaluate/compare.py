@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from vlmdesc.errors import InputError, counted
+from vlmdesc.errors import InputError, counted, few
 from vlmdesc.evaluate.predictions import Answers, read_predictions
 from vlmdesc.evaluate.statistics import holm, interval, mcnemar, resampled_means
 from vlmdesc.records import Report
@@ -24,12 +24,13 @@ def compare(a: Path, b: Path, methods: Sequence[str] = (), resamples: int = 2_00
     Pictures are known by content; one that stands k times in both is paired k times. Of controls the first seed is
     compared. Raises: InputError when nothing is shared, or a picture has another label in b.
     """
+    a, b = (path.parent if path.name == RESULTS else path for path in (a, b))
     reports = [Report.load(folder / RESULTS) for folder in (a, b)]
     answers = [read_predictions(folder / PREDICTIONS) for folder in (a, b)]
     shared = [name for name in answers[0] if name in answers[1] and (not methods or name in methods)]
     missing = [name for name in methods if name not in shared]
     if missing or not shared:
-        has = "; ".join(f"{folder} has {', '.join(found)}" for folder, found in zip((a, b), answers, strict=True))
+        has = "; ".join(f"{folder} has {few(found, 8)}" for folder, found in zip((a, b), answers, strict=True))
         what = f"not in both: {', '.join(missing)}" if missing else "no method in common"
         raise InputError(what, where=has, fix="evaluate both with the same --methods")
     rows = [_row(name, answers[0][name], answers[1][name], resamples, seed) for name in shared]
@@ -41,7 +42,10 @@ def compare(a: Path, b: Path, methods: Sequence[str] = (), resamples: int = 2_00
         "a": _about(a, reports[0], len(first[0].contents) - n),
         "b": _about(b, reports[1], len(first[1].contents) - n),
         "n": n,
-        "methods": [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)],
+        "methods": [
+            row | {"p_holm": p, "forms": [report.methods[row["method"]]["prompt_form"] for report in reports]}
+            for row, p in zip(rows, adjusted, strict=True)
+        ],
     }
 
 

@@ -1,5 +1,7 @@
 """What each descriptor is worth: accuracy with it less accuracy without it, for all of them at once and exactly.
 
+Exactly means as if each were dropped and everything scored anew, but for scores that differ by rounding only.
+
 Without descriptor m, only the score of its own class c changes, and under mean pooling that score is again one product:
 x . t'_m, with t'_m the mean text vector of the class's other descriptors. So all leave-one-out scores are one
 (N, D) x (D, M) product, and an image's answer follows from it and the two best classes of the full set.
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vlmdesc.classify.score import TINY, Columns
+from vlmdesc.classify.score import FOLDS, TINY, Columns
 from vlmdesc.errors import InputError
 
 
@@ -79,8 +81,8 @@ def without_one(pool: str, columns: Columns) -> Float32[np.ndarray, "k d"]:
 
     Raises: InputError for a pooling under which classes do not come down to one vector.
     """
-    if pool not in ("mean", "renormalized"):
-        raise InputError(f"no credit of descriptors under pooling '{pool}'", fix="use mean or renormalized")
+    if pool not in FOLDS:
+        raise InputError(f"no credit of descriptors under pooling '{pool}'", fix=f"use {' or '.join(FOLDS)}")
     texts, owner = columns.kept_texts.astype(np.float64), columns.owner[columns.kept]
     weights = columns.weights[columns.kept].astype(np.float64)[:, None]
     sums = np.stack(

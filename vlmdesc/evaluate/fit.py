@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float32, Int
 
 WEIGHTS = np.linspace(0, 1, 21, dtype=np.float32)  # of the name, against 1 - w of its descriptors
 TEMPERATURES = np.geomspace(0.002, 1.0, 29, dtype=np.float32)  # of a softmax over similarities; CLIP's own is 0.01
-FOLDS = 5
+N_FOLDS = 5
 MOST = 5_000  # images that choices are made on
 
 
-def folds(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
-    """A fold from 0 to 4 for each image, each class spread evenly over them: (N,)."""
+def folds(labels: Int[np.ndarray, " n"], contents: Sequence[str], seed: int) -> Int[np.ndarray, " n"]:
+    """A fold from 0 to 4 for each image, each class spread evenly over them; equal contents share one: (N,)."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     fold = np.empty(len(labels), np.intp)
-    fold[order] = np.arange(len(labels)) % FOLDS
-    return fold
+    fold[order] = np.arange(len(labels)) % N_FOLDS
+    _, first, which = np.unique(np.array(contents, object), return_index=True, return_inverse=True)
+    return fold[first[which]]
 
 
 def sample(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " s"]:
@@ -36,8 +39,8 @@ def choose(losses: Float32[np.ndarray, "s g"], fold: Int[np.ndarray, " s"] | Non
     first.
     """
     if fold is None:
-        return np.full(FOLDS, losses.mean(axis=0).argmin())
-    return np.array([losses[fold != f].mean(axis=0).argmin() if (fold != f).any() else 0 for f in range(FOLDS)])
+        return np.full(N_FOLDS, losses.mean(axis=0).argmin())
+    return np.array([losses[fold != f].mean(axis=0).argmin() if (fold != f).any() else 0 for f in range(N_FOLDS)])
 
 
 def wrong_by_weight(

@@ -13,11 +13,12 @@ from vlmdesc.classify.explain import reasons
 from vlmdesc.classify.score import FOLDS
 from vlmdesc.evaluate import fit
 from vlmdesc.evaluate.credit import Best, leave_one_out
-from vlmdesc.evaluate.methods import Run, parse
+from vlmdesc.evaluate.methods import Method, Run
 from vlmdesc.evaluate.outcome import REASONS, Outcome, fitted, outcomes
 from vlmdesc.evaluate.photos import Photos
+from vlmdesc.evaluate.roles import drawn, pairs, verdicts
 from vlmdesc.evaluate.summary import Summary
-from vlmdesc.evaluate.verdict import Difference, judge
+from vlmdesc.evaluate.verdict import Difference
 from vlmdesc.records import ClassName
 
 EXAMPLES = 12  # images shown of those fixed, and of those broken
@@ -45,19 +46,20 @@ def measure(
 
     Weights and temperatures are chosen on the reference where there is one, else by cross-validation over five folds.
     """
-    fold = fit.folds(photos.labels, seed)
+    fold = fit.folds(photos.labels, photos.contents, seed)
     fits = _fits(runs, reference or photos, None if reference else fold, seed)
     found: dict[str, list[Outcome]] = {}
     chosen = [fits[run.method.name] for run in runs]
     for outcome in outcomes(photos.vectors, runs, chosen, fold, tick):
         found.setdefault(outcome.run.method.name, []).append(outcome)
-    base, main = roles(found)
+    methods = [seeds[0].run.method for seeds in found.values()]
+    base, main = drawn(methods)
     summary = Summary(found, photos.labels, photos.groups, classes, resamples, seed)
-    comparisons = summary.comparisons(_pairs(found, main))
+    comparisons = summary.comparisons(pairs(methods))
     parts = {
         "methods": {name: summary.method(name) for name in found},
         "comparisons": [difference.record() for difference in comparisons],
-        "verdict": _verdict(summary, comparisons, base, main),
+        "verdict": _verdict(summary, methods, comparisons),
         "base": base,
         "main": main,
         "classes": summary.class_table(base, main),
@@ -68,16 +70,6 @@ def measure(
     return Measured(found, parts)
 
 
-def roles(found: Mapping[str, Sequence[Outcome]]) -> tuple[str, str]:
-    """The method that the others are a baseline or a control of, and the name's: (base, main)."""
-    kinds = {name: outcomes_[0].run.method.kind for name, outcomes_ in found.items()}
-    described = [name for name, kind in kinds.items() if kind == "descriptors"]
-    main = next((name for name in described if parse(name.partition("@")[0])[0] == "describe"), [*described, *kinds][0])
-    named = [name for name, kind in kinds.items() if kind == "name"]
-    base = next((name for name in named if parse(name)[0] == "name"), [*named, *kinds][0])
-    return base, main
-
-
 def _fits(runs: Sequence[Run], photos: Photos, fold: Int[np.ndarray, " n"] | None, seed: int) -> dict[str, Any]:
     """What is chosen for each method, on its first run."""
     some = fit.sample(photos.labels, seed)
@@ -86,23 +78,12 @@ def _fits(runs: Sequence[Run], photos: Photos, fold: Int[np.ndarray, " n"] | Non
     return {run.method.name: fitted(run, images, labels, folds) for run in runs if run.primary}
 
 
-def _pairs(found: Mapping[str, Sequence[Outcome]], main: str) -> list[tuple[str, str]]:
-    """The comparisons that are made: the main method with each other, and what is mixed with the name alone."""
-    pairs = [(main, other) for other in found if other != main]
-    mixed = [name for name, outcomes_ in found.items() if outcomes_[0].run.method.kind == "mix"]
-    return pairs + [(name, "photo") for name in mixed if "photo" in found]
-
-
-def _verdict(summary: Summary, comparisons: Sequence[Difference], base: str, main: str) -> dict[str, str]:
-    _, at, set_ = main.partition("@")
-    names = {role: role + at + set_ for role in ("waffle", "swapped")}
-    rows = {row.b: row for row in comparisons if row.a == main}
-    by_role = {"name": base, "templates": "templates"} | names
-    against = {role: rows[name] for role, name in by_role.items() if name in rows}
-    free = "free" + at + set_
-    reached = summary.figure(free, "top1").value if free in summary.outcomes and main != free else None
-    verdict = judge(against, reached, 1 / len(summary.classes))
-    return {"code": verdict.code, "text": verdict.text}
+def _verdict(summary: Summary, methods: Sequence[Method], comparisons: Sequence[Difference]) -> dict[str, Any]:
+    """The verdict on the first descriptor set, and on each where there are several."""
+    free = {m.name: summary.figure(m.name, "top1").value for m in methods if m.base == "free"}
+    found = {of: vars(v) for of, v in verdicts(methods, comparisons, free, 1 / len(summary.classes)).items()}
+    first = next(iter(found.values()))
+    return dict(first) | ({"sets": found} if len(found) > 1 else {})
 
 
 def _changes(photos: Photos, before: Outcome, after: Outcome, classes: Sequence[ClassName]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ PHOTO = "name:a photo of a {c}."
 DEFAULT = ("name", "photo", "templates", "describe", "waffle")
 ALL = (
     *("name", "photo", "templates", "templates-7"),
-    *("describe", "describe/max", "describe/renormalized", "describe:dclip", "describe:waffleclip", "describe:disclip"),
+    *("describe", "describe/max", "describe/renormalized"),
+    *("describe:dclip", "describe:dclip-imagenet", "describe:waffleclip", "describe:disclip"),
     *("free", "name+describe"),
     *CONTROLS,
 )
@@ -62,6 +63,7 @@ class Method:
     """
 
     name: str
+    base: str
     kind: str  # "name", "descriptors", "mix" or "control"
     phrase: str
     pool: str
@@ -114,20 +116,23 @@ def build(
 ) -> tuple[list[Method], dict[str, str]]:
     """The methods of these names, and why some had to be left out.
 
-    A spec is BASE[:PHRASE][/POOL]; "all" stands for every base. What reads descriptors is made for each of the `sets`,
-    which are over the same classes. A method that one set cannot serve, such as "free" where a class has no
+    A spec is BASE[:PHRASE][/POOL]; "all" stands for every base. A control that does not say is worded and pooled as the
+    first "describe" is, so that the two differ in their words alone. What reads descriptors is made for each of the
+    `sets`, which are over the same classes. A method that one set cannot serve, such as "free" where a class has no
     descriptor, is left out with the reason.
     Raises: InputError for an unknown base, phrase or pooling.
     """
     listed = [spec for given in specs for spec in (ALL if given == "all" else (given,))]
+    parsed = {spec: parse(spec) for spec in listed}
+    described = (_worded(wording, phrase, pool) for base, phrase, pool in parsed.values() if base == "describe")
+    as_main = next(described, wording)
     methods: dict[str, Method] = {}
     left_out: dict[str, str] = {}
-    for spec in dict.fromkeys(listed):
-        base, phrase, pool = parse(spec)
+    for spec, (base, phrase, pool) in parsed.items():
         reads = base not in ("name", "photo", "templates", "templates-7")
         for of, descriptors in sets.items() if reads else [*sets.items()][:1]:
             name = f"{spec}@{of}" if reads and len(sets) > 1 else spec
-            parts = replace(wording, phrase=phrase or wording.phrase, pool=pool or wording.pool)
+            parts = _worded(as_main if base in CONTROLS else wording, phrase, pool)
             try:
                 method = replace(_make(base, phrase, descriptors, parts), name=name, of=of if reads else "")
                 method.sheet(method.seeds[0])  # what cannot be worded shows here
@@ -137,6 +142,10 @@ def build(
     if not methods:
         raise InputError("no method can be run", where="; ".join(left_out.values()), fix="describe the classes")
     return [*methods.values()], left_out
+
+
+def _worded(wording: Wording, phrase: str, pool: str) -> Wording:
+    return replace(wording, phrase=phrase or wording.phrase, pool=pool or wording.pool)
 
 
 def parse(spec: str) -> tuple[str, str, str]:
@@ -168,17 +177,17 @@ def _make(base: str, phrase: str, descriptors: Descriptors, wording: Wording) ->
     """A method but for its name."""
     if base in ("name", "photo"):
         form = PHOTO if base == "photo" else f"name:{phrase}" if phrase else "name"
-        return Method(base, "name", form, "mean", lambda _: worded(descriptors, form))
+        return Method(base, base, "name", form, "mean", lambda _: worded(descriptors, form))
     if base in ("templates", "templates-7"):
         ensemble = EIGHTY if base == "templates" else SEVEN
         about = f"{len(ensemble)} templates"
-        return Method(base, "name", about, "renormalized", lambda _: in_templates(descriptors, ensemble))
+        return Method(base, base, "name", about, "renormalized", lambda _: in_templates(descriptors, ensemble))
     if base in CONTROLS:
         control = CONTROLS[base]
         sheet = partial(_of_control, descriptors, wording.phrase, control)
-        return Method(base, "control", wording.phrase, wording.pool, sheet, seeds=wording.seeds)
+        return Method(base, base, "control", wording.phrase, wording.pool, sheet, seeds=wording.seeds)
     form = {"free": "free", "name+describe": phrase or "free"}.get(base, wording.phrase)
-    method = Method(base, "descriptors", form, wording.pool, lambda _: worded(descriptors, form))
+    method = Method(base, base, "descriptors", form, wording.pool, lambda _: worded(descriptors, form))
     if base == "name+describe":
         return replace(method, kind="mix", name_sheet=worded(descriptors, PHOTO))
     return method

@@ -51,7 +51,8 @@ def read_predictions(path: Path) -> dict[str, Answers]:
     """The answers of each method in a file. Raises: InputError when it is none, or damaged."""
     wanted = ["content", "truth", "method", "right"]
     try:
-        table = pq.read_table(path, columns=wanted, page_checksum_verification=True)
+        # From a buffer, since pyarrow takes no path that is not UTF-8.
+        table = pq.read_table(pa.BufferReader(path.read_bytes()), columns=wanted, page_checksum_verification=True)
     except (OSError, pa.ArrowException, KeyError) as error:
         what = str(error).partition("\n")[0]
         raise InputError(f"no predictions can be read: {what}", where=path, fix="evaluate again") from error

@@ -17,6 +17,7 @@ from vlmdesc.encode.data import DataSet, load_data
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError, VlmdescWarning, counted
+from vlmdesc.evaluate.caveats import caveats
 from vlmdesc.evaluate.measure import Measured, measure
 from vlmdesc.evaluate.methods import DEFAULT, Method, Run, Wording, build, encoded
 from vlmdesc.evaluate.photos import Joining, Photos, aligned, class_numbers, gather, without
@@ -79,6 +80,9 @@ def evaluate(
     methods, left_out = build(plan.methods, sets, plan.wording)
     tick = stage("images", int((numbers >= 0).sum()))
     photos = gather(data, numbers, encoder, store, lambda: tick(1))
+    known_limits = [*caveats(photos, sets)]
+    for sentence in known_limits:
+        warnings.warn(sentence, VlmdescWarning, stacklevel=2)
     known = _reference(reference, first, photos, encoder, store, plan.joining) if reference else None
     runs = _encoded(methods, encoder, store, stage)
     tick = stage("scoring", len(photos.labels))
@@ -86,7 +90,7 @@ def evaluate(
         photos, runs, first.classes, reference=known, resamples=plan.resamples, seed=plan.seed, tick=tick
     )
     report = Report(
-        task=_task(data, photos, sets, plan) | {"reference": _about(reference, known, first)},
+        task=_task(data, photos, sets, plan) | {"reference": _about(reference, known, first), "caveats": known_limits},
         encoder=_encoder(encoder),
         left_out=left_out,
         environment=environment(),

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Int
 
 LEVEL = 0.95
 ENOUGH = 10  # images of a class, for resampling within it
 BLOCK = 64  # resamples at a time
 
 
-def resampled_means(
-    values: Float32[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], resamples: int, seed: int
-) -> Float[np.ndarray, "r k"]:
-    """Mean of each column over bootstrap resamples of the rows: (N, K) -> (R, K).
+def resampled_means(values: Any, labels: Int[np.ndarray, " n"], resamples: int, seed: int) -> Float[np.ndarray, "r k"]:
+    """Mean of each column over bootstrap resamples of the rows: (N, K), an array or sparse, -> (R, K).
 
     All columns see the same resamples, so that differences of columns are paired. Rows are resampled within their
     class, so that class sizes stay; classes of fewer than 10 images are taken together, since resampling one image
@@ -27,7 +26,7 @@ def resampled_means(
     order = np.argsort(stratum, kind="stable")
     _, first, count = np.unique(stratum[order], return_index=True, return_counts=True)
     start, size = (np.repeat(of_stratum, count) for of_stratum in (first, count))
-    rng, sorted_values, n = np.random.default_rng(seed), np.ascontiguousarray(values[order]), len(values)
+    rng, sorted_values, n = np.random.default_rng(seed), values[order], len(labels)
     means = np.empty((resamples, values.shape[1]))
     for at in range(0, resamples, BLOCK):
         rows = min(BLOCK, resamples - at)
@@ -35,6 +34,18 @@ def resampled_means(
         times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float32)
         means[at : at + rows] = times @ sorted_values / n
     return means
+
+
+def by_group(right: Bool[np.ndarray, "n s"], group: Int[np.ndarray, " n"], groups: int) -> Any:
+    """Right answers as columns group after group, and in each seed after seed: sparse (N, groups * S).
+
+    `group` is -1 for rows of no group.
+    """
+    from scipy.sparse import csr_matrix
+
+    rows, seeds = np.nonzero(right & (group >= 0)[:, None])
+    columns = group[rows] * right.shape[1] + seeds
+    return csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), (len(right), groups * right.shape[1]))
 
 
 def interval(samples: Float[np.ndarray, " r"]) -> tuple[float, float]:
@@ -66,7 +77,8 @@ def mcnemar(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> float:
 def mcnemar_over_seeds(a: Bool[np.ndarray, " n"], seeds: Bool[np.ndarray, "n s"]) -> float:
     """One p of a method against the runs of a control: twice the median of their McNemar p.
 
-    Valid however the runs depend on each other (Rueschendorf 1982; Vovk & Wang 2020).
+    Valid however the runs depend on each other (Rueschendorf 1982; Vovk & Wang 2020) for the claim that the method is
+    right as often as every one of them; whether it is better or worse than their mean, the interval tells.
     """
     found = [mcnemar(a, seeds[:, s]) for s in range(seeds.shape[1])]
     return found[0] if len(found) == 1 else min(1.0, 2 * median(found))

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from vlmdesc.evaluate.fit import calibration_error
 from vlmdesc.evaluate.outcome import Outcome
-from vlmdesc.evaluate.statistics import holm, interval, mcnemar_over_seeds, over_seeds, resampled_means
+from vlmdesc.evaluate.statistics import by_group, holm, interval, mcnemar_over_seeds, over_seeds, resampled_means
 from vlmdesc.evaluate.verdict import Difference
 from vlmdesc.records import ClassName
 
@@ -63,23 +63,23 @@ class Summary:
         return (len(self.labels) / (np.count_nonzero(sizes) * sizes[self.labels])).astype(np.float32)
 
     @cached_property
-    def members(self) -> dict[str, Bool[np.ndarray, " n"]]:
-        """Which images are of each group."""
-        named = sorted({group for group in self.groups if group is not None})
-        return {group: np.array([g == group for g in self.groups]) for group in named}
+    def group_names(self) -> list[str]:
+        return sorted({group for group in self.groups if group is not None})
+
+    @cached_property
+    def group_numbers(self) -> Int[np.ndarray, " n"]:
+        """The place of each image's group among the names, -1 for none: (N,)."""
+        place = {name: g for g, name in enumerate(self.group_names)}
+        return np.array([-1 if group is None else place[group] for group in self.groups], np.intp)
 
     @cached_property
     def _columns(self) -> dict[tuple[str, str], Float32[np.ndarray, "n s"]]:
-        columns: dict[tuple[str, str], np.ndarray] = {}
+        columns: dict[tuple[str, str], np.ndarray] = {("", "classes"): self.class_weights[:, None]}
         for name, found in self.outcomes.items():
             right = self.right[name].astype(np.float32)
             columns[name, "top1"] = right
             columns[name, "top5"] = np.stack([o.right(self.labels, 5) for o in found], axis=1).astype(np.float32)
             columns[name, "mean_per_class"] = right * self.class_weights[:, None]
-            for group, member in self.members.items():
-                columns[name, f"group {group}"] = right.mean(axis=1, keepdims=True) * member[:, None]
-        for group, member in self.members.items():
-            columns["", f"group {group}"] = member[:, None].astype(np.float32)
         return columns
 
     @cached_property
@@ -91,14 +91,27 @@ class Summary:
         return {key: over_seeds(part, self.seed) for key, part in zip(self._columns, parts, strict=True)}
 
     def figure(self, method: str, metric: str) -> Sampled:
-        """A method's "top1", "top5", "mean_per_class" or "group NAME": for controls the mean over seeds."""
+        """A method's "top1", "top5" or "mean_per_class": for controls the mean over seeds."""
         key = (method, metric)
         value, samples = float(self._columns[key].mean(dtype=np.float64)), self._samples[key]
-        if metric.startswith("group "):
-            whole = self._columns["", metric].mean(dtype=np.float64)
-            sizes = self._samples["", metric]
-            return Sampled(value / whole, samples / np.where(sizes > 0, sizes, np.nan))
+        if metric == "mean_per_class":  # small classes are resampled together, so their weights do not add up to 1
+            samples = samples / self._samples["", "classes"]
         return Sampled(value, samples)
+
+    def group_figures(self, method: str) -> dict[str, Sampled]:
+        """A method's top-1 in each group; a resample in which a group does not occur has none."""
+        right, n_groups = self.right[method], len(self.group_names)
+        columns = by_group(right, self.group_numbers, n_groups)
+        seeds = resampled_means(columns, self.labels, self.resamples, self.seed).reshape(-1, n_groups, right.shape[1])
+        sums = np.stack([over_seeds(seeds[:, g], self.seed) for g in range(n_groups)], axis=1)
+        shares = np.where(self._group_shares > 0, self._group_shares, np.nan)
+        values = [right[self.group_numbers == g].mean(dtype=np.float64) for g in range(n_groups)]
+        return {name: Sampled(float(values[g]), sums[:, g] / shares[:, g]) for g, name in enumerate(self.group_names)}
+
+    @cached_property
+    def _group_shares(self) -> Float[np.ndarray, "r g"]:
+        everyone = by_group(np.ones((len(self.labels), 1), bool), self.group_numbers, len(self.group_names))
+        return resampled_means(everyone, self.labels, self.resamples, self.seed)
 
     def method(self, name: str) -> dict[str, Any]:
         """The record of one method."""
@@ -126,7 +139,7 @@ class Summary:
                 "of_name": _floats(fitted.weights),
                 "curve": _floats(fitted.curve),
             }
-        if self.members:
+        if self.group_names:
             record |= self._by_group(name)
         return record
 
@@ -143,13 +156,13 @@ class Summary:
         return {key: round(float(value), 6) for key, value in spread.items()} | {"seed": seeds, "top1": _floats(each)}
 
     def _by_group(self, name: str) -> dict[str, Any]:
-        figures = {group: self.figure(name, f"group {group}") for group in self.members}
+        figures, sizes = self.group_figures(name), Counter(self.groups)
         worst = min(figures, key=lambda group: figures[group].value)
         best = max(figures, key=lambda group: figures[group].value)
         gap = figures[best] - figures[worst]
         return {
             "groups": {
-                group: {"n": int(self.members[group].sum()), "top1": round(figure.value, 6), "ci95": figure.ci95}
+                group: {"n": sizes[group], "top1": round(figure.value, 6), "ci95": figure.ci95}
                 for group, figure in figures.items()
             },
             "worst_group": worst,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -12,7 +13,7 @@ from vlmdesc.assets import shipped_sets
 from vlmdesc.encode.data import DataSet, load_data
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError, did_you_mean, shown
 from vlmdesc.evaluate.methods import DEFAULT, Wording, parse
 from vlmdesc.evaluate.photos import Joining, aligned
 from vlmdesc.evaluate.run import Evaluation, Plan, Stage, evaluate
@@ -72,15 +73,18 @@ class Task:
         for spec in self.methods:
             if spec != "all":
                 parse(spec)
-        if self.seeds < 1 or self.resamples < 100:
-            raise InputError(f"{self.seeds} seeds, {self.resamples} resamples", fix="use at least 1 and 100")
+        if self.seeds < 1 or self.resamples < 100 or self.seed < 0:
+            what = f"{self.seeds} seeds, {self.resamples} resamples, seed {self.seed}"
+            raise InputError(what, fix="use at least 1, 100 and 0")
+        if self.reference_split and not self.reference:
+            raise InputError("a reference split without a reference", fix="name the reference data set too")
         joining = Joining(self.aliases, self.loose_labels, self.only_present, self.allow_absent, self.ignore_unknown)
         wording = Wording(self.phrase, self.pool, tuple(range(self.seeds)))
         return Plan(self.methods, wording, joining, self.resamples, self.seed)
 
     def sets(self) -> dict[str, Descriptors]:
         """The descriptor sets by the names of their files. Raises: InputError."""
-        found = {Path(file).stem: open_set(file) for file in self.descriptors}
+        found = {shown(Path(file).stem): open_set(file) for file in self.descriptors}
         if len(found) < len(self.descriptors):
             raise InputError("two descriptor files of one name", fix="rename one of them")
         if not self.classes_from:
@@ -132,6 +136,8 @@ def read_task(path: Path, folders: Sequence[Path] = ()) -> Task:
     values["data"] = _found(values["data"], places)
     values["reference"] = _found(values.get("reference", ""), places)
     values["descriptors"] = tuple(_descriptor_file(file, places, path) for file in values["descriptors"])
+    if values.get("classes_from"):
+        values["classes_from"] = _descriptor_file(values["classes_from"], places, path)
     return Task(**values, expected=expected)
 
 
@@ -155,21 +161,24 @@ def _typed(value: Any, key: str, kind: type, path: Path) -> Any:
 
 
 def _expected(row: Any, path: Path) -> Expected:
+    numbers = (row.get("top1"), row.get("std", 0.0)) if isinstance(row, dict) else (None,)
     try:
+        if not all(isinstance(number, float) and 0 <= number <= 1 for number in numbers):
+            raise TypeError("top1 and std are fractions, such as 0.62")
         return Expected(**row)
     except TypeError as error:
         what = f"an [[expected]] needs model, method, top1 and source, and may have std and note; found {row!r}"
-        raise InputError(what, where=path, fix="correct it") from error
+        raise InputError(what, where=path, fix="correct it; top1 and std are fractions, such as 0.62") from error
 
 
 def _found(name: str, places: Sequence[Path]) -> str:
     """A file or folder in one of these places, else the name as it is: the hub's, or a pattern."""
-    return next((str(place / name) for place in places if name and (place / name).exists()), name)
+    return next((str(place / name) for place in places if name and os.path.exists(place / name)), name)
 
 
 def _descriptor_file(name: str, places: Sequence[Path], path: Path) -> str:
     found = _found(name, places)
-    if not Path(found).exists() and name not in shipped_sets():
+    if not os.path.exists(found) and name not in shipped_sets():
         looked = ", ".join(str(place) for place in places)
         fix = "put it there, or name its folder with --published"
         raise InputError(f"no descriptor file '{name}' in {looked}", where=path, fix=fix)

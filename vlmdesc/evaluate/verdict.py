@@ -13,6 +13,9 @@ differs among n, up to 3 / n may (the rule of three). Else it is "unclear", whic
     ensembling   better                          the same, or worse
     unexplained  better                          unclear
     no-baseline  not measured                    any
+
+"no-descriptors" where no method with descriptors was measured. The name is the bare name, or else "photo"; the random
+words must be worded and pooled as the descriptors are.
 """
 
 from __future__ import annotations
@@ -70,12 +73,19 @@ class Verdict:
     text: str
 
 
-def judge(against: Mapping[str, Difference], free: float | None = None, chance: float = 0.0) -> Verdict:
+def judge(
+    against: Mapping[str, Difference],
+    subject: str = "Descriptors",
+    baseline: str = "the name alone",
+    free: float | None = None,
+    chance: float = 0.0,
+) -> Verdict:
     """The verdict on descriptors by their differences to "name", "templates", "waffle" and "swapped", where measured.
 
-    `free` is the accuracy of the descriptors without the names.
+    `subject` and `baseline` are what the sentence calls them and the name; the controls must be worded and pooled as
+    the descriptors are. `free` is the accuracy of the descriptors without the names.
     """
-    code, text = _main(against.get("name"), against.get("waffle"))
+    code, text = _main(subject, baseline, against.get("name"), against.get("waffle"))
     more = (
         _templates(against.get("templates")),
         _swapped(against.get("swapped")),
@@ -84,19 +94,23 @@ def judge(against: Mapping[str, Difference], free: float | None = None, chance: 
     return Verdict(code, " ".join(filter(None, (text, *more))))
 
 
-def _main(name: Difference | None, waffle: Difference | None) -> tuple[str, str]:
+NO_DESCRIPTORS = Verdict("no-descriptors", "No method with descriptors was measured, so nothing can be said of them.")
+
+
+def _main(subject: str, baseline: str, name: Difference | None, waffle: Difference | None) -> tuple[str, str]:
     if name is None:
-        return "no-baseline", "The name alone was not measured, so nothing can be said of what descriptors add to it."
+        return "no-baseline", f"{subject} were not set against the name alone, so what they add to it is not known."
     n = name.n
     if name.state == "worse":
-        return "harm", f"Descriptors do harm: the name alone is better ({name}, n={n})."
+        return "harm", f"{subject} do harm: {baseline} is better ({name}, n={n})."
     if name.state == "same":
-        return "no-gain", f"Descriptors change nothing that matters against the name alone ({name}, n={n})."
+        return "no-gain", f"{subject} change nothing that matters against {baseline} ({name}, n={n})."
     if name.state == "unclear":
-        return "unclear", f"{counted(n, 'image')} cannot tell whether descriptors beat the name alone ({name})."
-    beat = f"Descriptors beat the name alone by {points(name.delta)} points ({_interval(name)}, n={n})"
+        return "unclear", f"{counted(n, 'image')} cannot tell whether {_lower(subject)} beat {baseline} ({name})."
+    beat = f"{subject} beat {baseline} by {points(name.delta)} points ({_interval(name)}, n={n})"
     if waffle is None:
-        return "no-control", f"{beat}, but random words were not tried: whether it is what they say, is not known."
+        why = "but random words in the same wording were not tried: whether it is what they say, is not known."
+        return "no-control", f"{beat}, {why}"
     if waffle.state == "better":
         return (
             "meaning",
@@ -112,24 +126,30 @@ def _main(name: Difference | None, waffle: Difference | None) -> tuple[str, str]
     return "ensembling", f"{beat}, but not random words ({waffle}): the gain is ensembling, not meaning."
 
 
+def _lower(subject: str) -> str:
+    return subject[0].lower() + subject[1:]
+
+
+_TEMPLATES = {
+    "better": "They beat an ensemble of name templates too",
+    "worse": "An ensemble of name templates does better",
+    "same": "An ensemble of name templates does as well",
+    "unclear": "Whether they beat an ensemble of name templates is unclear",
+}
+_SWAPPED = {
+    "better": "Given to other classes than their own they lose their worth",
+    "worse": "Given to other classes than their own they do better",
+    "same": "Given to other classes than their own they do as well",
+    "unclear": "Whether it matters which class they are given to is unclear",
+}
+
+
 def _templates(templates: Difference | None) -> str:
-    said = {
-        "better": "They beat an ensemble of name templates too ({}).",
-        "worse": "An ensemble of name templates does better ({}).",
-        "same": "An ensemble of name templates does as well ({}).",
-        "unclear": "Whether they beat an ensemble of name templates is unclear ({}).",
-    }
-    return said[templates.state].format(templates) if templates else ""
+    return f"{_TEMPLATES[templates.state]} ({templates})." if templates else ""
 
 
 def _swapped(swapped: Difference | None) -> str:
-    said = {
-        "better": "Given to other classes than their own they lose their worth ({} for the right ones).",
-        "worse": "Given to other classes than their own they do better ({} for the right ones).",
-        "same": "Given to other classes than their own they do as well ({} for the right ones).",
-        "unclear": "Whether it matters which class they are given to is unclear ({} for the right ones).",
-    }
-    return said[swapped.state].format(swapped) if swapped else ""
+    return f"{_SWAPPED[swapped.state]} ({swapped} for the right ones)." if swapped else ""
 
 
 def _interval(difference: Difference) -> str:

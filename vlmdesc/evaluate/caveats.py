@@ -1,0 +1,37 @@
+"""What makes the figures of an evaluation mean less than they seem to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from vlmdesc.describe.phrase import completed, get_phrase
+from vlmdesc.errors import InputError, counted, few
+from vlmdesc.evaluate.photos import Photos
+from vlmdesc.records import Descriptors
+
+MOST_GROUPS = 1_000
+
+
+def caveats(photos: Photos, sets: Mapping[str, Descriptors]) -> Iterator[str]:
+    """One sentence for each thing to know.
+
+    Raises: InputError where there are more groups than can be told apart.
+    """
+    if len(set(photos.groups)) > MOST_GROUPS:
+        what = f"{len(set(photos.groups)):,} groups, more than {MOST_GROUPS:,}"
+        raise InputError(what, where="the group column", fix="use --group-column with a column of few values")
+    pairs = set(zip(photos.contents, photos.labels.tolist(), strict=True))
+    different = len(set(photos.contents))
+    if copies := len(photos.contents) - different:
+        yield f"{counted(copies, 'picture')} seen before, byte for byte: intervals are narrower than they should be"
+    if torn := len(pairs) - different:
+        yield f"{counted(torn, 'picture')} under a second label, where one of two answers must be wrong"
+    if photos.unlabelled:
+        yield f"{counted(photos.unlabelled, 'row')} without a class left out"
+    for name, descriptors in sets.items():
+        if len(descriptors.classes) == 1:
+            yield "one class only: every picture will be it"
+        _, bare = completed(descriptors, get_phrase("plain"))
+        if bare:
+            names = few(class_.name for class_ in bare)
+            yield f"{counted(len(bare), 'class')} of {name} without a descriptor, scored by name: {names}"

@@ -1,0 +1,89 @@
+"""Which methods play which part: what is judged, what it is set against, what is drawn beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from vlmdesc.evaluate.methods import Method
+from vlmdesc.evaluate.verdict import NO_DESCRIPTORS, Difference, Verdict, judge
+
+SUBJECTS = {
+    "describe": "Descriptors",
+    "free": "Descriptors without the names",
+    "name+describe": "Names with descriptors",
+}
+
+
+def roles(methods: Sequence[Method], of: str) -> dict[str, Method]:
+    """Parts in the verdict on one descriptor set: "main", and where measured "name", "templates", "waffle", "swapped".
+
+    Controls count only where they are worded and pooled as the main method is: else the wording would be judged.
+    """
+    mine = [method for method in methods if method.of in ("", of)]
+    main = _first(mine, SUBJECTS)
+    if main is None:
+        return {}
+    alike = [m for m in mine if (m.phrase, m.pool) == (main.phrase, main.pool)]
+    found = {
+        "main": main,
+        "name": _first(mine, ("name", "photo")),
+        "templates": _first(mine, ("templates",)),
+        "waffle": _first(alike, ("waffle",)),
+        "swapped": _first(alike, ("swapped",)),
+        "free": _first(mine, ("free",)) if main.base != "free" else None,
+    }
+    return {role: method for role, method in found.items() if method}
+
+
+def drawn(methods: Sequence[Method]) -> tuple[str, str]:
+    """The pair that tables and pictures are about, (base, main): the name and the first set's main method, where there
+    are any, else the first methods that are no controls.
+    """
+    parts = roles(methods, next((m.of for m in methods if m.of), ""))
+    plain = sorted(methods, key=lambda method: method.kind == "control")
+    main = parts.get("main", plain[0])
+    base = parts.get("name") or next((method for method in plain if method is not main), main)
+    return base.name, main.name
+
+
+def pairs(methods: Sequence[Method]) -> list[tuple[str, str]]:
+    """The comparisons that are made, each once: the main method with all others, each set's own with the parts of its
+    verdict, and what is mixed with the name alone. A control is never the first.
+    """
+    by_name = {method.name: method for method in methods}
+    _, main = drawn(methods)
+    found = [(main, other) for other in by_name if other != main]
+    for of in sets(methods):
+        parts = roles(methods, of)
+        found += [(parts["main"].name, m.name) for role, m in parts.items() if role not in ("main", "free")]
+    photo = _first(methods, ("photo",))
+    found += [(m.name, photo.name) for m in methods if m.kind == "mix" and photo]
+    return [(a, b) for a, b in dict.fromkeys(found) if a != b and by_name[a].kind != "control"]
+
+
+def verdicts(
+    methods: Sequence[Method], comparisons: Iterable[Difference], free: Mapping[str, float], chance: float
+) -> dict[str, Verdict]:
+    """The verdict on each descriptor set; `free` has the accuracy of methods without the names."""
+    by_pair = {(row.a, row.b): row for row in comparisons}
+    found = {}
+    for of in sets(methods):
+        parts = roles(methods, of)
+        main = parts["main"]
+        against = {r: by_pair[main.name, m.name] for r, m in parts.items() if (main.name, m.name) in by_pair}
+        name = parts.get("name")
+        subject = SUBJECTS[main.base] + (f" of {of}" if len(sets(methods)) > 1 else "")
+        baseline = "the name alone" if name is None or name.base == "name" else 'the name in "a photo of a ..."'
+        reached = free.get(parts["free"].name) if "free" in parts else None
+        found[of] = judge(against, subject, baseline, reached, chance)
+    return found or {"": NO_DESCRIPTORS}
+
+
+def sets(methods: Sequence[Method]) -> list[str]:
+    """The descriptor sets that some method judges, in order."""
+    return [*dict.fromkeys(m.of for m in methods if m.base in SUBJECTS)]
+
+
+def _first(methods: Sequence[Method], bases: Iterable[str]) -> Method | None:
+    """The first method of the first of these bases that has one."""
+    return next((method for base in bases for method in methods if method.base == base), None)
