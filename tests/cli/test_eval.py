@@ -303,6 +303,7 @@ def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home):
         "1 class of half without a descriptor, scored by name: frog",
     ]
     assert all(f"warning: {sentence}" in result.stderr for sentence in said)
+    assert all(f"</strong> {sentence}." in Path("out/report.html").read_text() for sentence in said)
 
 
 def test_too_many_groups_are_refused(home):

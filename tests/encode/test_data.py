@@ -822,3 +822,11 @@ def test_a_saved_set_needs_no_torch(tmp_path, jpegs):
     command = [sys.executable, "-c", code + "; print('torch' in sys.modules)", path]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["cat", "False"]
+
+
+def test_numbers_that_are_none_in_parquet_are_no_group_and_no_label(tmp_path):
+    rows = {"image": ["a.png", "b.png"], "label": [1.0, float("nan")], "group": [float("nan"), 2.0]}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "table.parquet")
+    data = load_data(tmp_path / "table.parquet", group_column="group")
+    assert [(item.label, item.group) for item in data] == [("1.0", None), (None, "2.0")]
+    assert data.labels() == ["1.0", None]
