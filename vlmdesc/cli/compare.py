@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vlmdesc.cli.options import Json
+from vlmdesc.cli.results import print_methods, with_interval
 from vlmdesc.errors import counted, shown
 
 Results = Annotated[
@@ -33,26 +34,21 @@ def compare(first: Results, second: Results, methods: Only = "", as_json: Json =
 
 def _print(found: Mapping[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console, rows = Console(), found["methods"]
     for side in ("a", "b"):
         about = found[side]
         rest = f", {about['unpaired']:,} pictures of its own" if about["unpaired"] else ""
         line = f"{side}: {about['results']}: {about['data']}, {about['encoder']}{rest}"
         console.print(Text(shown(line)), soft_wrap=True)
     console.print(Text(f"{counted(found['n'], 'picture')} in both"))
-    table = Table(box=None, header_style="bold")
-    table.add_column("method, and its first text", overflow="fold")
-    for column in ("a %", "b %", "b - a", "95 % CI", "fixed", "broken", "p (Holm)"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in found["methods"]:
-        low, high = (100 * end for end in row["ci95"])
-        shares = (f"{100 * row['a']:.1f}", f"{100 * row['b']:.1f}", f"{100 * row['delta']:+.1f}")
-        counts = (f"{row['fixed']:,}", f"{row['broken']:,}", f"{row['p_holm']:.2g}")
-        forms = "".join(f"\n  {shown(form)}" for form in dict.fromkeys(row["forms"]))
-        table.add_row(
-            Text(shown(row["method"])).append(forms, style="dim"), *shares, f"{low:+.1f} to {high:+.1f}", *counts
-        )
-    console.print(table)
+    columns = {
+        "a %": [f"{100 * row['a']:.1f}" for row in rows],
+        "b %": [f"{100 * row['b']:.1f}" for row in rows],
+        "b - a (95 % CI)": [with_interval(row["delta"], row["ci95"], sign="+") for row in rows],
+        "fixed": [f"{row['fixed']:,}" for row in rows],
+        "broken": [f"{row['broken']:,}" for row in rows],
+        "p (Holm)": [f"{row['p_holm']:.2g}" for row in rows],
+    }
+    print_methods([(row["method"], *dict.fromkeys(row["forms"])) for row in rows], columns)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmdesc.cli.options import Device, Json, Precision, open_encoder
-from vlmdesc.cli.results import measured
+from vlmdesc.cli.results import measured, print_methods, with_interval
 from vlmdesc.errors import ImageError, InputError, shown
 
 if TYPE_CHECKING:
@@ -86,23 +86,21 @@ def held_against(expected: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold")
-    for column in ("model", "method", "published %", "measured %", "95 % CI", "difference", "source"):
-        table.add_column(column, justify="right" if column in ("published %", "measured %", "difference") else "left")
-    for row in rows:
-        table.add_row(*(Text("\n".join(map(shown, cell.split("\n")))) for cell in _cells(row)))
-    Console().print(table)
+    for model in dict.fromkeys(row["model"] for row in rows):
+        of_model = [row for row in rows if row["model"] == model]
+        Console().print(Text(shown(model), style="bold"), soft_wrap=True)
+        columns = {
+            "published %": [
+                f"{100 * r['top1']:.2f}" + (f" ±{100 * r['std']:.2f}" if r["std"] else "") for r in of_model
+            ],
+            "measured %": [with_interval(r["measured"], r["ci95"]) if "ci95" in r else "left out" for r in of_model],
+            "difference": [f"{100 * r['difference']:+.2f}" if "ci95" in r else "" for r in of_model],
+        }
+        print_methods([_named(row) for row in of_model], columns)
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    method = row["method"] + (f"\n  {row['prompt_form']}" if row["measured"] is not None else "")
-    published = f"{100 * row['top1']:.2f}" + (f" ±{100 * row['std']:.2f}" if row["std"] else "")
+def _named(row: Mapping[str, Any]) -> tuple[str, ...]:
     source = row["source"] + (f" ({row['note']})" if row["note"] else "")
-    if row["measured"] is None:
-        return row["model"], row["method"], published, "left out", row["left_out"], "", source
-    low, high = row["ci95"]
-    shares = (f"{100 * row['measured']:.2f}", f"{100 * low:.1f} to {100 * high:.1f}", f"{100 * row['difference']:+.2f}")
-    return row["model"], method, published, *shares, source
+    return row["method"], row.get("prompt_form") or row["left_out"], source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,46 +85,63 @@ def write(found: Evaluation, folder: Path) -> None:
 def print_report(report: Report) -> None:
     """The table of methods and the verdict."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console, task = Console(), report.task
     size = f"{counted(task['n'], 'picture')}, {counted(task['classes'], 'class')}"
     title = f"{task['name']}: {size}, {report.encoder['name']}"
     console.print(Text(shown(title), style="bold"), soft_wrap=True)
-    table = Table(box=None, header_style="bold")
     ahead = {row["b"]: row for row in report.comparisons if row["a"] == report.main}
     columns = {"top-1 %": _top1, "top-5 %": _top5, "main ahead by": lambda name, _: _ahead(ahead.get(name))}
     cells = {title: [cell(name, record) for name, record in report.methods.items()] for title, cell in columns.items()}
-    widths = {title: max(map(len, (title, *column))) for title, column in cells.items()}
-    room = max(MIN_ROOM, console.width - sum(widths.values()) - 2 * (len(widths) + 1))
-    table.add_column("method, and its first text", overflow="ellipsis", no_wrap=True, max_width=room)
-    for title, width in widths.items():
-        table.add_column(title, no_wrap=True, min_width=width)
-    for (name, record), *row in zip(report.methods.items(), *cells.values(), strict=True):
-        part = " (main)" if name == report.main else " (control)" if record["kind"] == "control" else ""
-        text = Text(shown(name) + part, style="bold" if name == report.main else "")
-        table.add_row(text.append(f"\n  {shown(record['prompt_form'])}", style="dim not bold"), *row)
-    console.print(table)
+    print_methods([_named(name, record, report.main) for name, record in report.methods.items()], cells)
     for verdict in report.verdict.get("sets", {"": report.verdict}).values():
         console.print()
         console.print(Text(shown(f"verdict ({verdict['code']}): {verdict['text']}")))
 
 
+def print_methods(methods: Sequence[Sequence[str]], columns: Mapping[str, Sequence[str]]) -> None:
+    """A table of methods: name in the first line of each row and, cut where there is no room, what belongs to it below;
+    the other columns are never cut. A name that says "(main)" is bold.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, table = Console(), Table(box=None, header_style="bold")
+    widths = {title: max(map(len, (title, *cells))) for title, cells in columns.items()}
+    room = max(MIN_ROOM, console.width - sum(widths.values()) - 2 * (len(widths) + 1))
+    table.add_column("method, and its first text", overflow="ellipsis", no_wrap=True, max_width=room)
+    for title, width in widths.items():
+        table.add_column(title, justify="right", no_wrap=True, min_width=width)
+    for (name, *below), *row in zip(methods, *columns.values(), strict=True):
+        lead = Text(shown(name), style="bold" if name.endswith("(main)") else "")
+        for line in below:
+            lead.append(f"\n  {shown(line)}", style="dim not bold")
+        table.add_row(lead, *row)
+    console.print(table)
+
+
+def _named(name: str, record: Mapping[str, Any], main: str) -> tuple[str, str]:
+    part = " (main)" if name == main else " (control)" if record["kind"] == "control" else ""
+    return name + part, record["prompt_form"]
+
+
 def _top1(_: str, record: Mapping[str, Any]) -> str:
-    return f"{100 * record['top1']:5.1f} ({_range(record['ci95'])})"
+    return with_interval(record["top1"], record["ci95"])
 
 
 def _top5(_: str, record: Mapping[str, Any]) -> str:
-    return f"{100 * record['top5']:5.1f}"
+    return f"{100 * record['top5']:.1f}"
 
 
-def _range(ends: list[float]) -> str:
-    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
-
-
-def _ahead(row: Any) -> str:
+def _ahead(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
-    star = "*" if row["state"] in ("better", "worse") else " "
-    return f"{100 * row['delta']:+5.1f}{star} ({_range(row['ci95'])})"
+    star = "*" if row["state"] in ("better", "worse") else ""
+    return with_interval(row["delta"], row["ci95"], sign="+", mark=star)
+
+
+def with_interval(share: float, ends: Sequence[float], sign: str = "", mark: str = "") -> str:
+    """A fraction and its interval, in points: "41.8 (40.6 to 43.0)"."""
+    return f"{100 * share:{sign}.1f}{mark} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
