@@ -69,14 +69,12 @@ def evaluate(
     """
     plan, store, began = plan or Plan(), store or Store(), time.time()
     data, reference = _opened(data), None if reference is None else _opened(reference)
-    sets = {"descriptors": descriptors} if isinstance(descriptors, Descriptors) else dict(descriptors)
-    if not sets:
+    given = {"descriptors": descriptors} if isinstance(descriptors, Descriptors) else descriptors
+    if not given:
         raise InputError("no descriptors", fix="give a descriptor set")
-    first, numbers = class_numbers(data, next(iter(sets.values())), plan.joining)
-    sets = {
-        name: first if i == 0 else aligned(set_, first.classes, plan.joining)
-        for i, (name, set_) in enumerate(sets.items())
-    }
+    name, *others = given
+    first, numbers = class_numbers(data, given[name], plan.joining)
+    sets = {name: first} | {other: aligned(given[other], first.classes, plan.joining) for other in others}
     methods, left_out = build(plan.methods, sets, plan.wording)
     tick = stage("images", int((numbers >= 0).sum()))
     photos = gather(data, numbers, encoder, store, lambda: tick(1))
@@ -94,10 +92,7 @@ def evaluate(
         encoder=_encoder(encoder),
         left_out=left_out,
         environment=environment(),
-        times={
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-            "seconds": round(time.time() - began, 1),
-        },
+        times=_times(began),
         **measured.parts,
     )
     return Evaluation(report, data, photos, first, measured)
@@ -171,6 +166,11 @@ def _about(reference: DataSet | None, photos: Photos | None, descriptors: Descri
 def _encoder(encoder: Encoder) -> dict[str, str]:
     precision = getattr(encoder, "precision", "fp32")
     return {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": precision}
+
+
+def _times(began: float) -> dict[str, Any]:
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began))
+    return {"started": started, "seconds": round(time.time() - began, 1)}
 
 
 def environment() -> dict[str, str]:
