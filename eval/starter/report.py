@@ -29,6 +29,7 @@ from vlmdesc.describe.phrase import get_phrase
 from vlmdesc.encode import starter
 from vlmdesc.encode.encoder import OpenClipEncoder
 from vlmdesc.encode.pipeline import Encoded, encode_pictures
+from vlmdesc.evaluate.photos import only
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Descriptor, Descriptors
 
@@ -115,7 +116,7 @@ def embed(model: OpenClipEncoder, table: Path) -> Photos:
 def accuracies(model: OpenClipEncoder, photos: Photos, ids: set[str], task: str) -> Iterator[Figure]:
     """Top-1 among the classes `ids`, by name and by both descriptor sets in each phrase."""
     for source, descriptors in (("ours", imagenet()), ("published", published())):
-        subset = only(descriptors, ids)
+        subset = only(descriptors, [class_.id for class_ in descriptors.classes if class_.id in ids])
         for phrase in FORMS:
             if source == "published" and phrase.startswith("name"):
                 continue
@@ -145,13 +146,6 @@ def predicted(
     rows = [i for i, id_ in enumerate(photos.ids) if id_ in ids]
     best = Classifier(model, subset, phrase=phrase).scores(photos.vectors[rows]).argmax(axis=1)
     return [subset.classes[c].id == photos.ids[i] for c, i in zip(best, rows, strict=True)]
-
-
-def only(descriptors: Descriptors, ids: set[str]) -> Descriptors:
-    """The classes `ids` and their rows."""
-    return Descriptors(
-        tuple(c for c in descriptors.classes if c.id in ids), tuple(r for r in descriptors.rows if r.class_id in ids)
-    )
 
 
 def published() -> Descriptors:

@@ -149,7 +149,8 @@ def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
     assert result.exit_code == 1 and "page.png" in result.stderr
     assert "1 picture could not be used, listed in out/errors.jsonl" in result.stderr
     assert json.loads(result.stdout)["task"]["failed"] == 1 and json.loads(result.stdout)["task"]["n"] == 49
-    assert json.loads(Path("out/errors.jsonl").read_text())["code"] == "not-an-image"
+    listed = json.loads(Path("out/errors.jsonl").read_text())
+    assert listed["code"] == "not-an-image" and (listed["class"], listed["stage"]) == ("frog", "read")
     images = pq.read_table("out/predictions.parquet")["image"].to_pylist()
     assert "frog/caf\\xe9.png" in images
 

@@ -23,7 +23,7 @@ from vlmdesc.cli.options import (
     open_data,
     open_descriptors,
 )
-from vlmdesc.errors import ImageError, InputError, counted, shown
+from vlmdesc.errors import ImageError, InputError, counted, few, shown
 
 if TYPE_CHECKING:
     from vlmdesc.encode.data import DataSet
@@ -144,7 +144,7 @@ def _print(data: DataSet, seen: Survey) -> None:
     for what, counts in (("classes", seen.labels), ("groups", seen.groups)):
         named = sorted(((n, name) for name, n in counts.items() if name is not None), key=lambda x: (-x[0], x[1]))
         if named:
-            listed = ", ".join(f"{name} {n:,}" for n, name in named[:CLASSES]) + (", ..." * (len(named) > CLASSES))
+            listed = few((f"{name} {n:,}" for n, name in named), CLASSES)
             console.print(Text(shown(f"{len(named):,} {what}: {listed}")), soft_wrap=True)
     opened = "every picture opened" if seen.checked else "pictures not opened"
     problems = [*data.table.notes, *seen.problems()]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmdesc.cli.border import say
+from vlmdesc.cli.failures import NAMED, Failure, failure, write_failures
 from vlmdesc.cli.options import (
     BatchSize,
     DataSource,
@@ -28,7 +29,6 @@ from vlmdesc.cli.options import (
     open_encoder,
 )
 from vlmdesc.errors import ImageError, InputError, counted, shown
-from vlmdesc.files import write_atomic
 
 if TYPE_CHECKING:
     from vlmdesc.encode.data import DataSet, Item
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")]
 Errors = Annotated[Path, typer.Option(help="Where pictures that cannot be used are listed, if there are any.")]
 StoreAs = Annotated[str, typer.Option(help="float32, or float16 for half the disk.", metavar="DTYPE")]
-NAMED = 10  # broken pictures named on stderr; all are in the file
 
 
 @dataclass
@@ -46,7 +45,7 @@ class Tally:
     """What became of the pictures so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    failures: list[dict[str, str | None]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
 
 def embed(
@@ -86,8 +85,7 @@ def embed(
     began = time.perf_counter()
     tally = _run(data, encoder, shelf, batch_size, workers or None, strict)
     if tally.failures:
-        lines = "".join(json.dumps(failure) + "\n" for failure in tally.failures)
-        write_atomic(errors, lines.encode())
+        write_failures(errors, tally.failures)
     summary = _summary(data, encoder, shelf, tally, time.perf_counter() - began)
     print(json.dumps(summary) if as_json else _sentences(summary))
     if tally.failures:
@@ -118,10 +116,7 @@ def _run(data: DataSet, encoder: Encoder, shelf: Shelf, batch_size: int, workers
 
 
 def _failed(item: Item, error: ImageError, tally: Tally) -> None:
-    stage = "encode" if error.code == "model" else "read"
-    tally.failures.append(
-        {"path": error.where, "class": item.label, "stage": stage, "code": error.code, "message": error.what}
-    )
+    tally.failures.append(failure(error, item.label))
     if len(tally.failures) <= NAMED:
         say(f"error: {error}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmdesc.cache import make_folder
 from vlmdesc.cli.border import say
+from vlmdesc.cli.failures import NAMED, failure, write_failures
 from vlmdesc.errors import InputError, counted, shown
 from vlmdesc.files import cannot_write, write_atomic
 
@@ -22,21 +22,17 @@ if TYPE_CHECKING:
 
 ERRORS = "errors.jsonl"
 MIN_ROOM = 18  # characters for the names of methods
-NAMED = 10  # broken pictures named on stderr; all are in errors.jsonl
 
 
 def measured(task: Task, folder: Path, open_model: Callable[[], Encoder]) -> Evaluation:
     """A task measured and written to a folder. What the call has wrong is told before the model is loaded."""
-    from vlmdesc.classify.score import get_pool
     from vlmdesc.cli.progress import stages
-    from vlmdesc.describe.phrase import get_phrase
     from vlmdesc.evaluate.task import run_task
 
-    task.plan(), task.sets(), get_phrase(task.phrase), get_pool(task.pool)
     _make_writable(folder)
     with stages() as stage:
         try:
-            found = run_task(task, open_model(), stage=stage)
+            found = run_task(task, open_model, stage=stage)
         except KeyboardInterrupt:
             say("what was encoded is kept; the same command goes on from there")
             raise
@@ -75,9 +71,9 @@ def write(found: Evaluation, folder: Path) -> None:
     write_atomic(folder / "report.html", page(found.report, pictures).encode())
     for error in found.photos.failed[:NAMED]:
         say(f"error: {error}")
-    lines = [{"path": e.where, "stage": "read", "code": e.code, "message": e.what} for e in found.photos.failed]
-    if lines:
-        write_atomic(folder / ERRORS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    if found.photos.failed:
+        failures = zip(found.photos.failed, found.photos.failed_labels, strict=True)
+        write_failures(folder / ERRORS, [failure(error, label) for error, label in failures])
     else:
         (folder / ERRORS).unlink(missing_ok=True)  # of an earlier run
 

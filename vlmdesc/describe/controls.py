@@ -7,7 +7,7 @@ parts never meet names before they are worded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
@@ -156,9 +156,5 @@ def _fitting(words: Sequence[str]) -> str:
 
 
 def _of(descriptors: Descriptors, texts: dict[str, list[str]], origin: str) -> Descriptors:
-    return replace(descriptors, rows=tuple(_each(texts, origin)))
-
-
-def _each(texts: dict[str, list[str]], origin: str) -> Iterable[Descriptor]:
-    for id_, list_ in texts.items():
-        yield from (Descriptor(id_, str(text), origin=origin) for text in list_)
+    rows = (Descriptor(id_, str(text), origin=origin) for id_, list_ in texts.items() for text in list_)
+    return replace(descriptors, rows=tuple(rows))

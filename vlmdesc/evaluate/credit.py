@@ -10,6 +10,7 @@ x . t'_m, with t'_m the mean text vector of the class's other descriptors. So al
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
@@ -72,7 +73,7 @@ def leave_one_out(
             rival = slice(bounds[best.classes[i, 0]], bounds[best.classes[i, 0] + 1])
             scores = images[i : i + 1] @ vectors[rival].T
             only_without[rival] += ~_beats(scores, best.scores[i, 1:], int(owner[rival.start]), np.array([y]))[0]
-    defined = (np.bincount(owner, minlength=columns.n_classes) > 1)[owner]
+    defined = _has_others(columns)
     return _spread(only_with * defined, only_without * defined, defined, columns)
 
 
@@ -85,16 +86,19 @@ def without_one(pool: str, columns: Columns) -> Float32[np.ndarray, "k d"]:
         raise InputError(f"no credit of descriptors under pooling '{pool}'", fix=f"use {' or '.join(FOLDS)}")
     texts, owner = columns.kept_texts.astype(np.float64), columns.owner[columns.kept]
     weights = columns.weights[columns.kept].astype(np.float64)[:, None]
-    sums = np.stack(
-        [(weights[a:b] * texts[a:b]).sum(axis=0) for a, b in zip(columns.bounds, columns.bounds[1:], strict=False)]
-    )
+    sums = np.stack([(weights[a:b] * texts[a:b]).sum(axis=0) for a, b in pairwise(columns.bounds)])
     rest = columns.totals[owner][:, None] - weights
-    alone = np.bincount(owner, minlength=columns.n_classes)[owner] == 1
+    alone = ~_has_others(columns)
     vectors = (sums[owner] - weights * texts) / np.where(alone[:, None], 1, rest)
     if pool == "renormalized":
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), TINY)
     vectors[alone] = 0
     return vectors.astype(np.float32)
+
+
+def _has_others(columns: Columns) -> Bool[np.ndarray, " k"]:
+    """Whether the class of each kept column has another one."""
+    return (np.diff(columns.bounds) > 1)[columns.owner[columns.kept]]
 
 
 def _beats(

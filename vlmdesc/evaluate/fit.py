@@ -15,8 +15,7 @@ MOST = 5_000  # images that choices are made on
 
 def folds(labels: Int[np.ndarray, " n"], contents: Sequence[str], seed: int) -> Int[np.ndarray, " n"]:
     """A fold from 0 to 4 for each image, each class spread evenly over them; equal contents share one: (N,)."""
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    order = _class_after_class(labels, seed)
     fold = np.empty(len(labels), np.intp)
     fold[order] = np.arange(len(labels)) % N_FOLDS
     _, first, which = np.unique(np.array(contents, object), return_index=True, return_inverse=True)
@@ -27,9 +26,14 @@ def sample(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " s"]:
     """At most 5,000 images, as many of each class as its share is: their numbers, in order."""
     if len(labels) <= MOST:
         return np.arange(len(labels))
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    order = _class_after_class(labels, seed)
     return np.sort(order[np.linspace(0, len(labels) - 1, MOST).astype(np.intp)])
+
+
+def _class_after_class(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
+    """Numbers of the images, class after class, at random within each."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    return shuffled[np.argsort(labels[shuffled], kind="stable")]
 
 
 def choose(losses: Float32[np.ndarray, "s g"], fold: Int[np.ndarray, " s"] | None) -> Int[np.ndarray, " folds"]:

@@ -90,7 +90,7 @@ def _changes(photos: Photos, before: Outcome, after: Outcome, classes: Sequence[
     """Images that are right after and were wrong before, and the reverse: how many, and the clearest of them."""
     was, is_ = before.right(photos.labels), after.right(photos.labels)
     which = {"fixed": is_ & ~was, "broken": was & ~is_}
-    margin = after.scores[:, 0] - after.scores[:, -1 if after.scores.shape[1] == 1 else 1]
+    margin = after.scores[:, 0] - after.scores[:, :2][:, -1]  # of one class alone there is no margin
     examples = {
         kind: [_example(int(i), photos, before, after, classes) for i in _clearest(changed, margin, photos.labels)]
         for kind, changed in which.items()

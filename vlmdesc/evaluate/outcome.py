@@ -12,11 +12,9 @@ from vlmdesc.classify.explain import reasons
 from vlmdesc.classify.score import ranking
 from vlmdesc.evaluate import fit
 from vlmdesc.evaluate.methods import Run
-from vlmdesc.records.results import Vectors
 
 BLOCK = 2_048  # images at a time: a block of scores stays in the processor's cache
 TOP, REASONS = 5, 3
-Images = Float32[np.ndarray, "n d"] | Vectors
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def fitted(
 
 
 def outcomes(
-    images: Images,
+    images: Float32[np.ndarray, "n d"],
     runs: Sequence[Run],
     fits: Sequence[Fitted],
     fold: Int[np.ndarray, " n"],

@@ -51,6 +51,7 @@ class Photos:
     contents: tuple[str, ...]
     groups: tuple[str | None, ...]
     failed: tuple[ImageError, ...] = ()
+    failed_labels: tuple[str | None, ...] = ()
     unlabelled: int = 0
 
     def fingerprint(self, classes: Sequence[ClassName]) -> str:
@@ -113,7 +114,7 @@ def gather(
     Raises: InputError when none is left; StoreError.
     """
     kept: list[tuple[Encoded, str, int, str | None]] = []
-    failed: list[ImageError] = []
+    failed: list[tuple[ImageError, str | None]] = []
     wanted = ((row, item) for row, item in enumerate(data) if numbers[row] >= 0)
     rows: list[int] = []
 
@@ -126,10 +127,12 @@ def gather(
         if isinstance(found, Encoded):
             kept.append((found, item.id, rows[place], item.group))
         else:
-            failed.append(found)
+            failed.append((found, item.label))
         tick()
     if not kept:
-        raise InputError(f"none of {counted(len(failed), 'picture')} can be used", where=data.name, fix=str(failed[0]))
+        raise InputError(
+            f"none of {counted(len(failed), 'picture')} can be used", where=data.name, fix=str(failed[0][0])
+        )
     encoded, keys, at, groups = zip(*kept, strict=True)
     return Photos(
         np.stack([item.vector for item in encoded]),
@@ -138,7 +141,8 @@ def gather(
         at,
         tuple(item.content.hex() for item in encoded),
         groups,
-        tuple(failed),
+        tuple(error for error, _ in failed),
+        tuple(label for _, label in failed),
         unlabelled=int((numbers < 0).sum()),
     )
 

@@ -18,6 +18,7 @@ from unicodedata import east_asian_width
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vlmdesc.errors import counted, shown
+from vlmdesc.evaluate.statistics import p_value
 from vlmdesc.records import Report
 from vlmdesc.records.report import Record
 
@@ -84,15 +85,6 @@ def points(fraction: float, digits: int = 1) -> str:
     """
     text = f"{100 * fraction:+.{digits}f}"
     return text.replace("-", "\N{MINUS SIGN}") if float(text) else text[1:]
-
-
-def p_value(p: float) -> str:
-    """A p-value as it is read.
-
-    >>> p_value(3e-9), p_value(0.0312), p_value(1.0)
-    ('<0.001', '0.031', '1')
-    """
-    return "<0.001" if p < 0.001 else "1" if p >= 0.9995 else f"{p:.3f}"
 
 
 def cut(text: str, most: int = LETTERS) -> str:

@@ -105,7 +105,8 @@ class Summary:
         seeds = resampled_means(columns, self.labels, self.resamples, self.seed).reshape(-1, n_groups, right.shape[1])
         sums = np.stack([over_seeds(seeds[:, g], self.seed) for g in range(n_groups)], axis=1)
         shares = np.where(self._group_shares > 0, self._group_shares, np.nan)
-        values = [right[self.group_numbers == g].mean(dtype=np.float64) for g in range(n_groups)]
+        hits = np.asarray(columns.sum(axis=0, dtype=np.float64)).reshape(n_groups, -1).mean(axis=1)
+        values = hits / np.bincount(self.group_numbers[self.group_numbers >= 0], minlength=n_groups)
         return {name: Sampled(float(values[g]), sums[:, g] / shares[:, g]) for g, name in enumerate(self.group_names)}
 
     @cached_property

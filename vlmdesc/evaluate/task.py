@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from vlmdesc.assets import shipped_sets
+from vlmdesc.classify.score import get_pool
+from vlmdesc.describe.phrase import get_phrase
 from vlmdesc.encode.data import DataSet, load_data
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
@@ -69,7 +71,8 @@ class Task:
     expected: tuple[Expected, ...] = ()
 
     def plan(self) -> Plan:
-        """How it is measured. Raises: InputError for a method that is not known."""
+        """How it is measured. Raises: InputError for a method, phrase or pooling that is not known."""
+        get_phrase(self.phrase), get_pool(self.pool)
         for spec in self.methods:
             if spec != "all":
                 parse(spec)
@@ -103,11 +106,19 @@ class Task:
 
 
 def run_task(
-    task: Task, encoder: Encoder, store: Store | None = None, *, stage: Stage = lambda name, total: bool
+    task: Task,
+    open_encoder: Callable[[], Encoder],
+    store: Store | None = None,
+    *,
+    stage: Stage = lambda name, total: bool,
 ) -> Evaluation:
-    """Measure a task. Raises: InputError, StoreError, EndpointError as `evaluate` and `load_data` do."""
+    """Measure a task. The encoder is opened last: what is wrong with the task is told before a model is loaded.
+
+    Raises: InputError, StoreError, EndpointError as `evaluate` and `load_data` do.
+    """
+    plan, sets = task.plan(), task.sets()
     data, reference = task.open_data()
-    found = evaluate(data, task.sets(), encoder, store, plan=task.plan(), reference=reference, stage=stage)
+    found = evaluate(data, sets, open_encoder(), store, plan=plan, reference=reference, stage=stage)
     about = {"name": task.name or data.name, "about": task.about}
     return replace(found, report=replace(found.report, task=about | dict(found.report.task)))
 

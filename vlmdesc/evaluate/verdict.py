@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vlmdesc.errors import counted
+from vlmdesc.evaluate.statistics import p_value
 
 ALPHA = 0.05
 MARGIN = 0.01  # of accuracy: differences below one point are the same for all that matters
@@ -55,10 +56,15 @@ class Difference:
         within = low > -MARGIN and high < MARGIN
         return "same" if within and 3 / self.n <= MARGIN else "unclear"
 
-    def __str__(self) -> str:
-        p = "p<0.001" if self.p_holm < 0.001 else f"p={self.p_holm:.3f}" if self.p_holm < 0.9995 else "p=1"
+    @property
+    def evidence(self) -> str:
+        """The interval and p, as a sentence has them."""
         low, high = map(points, self.ci95)
-        return f"{points(self.delta, sign=True)}, 95 % CI {low} to {high}, {p}"
+        p = p_value(self.p_holm)
+        return f"95 % CI {low} to {high}, p{'' if p.startswith('<') else '='}{p}"
+
+    def __str__(self) -> str:
+        return f"{points(self.delta, sign=True)}, {self.evidence}"
 
     def record(self) -> dict[str, Any]:
         """As it stands in results.json."""
@@ -107,14 +113,14 @@ def _main(subject: str, baseline: str, name: Difference | None, waffle: Differen
         return "no-gain", f"{subject} change nothing that matters against {baseline} ({name}, n={n})."
     if name.state == "unclear":
         return "unclear", f"{counted(n, 'image')} cannot tell whether {_lower(subject)} beat {baseline} ({name})."
-    beat = f"{subject} beat {baseline} by {points(name.delta)} points ({_interval(name)}, n={n})"
+    beat = f"{subject} beat {baseline} by {points(name.delta)} points ({name.evidence}, n={n})"
     if waffle is None:
         why = "but random words in the same wording were not tried: whether it is what they say, is not known."
         return "no-control", f"{beat}, {why}"
     if waffle.state == "better":
         return (
             "meaning",
-            f"{beat}, and random words by {points(waffle.delta)} ({_interval(waffle)}): what they say helps.",
+            f"{beat}, and random words by {points(waffle.delta)} ({waffle.evidence}): what they say helps.",
         )
     if waffle.state == "unclear":
         return "unexplained", f"{beat}; {counted(n, 'image')} cannot tell them from random words ({waffle})."
@@ -150,10 +156,6 @@ def _templates(templates: Difference | None) -> str:
 
 def _swapped(swapped: Difference | None) -> str:
     return f"{_SWAPPED[swapped.state]} ({swapped} for the right ones)." if swapped else ""
-
-
-def _interval(difference: Difference) -> str:
-    return str(difference).split(", ", 1)[1]
 
 
 def points(fraction: float, sign: bool = False) -> str:

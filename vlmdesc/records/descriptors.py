@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from vlmdesc.assets import shipped, shipped_sets
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError, did_you_mean, few
 from vlmdesc.files import read_json, write_atomic
 from vlmdesc.records import forms
 from vlmdesc.records.join import Lookup
@@ -80,8 +80,7 @@ class Descriptors:
             raise InputError(f"{len(found)} classes are called '{wanted}'", fix=f"use an id: {ids}")
         if not found:
             hint = did_you_mean(wanted, (c.name for c in self.classes))
-            names = ", ".join(c.name for c in self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
-            raise InputError(f"no class '{wanted}'", fix=f"{hint}classes: {names}")
+            raise InputError(f"no class '{wanted}'", fix=f"{hint}classes: {few((c.name for c in self.classes), 20)}")
         return found[0]
 
     @classmethod
