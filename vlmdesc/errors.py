@@ -6,7 +6,8 @@ VlmdescError
 ├── ModelError     a model that cannot be loaded or used                 exit 2
 ├── EndpointError  a hub or service that does not answer                 exit 3
 ├── StoreError     a disk or cache that cannot be read or written        exit 4
-└── ImageError     one picture that cannot be used; the batch goes on    exit 1
+├── ImageError     one picture that cannot be used; the batch goes on    exit 1
+└── AnswerError    one question without a usable answer; others go on    exit 1
 """
 
 from __future__ import annotations
@@ -117,3 +118,13 @@ class ImageError(VlmdescError):
 
 def _image_error(code: str, what: str, where: str, fix: str) -> ImageError:
     return ImageError(code, what, where=where, fix=fix)
+
+
+class AnswerError(VlmdescError):
+    """A language model gave no usable answer to one question. `code` is a short stable name of the reason."""
+
+    exit_code = 1
+
+    def __init__(self, code: str, what: str, *, where: object = "", fix: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.code = code

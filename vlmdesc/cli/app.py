@@ -14,11 +14,14 @@ from vlmdesc.cli.classify import classify
 from vlmdesc.cli.compare import compare
 from vlmdesc.cli.data import data
 from vlmdesc.cli.demo import demo
+from vlmdesc.cli.describe import describe
 from vlmdesc.cli.embed import embed
 from vlmdesc.cli.eval import evaluate
+from vlmdesc.cli.lint import lint
 from vlmdesc.cli.models import models
 from vlmdesc.cli.reproduce import reproduce
 
+DESCRIBE = "Describe: classes to descriptors"
 ENCODE, CLASSIFY = "Encode: images and texts to embeddings", "Classify: decisions with reasons"
 EVALUATE = "Evaluate: do descriptors help, and whom do they fail?"
 
@@ -30,6 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(rich_help_panel=DESCRIBE)(bordered(describe))
+app.command(rich_help_panel=DESCRIBE)(bordered(lint))
 app.command(rich_help_panel=CLASSIFY)(bordered(classify))
 app.command(rich_help_panel=CLASSIFY)(bordered(demo))
 app.command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
