@@ -117,10 +117,26 @@ class Answers:
         """Keep an answer, durable when this returns. Raises: StoreError."""
         make_folder(self.folder)
         entry = {"question": dict(question), "answer": answer, "check": checksum(question, answer)}
-        write_atomic(self._path(question), (json.dumps(entry, indent=1) + "\n").encode())
+        write_atomic(self._path(question), f"{_lines(entry)}\n".encode())
 
     def _path(self, question: Mapping[str, Any]) -> Path:
         return self.folder / f"{checksum(question)}.json"
+
+
+def _lines(value: Any) -> str:
+    """JSON with the fields of the outer two objects one on a line; by hand, since `indent` is ten times slower."""
+    if not isinstance(value, Mapping):
+        return json.dumps(value)
+    outer = (
+        f"{json.dumps(name)}: "
+        + (
+            "{\n " + ",\n ".join(f"{json.dumps(key)}: {json.dumps(part)}" for key, part in field.items()) + "\n}"
+            if isinstance(field, Mapping) and field
+            else json.dumps(field)
+        )
+        for name, field in value.items()
+    )
+    return "{\n" + ",\n".join(outer) + "\n}"
 
 
 def checksum(*values: Any) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from vlmdesc.describe.prompts import KEY
+from vlmdesc.describe.protocol import Reply, Usage
 from vlmdesc.encode.protocol import warn_of_long
 
 # The basic colour terms of English (Berlin & Kay 1969).
@@ -72,6 +76,35 @@ class FakeEncoder:
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         own = [0.1 * (byte / 255 - 0.5) for byte in digest[:_HASH_DIMS]]
         return [float(words.count(colour)) for colour in COLOURS] + own
+
+
+class FakeLLM:
+    """A language model without weights: it answers by rote, and notes what it was asked.
+
+    `answers` maps class names to descriptors; a class that is not among them is refused.
+
+    >>> import asyncio
+    >>> fake = FakeLLM({"hen": ["a red comb"]})
+    >>> asyncio.run(fake.answer([{"role": "user", "content": 'What does "hen" look like?'}], {}, {})).text
+    '{"descriptors": ["a red comb"]}'
+    """
+
+    name = "fake"
+
+    def __init__(self, answers: Mapping[str, Sequence[str]]) -> None:
+        self.answers, self.usage = answers, Usage()
+        self.asked: list[str] = []
+
+    async def answer(
+        self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], sampling: Mapping[str, float]
+    ) -> Reply:
+        self.usage.calls += 1
+        question = next(m["content"] for m in reversed(messages) if '"' in m["content"].partition("{")[0])
+        self.asked.append(question)
+        name = next((name for name in self.answers if json.dumps(name, ensure_ascii=False) in question), None)
+        if name is None:
+            return Reply("", "refused")
+        return Reply(json.dumps({KEY: [*self.answers[name]]}, ensure_ascii=False))
 
 
 def _unit(vectors: np.ndarray) -> Float32[np.ndarray, "n d"]:

@@ -16,17 +16,28 @@ from vlmdesc.cache import cache_folder
 from vlmdesc.cli.border import bordered, say
 from vlmdesc.cli.options import Json
 from vlmdesc.errors import InputError, StoreError, counted, shown
+from vlmdesc.files import read_json
 
 if TYPE_CHECKING:
     from vlmdesc.encode.upkeep import Kept
 
 cache = typer.Typer(
-    help="What is kept on disk: embeddings and other answers that took time. $VLMDESC_CACHE says where.",
+    help="What is kept on disk: embeddings, and answers that took time or money. $VLMDESC_CACHE says where.",
     no_args_is_help=True,
 )
-Id = Annotated[str, typer.Argument(help="An id of vlmdesc cache ls, or its beginning.", metavar="ID")]
+Id = Annotated[
+    str,
+    typer.Argument(
+        help="An id of vlmdesc cache ls, or its beginning; or the key of a language model's answer, "
+        "which stands after # in the origin of its descriptors.",
+        metavar="ID",
+    ),
+]
 SomeId = Annotated[
     str, typer.Argument(help="An id of vlmdesc cache ls, or its beginning; all without.", metavar="[ID]")
+]
+RemovedId = Annotated[
+    str, typer.Argument(help="An id of vlmdesc cache ls, or its beginning; or the key of an answer.", metavar="[ID]")
 ]
 All = Annotated[bool, typer.Option("--all", help="Everything.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -82,8 +93,13 @@ def ls(as_json: Json = False) -> None:
 
 
 def show(id_: Id, as_json: Json = False) -> None:
-    """Show one thing in full: whose it is, where, its files."""
-    from vlmdesc.encode.upkeep import card
+    """Show one thing in full: whose it is, where, its files; or a language model's answer, with its question."""
+    from vlmdesc.encode.upkeep import answer, card
+
+    found = answer(cache_folder(), id_)
+    if found:
+        _show_answer(found, as_json)
+        return
 
     records = [_record(item) | card(item) for item in _some(id_)]
     if as_json:
@@ -122,12 +138,17 @@ def prune(id_: SomeId = "", as_json: Json = False) -> None:
         raise typer.Exit(StoreError.exit_code)
 
 
-def rm(id_: SomeId = "", all_: All = False, yes: Yes = False, as_json: Json = False) -> None:
-    """Remove embeddings or answers. They can be made again, which takes the time it took."""
-    from vlmdesc.encode.upkeep import remove
+def rm(id_: RemovedId = "", all_: All = False, yes: Yes = False, as_json: Json = False) -> None:
+    """Remove embeddings or answers. They can be made again, which takes what it took; one answer goes by its key."""
+    from vlmdesc.encode.upkeep import answer, remove
 
     if bool(id_) == all_:
         raise InputError("give either an id or --all", fix="see vlmdesc cache ls")
+    one = answer(cache_folder(), id_)
+    if one:
+        one.unlink(missing_ok=True)
+        print(json.dumps({"removed": [str(one)]}) if as_json else f"removed {shown(one)}")
+        return
     found = _some(id_)
     size = _size(sum(item.bytes for item in found))
     if found and not yes:
@@ -139,6 +160,23 @@ def rm(id_: SomeId = "", all_: All = False, yes: Yes = False, as_json: Json = Fa
     for item in found:
         remove(item)
     print(json.dumps({"removed": [_record(item) for item in found]}) if as_json else f"removed {size}")
+
+
+def _show_answer(path: Path, as_json: bool) -> None:
+    """A question, message by message, and the answer as it came."""
+    from vlmdesc.cache import Answers
+
+    answers = Answers(path.parent)
+    if not answers.check(path):  # set aside, and said
+        raise typer.Exit(1)
+    entry = read_json(path)
+    if as_json:
+        print(json.dumps(entry | {"file": str(path)}))
+        return
+    question, found = entry["question"], entry["answer"]
+    print(f"model   {shown(question['model'])}\nprompt  {shown(question['prompt'])}\nasked   {shown(found['date'])}\n")
+    for message in (*question["messages"], {"role": "answer", "content": found["text"]}):
+        print(f"[{message['role']}]\n" + "\n".join(map(shown, message["content"].split("\n"))) + "\n")
 
 
 for _command in (ls, show, verify, prune, rm):

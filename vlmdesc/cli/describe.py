@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +19,7 @@ import typer
 
 from vlmdesc.cli.border import say
 from vlmdesc.cli.options import Json, open_data, split_classes
-from vlmdesc.errors import AnswerError, InputError, counted, shown
+from vlmdesc.errors import AnswerError, InputError, StoreError, counted, shown
 from vlmdesc.files import cannot_write
 
 if TYPE_CHECKING:
@@ -171,15 +174,19 @@ def describe(
     budget = _budget(max_tokens_total, max_cost, price)
     _check_out(out)
     wanted = open_prompt(prompt or ("contrastive" if rivals_from else "dclip"))
-    model, open_llm = _opener(
-        llm, base_url, api_key_env, concurrency, {"timeout_s": timeout, "per_minute": rpm, "allow_http": allow_http}
-    )
     found, rivals = _classes(classes, classes_from, rivals_from)
     given = _slots(slots, context)
-    asked = questions(wanted, found, per_class, model, given, rivals)
     if dry_run:
-        _show(asked, wanted)
+        _show(questions(wanted, found, per_class, "", given, rivals), wanted)
         return
+    model, open_llm = _opener(
+        llm,
+        base_url,
+        api_key_env,
+        concurrency,
+        {"timeout_s": timeout, "per_minute": float(rpm), "allow_http": allow_http},
+    )
+    asked = questions(wanted, found, per_class, model, given, rivals)
     meta = _meta(out, model, wanted, given, per_class)
     base = _base(out, meta, found, fresh)
     told = {row.class_id for row in base.rows} if base else set()
@@ -196,14 +203,15 @@ def describe(
 
         generation = Generation(open_llm, Answers(cache_folder() / "llm"), concurrency, budget, fresh, on)
         try:
-            why, usage = generation(job.asked)
+            with _orderly():
+                why, usage = generation(job.asked)
         except BaseException as error:  # whatever ends the run, what was answered is written
-            with suppress(OSError):
+            with suppress(OSError, StoreError):
                 _write(job)
                 answered = len(job.outcomes) - len(job.failures())
                 say(f"{answered:,} of {counted(len(job.asked), 'class')} answered, in {shown(out)}")
             if isinstance(error, KeyboardInterrupt):
-                say("the same command goes on from there")
+                say(f"the same command{', without --fresh,' if fresh else ''} goes on from there")
             raise
     summary = _summary(job, _write(job), usage, budget, time.perf_counter() - began)
     print(json.dumps(summary)) if as_json else _print(summary)
@@ -215,6 +223,26 @@ def describe(
         say(f"stopped: {why}; a higher limit goes on from there")
     if why or job.failures():
         raise typer.Exit(AnswerError.exit_code)
+
+
+@contextmanager
+def _orderly() -> Iterator[None]:
+    """SIGINT and SIGTERM end asyncio's tasks in order, before KeyboardInterrupt comes out: as its own handler does it,
+    which it has only where SIGINT is Python's. A second one interrupts at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: lambda *_: signal.raise_signal(signal.SIGINT),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_out(out: Path) -> None:
@@ -230,9 +258,11 @@ def _budget(max_tokens: int, max_cost: float, price: str) -> Budget:
 
     try:
         price_in, price_out = map(float, price.split(",")) if price else (0.0, 0.0)
+        if not all(math.isfinite(one) and one >= 0 for one in (price_in, price_out)):
+            raise ValueError(price)
     except ValueError as error:
         raise InputError("--price needs two numbers", where=price, fix="for example --price 0.15,0.60") from error
-    if max_cost and not price:
+    if max_cost and not price_in + price_out:
         raise InputError("--max-cost needs prices", fix="for example --price 0.15,0.60")
     return Budget(max_tokens, max_cost, price_in, price_out)
 
@@ -334,7 +364,9 @@ def _base(out: Path, meta: dict[str, Any], classes: tuple[ClassName, ...], fresh
     if not out.exists():
         return None
     if fresh:
-        copy = out.with_name(f"{out.stem}.before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json")
+        stem = f"{out.stem}.before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        names = (f"{stem}{more}.json" for more in ("", *(f"-{i}" for i in range(2, 1000))))
+        copy = next(path for name in names if not os.path.lexists(path := out.with_name(name)))
         os.replace(out, copy)
         say(f"what was in {shown(out)} is now {shown(copy)}")
         return None
@@ -351,7 +383,8 @@ def _write(job: _Job) -> Descriptors:
     from vlmdesc.describe.lint import lint
 
     failed = {id_: {"code": error.code, "message": shown(error.what)} for id_, error in job.failures().items()}
-    made = replace(described(job.classes, job.outcomes, job.base), meta={**job.meta, "failed": failed})
+    made = described(job.classes, job.outcomes, job.base)
+    made = replace(made, meta={**made.meta, **job.meta, "failed": failed})
     made = replace(made, meta={**made.meta, "lint": [asdict(finding) for finding in lint(made)]})
     made.save(job.out)
     return made

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from vlmdesc.cache import Answers, checksum
@@ -35,7 +36,7 @@ class Question:
     form: str
     record: Mapping[str, Any]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name of the answer in the cache, 64 hex digits."""
         return checksum(self.record)
@@ -116,49 +117,82 @@ class Generation:
         with claims(self.answers.folder) as claim:  # fails before anything is paid, where nothing can be kept
             async with self.open_llm() as llm:
                 stopped: list[EndpointError | StoreError] = []
-                queue = iter(left)
+                queue, slots, writer = iter(left), asyncio.Semaphore(self.concurrency), _Writer(self.answers)
+
+                async def ask(*request: Any) -> Reply:
+                    async with slots:
+                        if stopped or self.budget.spent(llm.usage):
+                            raise _HaltError
+                        return await llm.answer(*request)
 
                 async def worker(some: Iterator[Question]) -> None:
                     for question in some:
-                        if stopped or self.budget.spent(llm.usage):
-                            return
                         try:
                             async with claim(question.key):
                                 # Another process may have asked meanwhile.
                                 known = None if self.fresh else kept(question, self.answers)
-                                outcome: Outcome = known or await self._one(question, llm)
+                                outcome: Outcome = known or await _one(question, ask, writer)
                         except AnswerError as error:
                             outcome = error
                         except (EndpointError, StoreError) as error:
                             stopped.append(error)
                             return
+                        except _HaltError:
+                            return
                         self.on(question, outcome)
 
                 # One alone first: a wrong key costs one call, and what the endpoint lacks is found once.
                 await worker(iter([next(queue)]))
-                await asyncio.gather(*(worker(queue) for _ in range(self.concurrency)))
+                # More workers than may ask at once: while some wait for the disk, others ask.
+                await asyncio.gather(*(worker(queue) for _ in range(2 * self.concurrency)))
                 if stopped:
                     raise stopped[0]
                 return self.budget.spent(llm.usage), llm.usage
 
-    async def _one(self, question: Question, llm: LLM) -> Answer:
-        """Ask; where the answer cannot be used, once more and firmer. Raises: as `LLM.answer`, and StoreError."""
-        record = question.record
-        messages, sampling = record["messages"], record["sampling"]
-        reply = await llm.answer(messages, record["schema"], sampling)
-        try:
-            _read(reply, question)
-        except AnswerError as error:
-            if error.code == "truncated" and "max_tokens" in sampling:
-                sampling = sampling | {"max_tokens": LONGER * sampling["max_tokens"]}
-            if error.code == "loop":
-                sampling = sampling | {"temperature": LOOSER}
-            reply = await llm.answer([*messages, *_again(reply)], record["schema"], sampling)
-            _read(reply, question)
-        today = time.strftime("%Y-%m-%d", time.gmtime())
-        answer = {"text": reply.text, "date": today, "tokens": [reply.tokens_in, reply.tokens_out]}
-        await asyncio.to_thread(self.answers.put, record, answer)
-        return _answer(answer, question)
+
+class _HaltError(Exception):
+    """No more questions are to be asked."""
+
+
+class _Writer:
+    """Keeps answers from another thread, all that wait at once: to hand over each would cost more than to write it."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers, self._turn = answers, asyncio.Lock()
+        self._waiting: list[tuple[Mapping[str, Any], Any]] = []
+
+    async def put(self, question: Mapping[str, Any], answer: Any) -> None:
+        """Durable when this returns. Raises: StoreError."""
+        self._waiting.append((question, answer))
+        async with self._turn:
+            batch = self._waiting[:]
+            if batch:  # else the one before wrote it, too
+                await asyncio.to_thread(self._write, batch)
+                del self._waiting[: len(batch)]  # not earlier: where it fails, each that waits shall hear of it
+
+    def _write(self, batch: Iterable[tuple[Mapping[str, Any], Any]]) -> None:
+        for question, answer in batch:
+            self._answers.put(question, answer)
+
+
+async def _one(question: Question, ask: Callable[..., Awaitable[Reply]], writer: _Writer) -> Answer:
+    """Ask; where the answer cannot be used, once more and firmer. Raises: as `LLM.answer`, and StoreError."""
+    record = question.record
+    messages, sampling = record["messages"], record["sampling"]
+    reply = await ask(messages, record["schema"], sampling)
+    try:
+        _read(reply, question)
+    except AnswerError as error:
+        if error.code == "truncated" and "max_tokens" in sampling:
+            sampling = sampling | {"max_tokens": LONGER * sampling["max_tokens"]}
+        if error.code == "loop":
+            sampling = sampling | {"temperature": LOOSER}
+        reply = await ask([*messages, *_again(reply)], record["schema"], sampling)
+        _read(reply, question)
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    answer = {"text": reply.text, "date": today, "tokens": [reply.tokens_in, reply.tokens_out]}
+    await writer.put(record, answer)
+    return _answer(answer, question)
 
 
 def kept(question: Question, answers: Answers) -> Answer | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import random
 import re
 import time
@@ -126,14 +127,19 @@ class Endpoint:
     async def _call(
         self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], sampling: Mapping[str, float]
     ) -> Reply:
-        """One call. Raises: _PassingError, AnswerError, EndpointError; never an error of the client, which may quote keys."""
+        """One call. Raises: errors of ours only; the client's may quote keys."""
+        import httpx2
         import openai
 
         request = self._request(messages, schema, sampling)
+        headers = {} if self._key else {"Authorization": openai.Omit()}
         try:
             async with asyncio.timeout(self._timeout_s):
-                raw = await self._client.chat.completions.with_raw_response.create(**request)
-                body = raw.content
+                # Not chat.completions.create, which spends longer on checking types than on the call.
+                response = await self._client.post(
+                    "/chat/completions", cast_to=httpx2.Response, body=request, options={"headers": headers}
+                )
+                body = response.content
         except openai.APIStatusError as error:
             refusal = error
         except (TimeoutError, openai.APITimeoutError):
@@ -148,18 +154,18 @@ class Endpoint:
             self.usage.tokens_in += reply.tokens_in
             self.usage.tokens_out += reply.tokens_out
             return reply
-        self._refused(refusal)
+        self._refused(refusal, request)
 
     def _request(
         self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], sampling: Mapping[str, float]
     ) -> dict[str, Any]:
         form = {"type": "json_schema", "json_schema": {"name": KEY, "strict": True, "schema": schema}}
         request = {"model": self.name, "messages": messages, **sampling, "response_format": form}
-        if "max_tokens" in self._without:
+        if "max_tokens" in self._without & request.keys():
             request["max_completion_tokens"] = request["max_tokens"]
         return {name: value for name, value in request.items() if name not in self._without}
 
-    def _refused(self, error: openai.APIStatusError) -> NoReturn:
+    def _refused(self, error: openai.APIStatusError, request: Mapping[str, Any]) -> NoReturn:
         """What an error status means for this question, and for all others."""
         status, body = error.status_code, error.body if isinstance(error.body, dict) else {}
         code, said = str(body.get("code")), self._safe(str(body.get("message") or ""))
@@ -170,17 +176,17 @@ class Endpoint:
         if status in (408, 409, 425, 429) or (status >= 500 and status != 501):
             wait_s = _retry_after(error.response.headers)
             raise _PassingError(what, wait_s, shared=status == 429 or wait_s is not None) from None
-        lacking = self._lacking(f"{said} {body.get('param')}".casefold(), code)
+        lacking = self._lacking(f"{said} {body.get('param')}".casefold(), code, request)
         if lacking:
             self._without.add(lacking)
             raise _PassingError(what, 0.0) from None
         raise AnswerError(f"http-{status}", what) from None
 
-    def _lacking(self, said: str, code: str) -> str:
-        """The setting that the endpoint does not know, by what it said, or else the likeliest; "" if none."""
+    def _lacking(self, said: str, code: str, request: Mapping[str, Any]) -> str:
+        """The setting of a request that the endpoint lacks, by what it said, or else the likeliest; "" if none."""
         if code == "context_length_exceeded" or "context length" in said:
             return ""
-        left = [name for name in SETTINGS if name not in self._without]
+        left = [name for name in SETTINGS if name in request]  # another worker may have found it meanwhile
         named = next((name for name in left if name in said), "")
         return named or ("response_format" if "response_format" in left and not self._structured else "")
 
@@ -228,8 +234,8 @@ def check_url(base_url: str, has_key: bool, allow_http: bool = False) -> str:
     try:
         parts = urlsplit(base_url)
         port = parts.port
-    except ValueError as error:
-        raise InputError("the base URL is none", fix="for example https://api.example.com/v1") from error
+    except ValueError:  # it quotes the URL
+        raise InputError("the base URL is none", fix="for example https://api.example.com/v1") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError("the base URL is none", fix="for example https://api.example.com/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
@@ -248,6 +254,9 @@ def _is_loopback(host: str) -> bool:
 def _client(base_url: str, key: str, timeout_s: float) -> openai.AsyncOpenAI:
     import httpx2
     import openai
+
+    for talker in ("openai", "httpx2", "httpcore2"):  # what they log of a reply may repeat the key
+        logging.getLogger(talker).setLevel(logging.WARNING)
 
     class Capped(httpx2.AsyncByteStream):
         """A stream that ends in an error where it grows beyond what any answer needs."""
@@ -278,10 +287,7 @@ def _client(base_url: str, key: str, timeout_s: float) -> openai.AsyncOpenAI:
         event_hooks={"response": [capped]},
         headers={"Accept-Encoding": "identity"},
     )
-    headers: dict[str, Any] = {} if key else {"Authorization": openai.Omit()}
-    return openai.AsyncOpenAI(
-        base_url=base_url, api_key=key or "none", max_retries=0, http_client=http, default_headers=headers
-    )
+    return openai.AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0, http_client=http)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -309,7 +315,9 @@ def _holds(text: str, key: str) -> bool:
     """Whether a text repeats a run of the key, as it is, as in a URL, or in base64."""
     if len(key) < SECRET:
         return False
-    forms = {key, quote(key, safe=""), base64.b64encode(key.encode()).decode().rstrip("=")}
+    forms = {key, quote(key, safe="")}
+    for before in range(3):  # "Bearer " or a name may stand before it
+        forms.add(base64.b64encode(b" " * before + key.encode()).decode().rstrip("="))
     return any(form[i : i + SECRET] in text for form in forms for i in range(len(form) - SECRET + 1))
 
 

@@ -41,9 +41,9 @@ def read(text: str, class_name: str, n: int, form: str = "phrases") -> tuple[str
 
     Raises: AnswerError with the code "empty", "refused", "prose", "malformed", "other-class" or "loop".
 
-    >>> read('Sure! ```json\\n["a red comb", "Brown feathers."]\\n```', "hen", 6)
+    >>> read('Sure! ```json\n["a red comb", "Brown feathers."]\n```', "hen", 6)
     ('a red comb', 'Brown feathers')
-    >>> read("1. **a red comb**\\n2. a short beak", "hen", 6)
+    >>> read("1. **a red comb**\n2. a short beak", "hen", 6)
     ('a red comb', 'a short beak')
     """
     text = _THOUGHT.sub("", text.replace("\ufeff", "")).strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from vlmdesc.encode.part import SUFFIX
 from vlmdesc.encode.store import KINDS, Store, read_card
 from vlmdesc.errors import InputError
 from vlmdesc.files import cannot_write
+
+ANSWERS = {"precision": "which precision is fastest", "llm": "what language models answered"}
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,10 @@ def kept(root: Path) -> list[Kept]:
                 names = (entry.name for entry in os.scandir(folder / kind))
                 rows = sum(int(name.partition("-")[0]) for name in names if _is_part(name))
                 found.append(_kept(folder.name, kind, str(card["encoder"]), rows, folder / kind))
-    folder = root / "precision"
-    if folder.is_dir():
-        entries = sum(entry.name.endswith(".json") for entry in os.scandir(folder))
-        found.append(_kept(folder.name, "answers", "which precision is fastest", entries, folder))
+    for name, about in ANSWERS.items():
+        if (root / name).is_dir():
+            entries = sum(entry.name.endswith(".json") for entry in os.scandir(root / name))
+            found.append(_kept(name, "answers", about, entries, root / name))
     return found
 
 
@@ -77,6 +80,12 @@ def pick(found: list[Kept], id_: str) -> list[Kept]:
     if len({item.id for item in fits}) > 1:
         raise InputError(f"several ids begin with '{id_}'", fix="write more of it")
     return fits
+
+
+def answer(root: Path, key: str) -> Path | None:
+    """The file of a language model's answer whose key begins so, None where there is no such one, or several."""
+    fits = [*(root / "llm").glob(f"{key}*.json")] if re.fullmatch("[0-9a-f]{8,64}", key) else []
+    return fits[0] if len(fits) == 1 else None
 
 
 def verify(root: Path, item: Kept) -> int:
