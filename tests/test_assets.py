@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import tomllib
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from vlmdesc.assets import shipped, shipped_sets
+from vlmdesc.describe.lint import lint
 from vlmdesc.describe.phrase import clause
+from vlmdesc.describe.prompts import read_prompt, shipped_prompts
 from vlmdesc.records import Descriptors
 
 ROOT = Path(__file__).parents[1]
@@ -38,10 +39,37 @@ def test_imagenet_is_whole_and_keyed_by_wordnet_id():
     assert imagenet.classes[imagenet.find("n01440764")].name == "tench"
 
 
+@pytest.mark.parametrize("name", sorted({*shipped_sets()} - {"imagenet"}))
+def test_shipped_sets_are_lint_clean(name):
+    assert lint(Descriptors.load(shipped(f"descriptors/{name}.json"))) == ()
+
+
+def test_imagenet_has_only_findings_that_do_no_harm_to_the_plain_phrase():
+    found = Counter(finding.code for finding in lint(Descriptors.load(shipped("descriptors/imagenet.json"))))
+    assert found.keys() <= {"shared", "clause"} and found["shared"] <= 50 and found["clause"] <= 27
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "labels"),
+    [
+        ("cifar10", 10, "airplane automobile bird cat deer dog frog horse ship truck"),
+        ("cifar100", 100, "aquarium_fish lawn_mower maple_tree pickup_truck sweet_pepper willow_tree worm"),
+        ("eurosat", 10, "AnnualCrop Forest HerbaceousVegetation PermanentCrop SeaLake"),
+        ("dtd", 47, "banded chequered polka-dotted zigzagged"),
+        ("pets", 37, "Abyssinian american_bulldog"),
+        ("food101", 101, "apple_pie baby_back_ribs waffles"),
+    ],
+)
+def test_sets_of_the_papers_have_the_data_sets_labels(name, n, labels):
+    descriptors = Descriptors.load(shipped(f"descriptors/{name}.json"))
+    assert len(descriptors.classes) == n and len({descriptors.find(label) for label in labels.split()}) == len(
+        labels.split()
+    )
+
+
 def test_prompts_parse():
-    for path in shipped("prompts/dclip.toml").parent.glob("*.toml"):
-        prompt = tomllib.loads(path.read_text(encoding="utf-8"))
-        assert prompt["name"] == path.stem and "{class}" in prompt["messages"][-1]["content"]
+    for name, path in shipped_prompts().items():
+        assert read_prompt(path).name == name
 
 
 @pytest.mark.slow
@@ -60,4 +88,6 @@ def test_the_wheel_holds_prompts_sets_and_the_head(tmp_path):
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, check=True
     )
-    assert str(tmp_path) in found.stdout and "'everyday', 'imagenet'" in found.stdout and "True" in found.stdout
+    assert (
+        str(tmp_path) in found.stdout and "'everyday', 'food101', 'imagenet'" in found.stdout and "True" in found.stdout
+    )

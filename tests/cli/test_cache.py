@@ -124,3 +124,44 @@ def test_what_a_newer_version_wrote_is_refused_and_left_alone(folder):
     result = run("embed", "red.png", "--model", "fake")
     assert result.exit_code == 4 and "newer vlmdesc" in result.stderr and "upgrade" in result.stderr
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.fixture
+def answered(folder):
+    """The key of a language model's answer in that cache."""
+    from vlmdesc.cache import Answers, checksum
+
+    question = {
+        "model": "m\x1b[31m",
+        "prompt": "dclip:0123",
+        "messages": [{"role": "user", "content": 'Which features does "hen\u202e" have?\nJSON.'}],
+    }
+    Answers(folder / "llm").put(question, {"text": '["a red comb"]', "date": "2026-11-25", "tokens": [9, 4]})
+    return checksum(question)
+
+
+def test_answers_of_language_models_are_listed_shown_and_verified(folder, answered):
+    [llm] = [item for item in listed() if item["id"] == "llm"]
+    assert (llm["kind"], llm["entries"]) == ("answers", 1)
+    shown = run("cache", "show", answered[:16])
+    assert shown.exit_code == 0 and '["a red comb"]' in shown.stdout and "asked   2026-11-25" in shown.stdout
+    assert "\x1b" not in shown.stdout and "\u202e" not in shown.stdout and "hen\\u202e" in shown.stdout
+    entry = json.loads(run("cache", "show", answered, "--json").stdout)
+    assert entry["question"]["model"] == "m\x1b[31m" and entry["answer"]["tokens"] == [9, 4]
+    assert run("cache", "verify", "llm").exit_code == 0
+
+
+def test_one_answer_is_removed_by_its_key(folder, answered):
+    assert run("cache", "show", "0" * 16).exit_code == 2
+    assert run("cache", "rm", answered[:7]).exit_code == 2  # too short for a key, and no id
+    removed = run("cache", "rm", answered[:8])
+    assert removed.exit_code == 0 and answered in removed.stdout.replace("\n", "")
+    assert [item["entries"] for item in listed() if item["id"] == "llm"] == [0]
+
+
+def test_a_damaged_answer_is_set_aside_when_shown(folder, answered):
+    path = folder / "llm" / f"{answered}.json"
+    path.write_text(path.read_text().replace("red", "rot"))
+    shown = run("cache", "show", answered)
+    assert shown.exit_code == 1 and "set aside as" in shown.stderr and not path.exists()
+    assert [item["aside"] for item in listed() if item["id"] == "llm"] == [1]

@@ -16,7 +16,7 @@ import pytest
 
 from vlmdesc.cache import Answers
 from vlmdesc.describe.claims import claims
-from vlmdesc.describe.generate import FIRMER, Answer, Generation, described, questions
+from vlmdesc.describe.generate import CONCURRENCY, FIRMER, Answer, Generation, described, questions
 from vlmdesc.describe.llm import open_endpoint
 from vlmdesc.describe.prompts import open_prompt
 from vlmdesc.describe.protocol import Budget, Reply, Usage
@@ -187,6 +187,12 @@ def test_a_long_bad_answer_is_sent_back_only_in_part(tmp_path):
     fake = Fake(lambda n, messages: GOOD if n else "It is a bird. " * 1000)
     generate(fake.open, tmp_path, asking([ClassName("1", "hen")]))
     assert len(fake.log[1][0][-2]["content"]) == 500
+
+
+def test_half_an_emoji_in_a_bad_answer_can_be_sent_back(serve, script, tmp_path):
+    server = serve(lambda n, request: script.listed() if n else script.said("It is a bird \ud83d"))
+    outcomes, _, usage = generate(lambda: open_endpoint("tiny", server.url), tmp_path, asking(things(1)))
+    assert outcomes["c0"].texts == TEXTS and usage.calls == 2 == len(server.log)
 
 
 def test_one_class_without_an_answer_does_not_stop_the_others(tmp_path):
@@ -381,7 +387,7 @@ def test_a_folder_that_became_read_only_is_told_before_anything_is_paid_and_what
 
 
 def test_a_disk_that_fills_up_stops_the_run(tmp_path, monkeypatch):
-    fake, put = Fake(), Answers.put
+    fake, put, asked = Fake(), Answers.put, asking(things(50))
 
     def full(self, question, answer):
         if len(files(tmp_path)) >= 4:
@@ -390,8 +396,9 @@ def test_a_disk_that_fills_up_stops_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Answers, "put", full)
     with pytest.raises(StoreError, match="No space left") as caught:
-        generate(fake.open, tmp_path, asking(things(50)), concurrency=3)
-    assert len(answered(caught.value.outcomes)) == len(files(tmp_path)) <= 6 and len(fake.log) <= 9
+        generate(fake.open, tmp_path, asked, concurrency=3)
+    told = {question.key for question in asked if question.class_.id in answered(caught.value.outcomes)}
+    assert told <= {path.stem for path in files(tmp_path)} and len(files(tmp_path)) == 4 and len(fake.log) <= 12
 
 
 DAMAGE = {
@@ -450,15 +457,38 @@ def test_a_claim_waits_for_another_of_the_same_key_and_for_no_other(tmp_path):
     assert order == ["first in", "other in", "other out", "first out", "second in", "second out"]
 
 
-def test_a_claim_ends_with_an_error(tmp_path):
+HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from vlmdesc.describe.claims import claims
+
+async def run():
+    with claims(Path(sys.argv[1])) as claim:
+        async with claim("0a" * 32):
+            print("got it", flush=True)
+
+asyncio.run(run())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks there")
+def test_a_claim_keeps_another_process_waiting_until_it_ends_with_an_error_too(tmp_path):
+    def other():
+        return subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+
     async def run():
         with claims(tmp_path) as claim:
-            for _ in range(2):
-                with pytest.raises(AnswerError):
-                    async with claim("0a" * 32):
-                        raise AnswerError("empty", "nothing")
+            with pytest.raises(AnswerError):
+                async with claim("0a" * 32):
+                    process = other()
+                    with pytest.raises(subprocess.TimeoutExpired):
+                        await asyncio.to_thread(process.wait, 2)
+                    raise AnswerError("empty", "nothing")
+            assert await asyncio.to_thread(process.communicate, timeout=20) == ("got it\n", None)
+            async with claim("0a" * 32):
+                pass
 
-    asyncio.run(asyncio.wait_for(run(), 5))
+    asyncio.run(run())
 
 
 ASKER = """
@@ -518,10 +548,7 @@ def test_a_process_that_is_killed_loses_no_answer_and_holds_no_claim(serve, scri
         process.kill()
         process.wait()
     kept, paid = len(files(tmp_path)), len(server.log)
-    import collections
-
-    print(collections.Counter(about(r["messages"]) for r in server.log).most_common(3), server.most)
-    assert paid - kept <= 8
+    assert 0 <= paid - kept <= 2 * CONCURRENCY  # as many are asked or written at once
     whole = serve()
     outcomes, _, _ = generate(lambda: open_endpoint("tiny", whole.url), tmp_path, asking(things(200)))
     assert len(answered(outcomes)) == 200 and len(whole.log) == 200 - kept

@@ -147,12 +147,12 @@ def test_an_endpoint_that_asks_for_an_hour_ends_the_run(serve, script, status, v
 
 
 def test_what_one_worker_is_asked_to_wait_for_all_wait_for(serve, script):
-    server = serve(lambda n, request: script.listed() if n else script.failed(429, headers={"Retry-After-Ms": "300"}))
+    server = serve(lambda n, request: script.listed() if n else script.failed(429, headers={"Retry-After-Ms": "600"}))
 
     async def run():
         async with open_endpoint("tiny", server.url) as endpoint:
             first = asyncio.create_task(endpoint.answer(MESSAGES, schema(5), SAMPLING))
-            while not endpoint._next:
+            while endpoint._next <= time.monotonic():
                 await asyncio.sleep(0.005)
             started = time.monotonic()
             await endpoint.answer(MESSAGES, schema(5), SAMPLING)
@@ -160,7 +160,7 @@ def test_what_one_worker_is_asked_to_wait_for_all_wait_for(serve, script):
             await first
             return waited
 
-    assert asyncio.run(run()) > 0.2
+    assert asyncio.run(run()) > 0.3
 
 
 TRANSIENT = {
@@ -248,7 +248,7 @@ def test_the_deadline_is_over_the_whole_call(serve, script, monkeypatch, fault):
         (lambda s: s.said("", "content_filter"), "", "refused"),
         (lambda s: s.said("x", None), "x", "stop"),
         (lambda s: s.said(None, tool_calls=[{"id": "1"}]), "", "stop"),
-        (lambda s: s.said("\ud800"), "\ud800", "stop"),
+        (lambda s: s.said("a comb \ud83d"), "a comb ?", "stop"),
     ],
 )
 def test_forms_of_a_reply(serve, script, reply, text, finish):
@@ -311,6 +311,22 @@ def test_an_endpoint_without_response_format_is_found_once(serve, script, said):
     assert all(json.loads(reply.text) == ANSWERED for reply in replies)
     assert len(server.log) == 21 == endpoint.usage.calls
     assert ["response_format" in request for request in server.log] == [True] + 20 * [False]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "unknown field max_tokens"},
+        {"message": "max_tokens: extra fields not permitted", "type": "BadRequestError"},
+        {"detail": [{"loc": ["body", "max_tokens"], "msg": "extra fields not permitted"}]},
+        {"error": {"param": "max_tokens"}},
+        b"unknown field: max_tokens",
+    ],
+)
+def test_a_missing_setting_is_read_in_whatever_form_it_is_named(serve, script, body):
+    server = serve(lambda n, request: (400, body, {}) if "max_tokens" in request else script.listed())
+    (reply,), _ = ask(server.url)
+    assert json.loads(reply.text) == ANSWERED and len(server.log) == 2 and "response_format" in server.log[1]
 
 
 def test_an_endpoint_that_lacks_three_settings_still_answers(serve, script):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vlmdesc.records import ClassName, Descriptors
 
 ASK, LIMITS = "What is asked", "Endpoint and limits"
+LOCAL_TIMEOUT_S = 600.0  # at the least: a machine of one's own may be slow, and costs nothing
 NAMED = 10  # classes without an answer that are named on stderr; all are in the file
 
 
@@ -283,7 +284,8 @@ def _opener(
         @asynccontextmanager
         async def local() -> AsyncIterator[LLM]:
             with serving(gguf, concurrency) as (url, key):
-                async with open_endpoint(name, url, key, **options) as endpoint:
+                patient = options | {"timeout_s": max(LOCAL_TIMEOUT_S, options["timeout_s"])}
+                async with open_endpoint(name, url, key, **patient) as endpoint:
                     yield endpoint
 
         return name, local

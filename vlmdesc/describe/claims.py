@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ Claim = Callable[[str], AbstractAsyncContextManager[None]]
 
 @contextmanager
 def claims(folder: Path) -> Iterator[Claim]:
-    """`async with claim(key)` waits while another process holds the key (hex digits).
+    """`async with claim(key)` waits while another process, or another task of this one, holds the key (hex digits).
 
     A claim is a lock on one byte of one file, at the offset that the key tells: nothing is left behind, and a process
     that dies lets go. Where there are no such locks, nothing waits: a question asked twice costs a call and no more.
@@ -25,18 +26,22 @@ def claims(folder: Path) -> Iterator[Claim]:
     """
     make_folder(folder)
     try:
+        tempfile.TemporaryFile(dir=folder).close()  # .claims may be there already, in a folder that takes no new file
         file = os.open(folder / ".claims", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise cannot_write(folder, error) from error
+    ours: set[int] = set()  # the system's locks are between processes only
 
     @asynccontextmanager
     async def claim(key: str) -> AsyncIterator[None]:
         at = int(key[:14], 16)
-        while not _lock(file, at):
+        while at in ours or not _lock(file, at):
             await asyncio.sleep(POLL_S)
+        ours.add(at)
         try:
             yield
         finally:
+            ours.remove(at)
             _unlock(file, at)
 
     try:

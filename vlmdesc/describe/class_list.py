@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def read_classes(path: Path) -> tuple[ClassName, ...]:
     text = read_text(path)
     if suffix in (".csv", ".tsv"):
         return _named([*_table(text, "\t" if suffix == ".tsv" else ",", path)], path)
-    lines = enumerate((line.strip() for line in text.splitlines()), 1)
+    lines = enumerate((line.strip() for line in re.split(r"\r\n|\r|\n", text)), 1)
     return _named([(i, (name, name, ())) for i, name in lines if name and not name.startswith("#")], path)
 
 
@@ -41,24 +42,33 @@ def _json_classes(path: Path) -> tuple[ClassName, ...]:
         return _named([(i, (name, name, ())) for i, name in enumerate(data, 1)], path)
     if isinstance(data, dict) and data and all(isinstance(name, str) for name in data.values()):
         return _named([(i, (id_, name, ())) for i, (id_, name) in enumerate(data.items(), 1)], path)
-    return forms.parse(data, str(path))[0]
+    classes = forms.parse(data, str(path))[0]
+    return _named([(i, (c.id, c.name, c.aliases)) for i, c in enumerate(classes, 1)], path)
 
 
 def _table(text: str, delimiter: str, path: Path) -> Iterable[tuple[int, Entry]]:
-    rows = list(csv.reader(io.StringIO(text), delimiter=delimiter, strict=True))
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    rows = _rows(text, delimiter, path)
+    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
     if len(header) > 1 and "name" not in header:
         raise InputError(f"no column 'name' among {', '.join(header)}", where=path, fix="name the column of classes so")
     body = rows[1:] if "name" in header else rows
-    for i, row in enumerate(body, 1 + len(rows) - len(body)):
-        if not any(cell.strip() for cell in row):
-            continue
-        if header and len(row) != len(header):
+    for i, row in body:
+        if len(row) != len(header):
             what = f"{len(row)} fields, the first line has {len(header)}"
             raise InputError(what, where=f"{path}:{i}", fix="put names that hold the separator in quotes")
         cells = dict(zip(header, row, strict=True)) if "name" in header else {"name": row[0]}
-        aliases = tuple(alias for alias in cells.get("aliases", "").split("|") if alias)
+        aliases = tuple(alias.strip() for alias in cells.get("aliases", "").split("|") if alias.strip())
         yield i, (cells.get("id") or cells["name"].strip(), cells["name"].strip(), aliases)
+
+
+def _rows(text: str, delimiter: str, path: Path) -> list[tuple[int, list[str]]]:
+    """Line and cells of each row that is not blank."""
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        what, where = f"no table: {error}", f"{path}:{reader.line_num}"
+        raise InputError(what, where=where, fix="correct the quotes there") from error
 
 
 def _named(entries: Sequence[tuple[int, Entry]], path: Path) -> tuple[ClassName, ...]:

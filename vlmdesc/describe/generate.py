@@ -117,11 +117,14 @@ class Generation:
         with claims(self.answers.folder) as claim:  # fails before anything is paid, where nothing can be kept
             async with self.open_llm() as llm:
                 stopped: list[EndpointError | StoreError] = []
+                why = ""
                 queue, slots, writer = iter(left), asyncio.Semaphore(self.concurrency), _Writer(self.answers)
 
                 async def ask(*request: Any) -> Reply:
+                    nonlocal why
                     async with slots:
-                        if stopped or self.budget.spent(llm.usage):
+                        why = why or self.budget.spent(llm.usage)
+                        if stopped or why:
                             raise _HaltError
                         return await llm.answer(*request)
 
@@ -147,7 +150,7 @@ class Generation:
                 await asyncio.gather(*(worker(queue) for _ in range(2 * self.concurrency)))
                 if stopped:
                     raise stopped[0]
-                return self.budget.spent(llm.usage), llm.usage
+                return why, llm.usage
 
 
 class _HaltError(Exception):

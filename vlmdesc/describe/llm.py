@@ -167,8 +167,8 @@ class Endpoint:
 
     def _refused(self, error: openai.APIStatusError, request: Mapping[str, Any]) -> NoReturn:
         """What an error status means for this question, and for all others."""
-        status, body = error.status_code, error.body if isinstance(error.body, dict) else {}
-        code, said = str(body.get("code")), self._safe(str(body.get("message") or ""))
+        status, body = error.status_code, error.body if isinstance(error.body, dict) else {"message": error.body}
+        code, said = str(body.get("code")), self._safe(str(body.get("message") or body.get("detail") or ""))
         what = f"{self.place} answers {status}" + (f": {said}" if said else "")
         if status in NO_USE or 300 <= status < 400 or code == "insufficient_quota":
             why = NO_USE.get(status, "the quota is used up" if status >= 400 else "it sends us elsewhere")
@@ -200,7 +200,7 @@ class Endpoint:
             if isinstance(content, list):  # in parts
                 content = "".join(part.get("text") or "" for part in content)
             tokens = [_count(usage.get(f"{kind}_tokens")) for kind in ("prompt", "completion")]
-            text = str(content)
+            text = str(content).encode(errors="replace").decode()  # half an emoji could not be sent back
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise _PassingError(self._safe(f"a reply that is none: {raw[:80].decode(errors='replace')!r}")) from None
         if _holds(text, self._key):
@@ -307,7 +307,7 @@ def _fix(status: int, code: str) -> str:
     if code == "insufficient_quota" or status == 402:
         return f"raise the quota; {AGAIN}"
     if status in (401, 403):
-        return f"set the key's variable (OPENAI_API_KEY, or --api-key-env NAME); {AGAIN}"
+        return f"see the key in its variable (OPENAI_API_KEY, or the one of --api-key-env); {AGAIN}"
     return f"correct --llm or --base-url; {AGAIN}"
 
 
@@ -315,6 +315,7 @@ def _holds(text: str, key: str) -> bool:
     """Whether a text repeats a run of the key, as it is, as in a URL, or in base64."""
     if len(key) < SECRET:
         return False
+    text += re.sub(r"\\+u00([0-9a-fA-F]{2})", lambda code: chr(int(code[1], 16)), text)  # JSON in JSON hides it so
     forms = {key, quote(key, safe="")}
     for before in range(3):  # "Bearer " or a name may stand before it
         forms.add(base64.b64encode(b" " * before + key.encode()).decode().rstrip("="))

@@ -7,6 +7,7 @@ with it. `class` and `rivals` are written as JSON strings, so that a class name 
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -117,7 +118,7 @@ def open_prompt(name: str) -> Prompt:
     known = shipped_prompts()
     if name in known:
         return read_prompt(known[name])
-    if name.endswith(".toml") or Path(name).is_file():
+    if name.endswith(".toml") or (os.path.exists(name) and not os.path.isdir(name)):
         return read_prompt(Path(name))
     raise InputError(
         f"unknown prompt '{name}'", fix=f"{did_you_mean(name, known)}known: {', '.join(known)}, or a TOML file"
@@ -130,15 +131,18 @@ def read_prompt(path: Path) -> Prompt:
         data = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not TOML: {error}", where=path, fix="correct that line") from error
+    except RecursionError as error:
+        raise InputError("TOML nested too deeply", where=path, fix="compare it with prompts/dclip.toml") from error
     try:
         return _prompt(data, path.stem)
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InputError) as error:
         what = error.what if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(f"no usable prompt: {what}", where=path, fix="compare it with prompts/dclip.toml") from error
 
 
 def _prompt(data: Mapping[str, Any], stem: str) -> Prompt:
     stray = data.keys() - {"name", "about", "version", "sampling", "answer", "messages", "examples"}
+    stray |= data.get("answer", {}).keys() - {"form"}
     if stray:
         raise ValueError(f"unknown key '{min(stray)}'")
     prompt = Prompt(
@@ -175,11 +179,15 @@ def _sampling(data: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         if name not in SAMPLING:
             raise ValueError(f"unknown sampling setting '{name}'; known: {', '.join(SAMPLING)}")
         low, high = SAMPLING[name]
-        if isinstance(value, bool) or not low <= value <= high:
+        if isinstance(value, bool) or not low <= value <= high or (isinstance(low, int) and value != int(value)):
             raise ValueError(f"{name} is {value}, not from {low:g} to {high:g}")
         yield name, value
 
 
 def _example(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     slots = {slot: value for slot, value in data.items() if slot != "answer"}
+    for slot, value in slots.items():
+        for text in value if slot == "rivals" and isinstance(value, list) else [value]:
+            if not isinstance(text, str):
+                raise ValueError(f"the slot '{slot}' of an example is no text: {text!r}")
     return slots, tuple(_text(text, "answer") for text in data["answer"])
