@@ -858,7 +858,7 @@ def test_a_key_that_comes_back_is_shown_and_kept_nowhere(home, monkeypatch, impa
             app,
             ["--debug", "describe", "--out", "zoo.json", "--llm", "m", "--base-url", server.url, "--classes", "hen"],
         )
-        monkeypatch.delenv("VLMDESC_DEBUG", raising=False)
+        monkeypatch.setenv("VLMDESC_DEBUG", "")  # --debug sets it: put back what was
     assert result.exit_code in (1, 3) and server.log[0]["authorization"] == f"Bearer {KEY}"
     assert "no connection" not in result.stderr and "repeats the key" in result.stderr
     kept = [(path.name, path.read_text()) for path in home.rglob("*") if path.is_file()]
@@ -884,7 +884,7 @@ def test_a_key_that_no_header_can_carry_is_not_shown(monkeypatch, impatient, ser
     monkeypatch.setenv("OPENAI_API_KEY", KEY + end)
     arguments = ["--debug", "describe", "--out", "zoo.json", "--llm", "m", "--base-url", server.url, "--classes", "hen"]
     result = CliRunner().invoke(app, arguments)
-    monkeypatch.delenv("VLMDESC_DEBUG", raising=False)
+    monkeypatch.setenv("VLMDESC_DEBUG", "")  # --debug sets it: put back what was
     assert result.exit_code in (1, 2, 3) and not leaks(result.stdout + result.stderr + Path("zoo.json").read_text())
 
 
