@@ -135,7 +135,8 @@ def server():
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """A cache and a working folder for each test, and no key, model or endpoint of the user's."""
-    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "VLMDESC_LLM", "VLMDESC_DEBUG"):
+    monkeypatch.setenv("VLMDESC_DEBUG", "")  # --debug sets it: what was is put back
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "VLMDESC_LLM"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -858,7 +859,6 @@ def test_a_key_that_comes_back_is_shown_and_kept_nowhere(home, monkeypatch, impa
             app,
             ["--debug", "describe", "--out", "zoo.json", "--llm", "m", "--base-url", server.url, "--classes", "hen"],
         )
-        monkeypatch.setenv("VLMDESC_DEBUG", "")  # --debug sets it: put back what was
     assert result.exit_code in (1, 3) and server.log[0]["authorization"] == f"Bearer {KEY}"
     assert "no connection" not in result.stderr and "repeats the key" in result.stderr
     kept = [(path.name, path.read_text()) for path in home.rglob("*") if path.is_file()]
@@ -884,7 +884,6 @@ def test_a_key_that_no_header_can_carry_is_not_shown(monkeypatch, impatient, ser
     monkeypatch.setenv("OPENAI_API_KEY", KEY + end)
     arguments = ["--debug", "describe", "--out", "zoo.json", "--llm", "m", "--base-url", server.url, "--classes", "hen"]
     result = CliRunner().invoke(app, arguments)
-    monkeypatch.setenv("VLMDESC_DEBUG", "")  # --debug sets it: put back what was
     assert result.exit_code in (1, 2, 3) and not leaks(result.stdout + result.stderr + Path("zoo.json").read_text())
 
 
