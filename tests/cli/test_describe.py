@@ -164,8 +164,8 @@ def told(result, code=0):
 
 
 def in_flight(concurrency):
-    """Questions that are asked or on their way to the disk at one time, at most: as many as there are workers."""
-    return 2 * concurrency
+    """Questions that are asked or on their way to the disk at one time, at most."""
+    return concurrency
 
 
 def command(server, *arguments, out="zoo.json"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,92 +117,63 @@ class Generation:
         with claims(self.answers.folder) as claim:  # fails before anything is paid, where nothing can be kept
             async with self.open_llm() as llm:
                 stopped: list[EndpointError | StoreError] = []
-                why = ""
-                queue, slots, writer = iter(left), asyncio.Semaphore(self.concurrency), _Writer(self.answers)
-
-                async def ask(*request: Any) -> Reply:
-                    nonlocal why
-                    async with slots:
-                        why = why or self.budget.spent(llm.usage)
-                        if stopped or why:
-                            raise _HaltError
-                        return await llm.answer(*request)
+                held = ""
 
                 async def worker(some: Iterator[Question]) -> None:
+                    nonlocal held
                     for question in some:
+                        held = held or self.budget.spent(llm.usage)
+                        if stopped or held:
+                            return
                         try:
                             async with claim(question.key):
                                 # Another process may have asked meanwhile.
                                 known = None if self.fresh else kept(question, self.answers)
-                                outcome: Outcome = known or await _one(question, ask, writer)
+                                outcome: Outcome = known or await self._one(question, llm)
                         except AnswerError as error:
                             outcome = error
                         except (EndpointError, StoreError) as error:
                             stopped.append(error)
                             return
-                        except _HaltError:
-                            return
                         self.on(question, outcome)
 
+                queue = iter(left)
                 # One alone first: a wrong key costs one call, and what the endpoint lacks is found once.
                 await worker(iter([next(queue)]))
-                # More workers than may ask at once: while some wait for the disk, others ask.
-                await asyncio.gather(*(worker(queue) for _ in range(2 * self.concurrency)))
+                await asyncio.gather(*(worker(queue) for _ in range(self.concurrency)))
                 if stopped:
                     raise stopped[0]
-                return why, llm.usage
+                return held, llm.usage
 
-
-class _HaltError(Exception):
-    """No more questions are to be asked."""
-
-
-class _Writer:
-    """Keeps answers from another thread, all that wait at once: to hand over each would cost more than to write it."""
-
-    def __init__(self, answers: Answers) -> None:
-        self._answers, self._turn = answers, asyncio.Lock()
-        self._waiting: list[tuple[Mapping[str, Any], Any]] = []
-
-    async def put(self, question: Mapping[str, Any], answer: Any) -> None:
-        """Durable when this returns. Raises: StoreError."""
-        self._waiting.append((question, answer))
-        async with self._turn:
-            batch = self._waiting[:]
-            if batch:  # else the one before wrote it, too
-                await asyncio.to_thread(self._write, batch)
-                del self._waiting[: len(batch)]  # not earlier: where it fails, each that waits shall hear of it
-
-    def _write(self, batch: Iterable[tuple[Mapping[str, Any], Any]]) -> None:
-        for question, answer in batch:
-            self._answers.put(question, answer)
-
-
-async def _one(question: Question, ask: Callable[..., Awaitable[Reply]], writer: _Writer) -> Answer:
-    """Ask; where the answer cannot be used, once more and firmer. Raises: as `LLM.answer`, and StoreError."""
-    record = question.record
-    messages, sampling = record["messages"], record["sampling"]
-    reply = await ask(messages, record["schema"], sampling)
-    try:
-        _read(reply, question)
-    except AnswerError as error:
-        if error.code == "truncated" and "max_tokens" in sampling:
-            sampling = sampling | {"max_tokens": LONGER * sampling["max_tokens"]}
-        if error.code == "loop":
-            sampling = sampling | {"temperature": LOOSER}
-        reply = await ask([*messages, *_again(reply)], record["schema"], sampling)
-        _read(reply, question)
-    today = time.strftime("%Y-%m-%d", time.gmtime())
-    answer = {"text": reply.text, "date": today, "tokens": [reply.tokens_in, reply.tokens_out]}
-    await writer.put(record, answer)
-    return _answer(answer, question)
+    async def _one(self, question: Question, llm: LLM) -> Answer:
+        """Ask; where the answer cannot be used, once more and firmer. Raises: as `LLM.answer`, and StoreError."""
+        record = question.record
+        messages, sampling = record["messages"], record["sampling"]
+        reply = await llm.answer(messages, record["schema"], sampling)
+        try:
+            texts = _read(reply, question)
+        except AnswerError as error:
+            if error.code == "truncated" and "max_tokens" in sampling:
+                sampling = sampling | {"max_tokens": LONGER * sampling["max_tokens"]}
+            if error.code == "loop":
+                sampling = sampling | {"temperature": LOOSER}
+            reply = await llm.answer([*messages, *_again(reply)], record["schema"], sampling)
+            texts = _read(reply, question)
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        tokens = [reply.tokens_in, reply.tokens_out]
+        # Here and now, not in a thread: handing over costs more than writing, and one answer a worker is at stake.
+        self.answers.put(record, {"text": reply.text, "date": today, "tokens": tokens})
+        return Answer(texts, _origin(question, today))
 
 
 def kept(question: Question, answers: Answers) -> Answer | None:
     """The answer in the cache, if there is one that can be used."""
     found = answers.get(question.record)
     try:
-        return _answer(found, question, cached=True) if found else None
+        if not found:
+            return None
+        texts = read(found["text"], question.class_.name, question.n, question.form)
+        return Answer(texts, _origin(question, found["date"]), cached=True)
     except (AnswerError, KeyError, TypeError, AttributeError):
         return None
 
@@ -220,11 +191,9 @@ def _read(reply: Reply, question: Question) -> tuple[str, ...]:
     return read(reply.text, question.class_.name, question.n, question.form)
 
 
-def _answer(answer: Mapping[str, Any], question: Question, cached: bool = False) -> Answer:
+def _origin(question: Question, date: str) -> str:
     record = question.record
-    texts = read(answer["text"], question.class_.name, question.n, question.form)
-    origin = f"llm:{record['model']}/{record['prompt']}@{answer['date']}#{question.key[:16]}"
-    return Answer(texts, origin, cached)
+    return f"llm:{record['model']}/{record['prompt']}@{date}#{question.key[:16]}"
 
 
 def described(classes: Iterable[ClassName], outcomes: Mapping[str, Outcome], base: Descriptors | None) -> Descriptors:
