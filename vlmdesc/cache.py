@@ -117,7 +117,7 @@ class Answers:
         """Keep an answer, durable when this returns. Raises: StoreError."""
         make_folder(self.folder)
         entry = {"question": dict(question), "answer": answer, "check": checksum(question, answer)}
-        write_atomic(self._path(question), f"{_lines(entry)}\n".encode())
+        write_atomic(self._path(question), f"{_lines(entry)}\n".encode(), checked=True)
 
     def _path(self, question: Mapping[str, Any]) -> Path:
         return self.folder / f"{checksum(question)}.json"
@@ -139,6 +139,9 @@ def _lines(value: Any) -> str:
     return "{\n" + ",\n".join(outer) + "\n}"
 
 
+_canonical = json.JSONEncoder(sort_keys=True).encode
+
+
 def checksum(*values: Any) -> str:
     """SHA-256 of JSON values in one canonical form, 64 hex digits."""
-    return hashlib.sha256("\n".join(json.dumps(value, sort_keys=True) for value in values).encode()).hexdigest()
+    return hashlib.sha256("\n".join(map(_canonical, values)).encode()).hexdigest()

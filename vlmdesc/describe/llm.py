@@ -73,7 +73,7 @@ class Endpoint:
             60 / per_minute if per_minute else 0,
             sleep,
         )
-        self._client = _client(base_url, key, timeout_s)
+        self._client = _client(base_url, key)
         self._without: set[str] = set()
         self._structured = False
         self._next = self._lost = 0.0
@@ -251,7 +251,7 @@ def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 
 
-def _client(base_url: str, key: str, timeout_s: float) -> openai.AsyncOpenAI:
+def _client(base_url: str, key: str) -> openai.AsyncOpenAI:
     import httpx2
     import openai
 
@@ -283,11 +283,11 @@ def _client(base_url: str, key: str, timeout_s: float) -> openai.AsyncOpenAI:
     http = openai.DefaultAsyncHttpx2Client(
         trust_env=not _is_loopback(urlsplit(base_url).hostname or ""),  # a proxy has no business on loopback
         follow_redirects=False,
-        timeout=timeout_s,
+        timeout=None,  # `Endpoint` has a deadline over all; one for every read besides costs a tenth of the speed
         event_hooks={"response": [capped]},
         headers={"Accept-Encoding": "identity"},
     )
-    return openai.AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0, http_client=http)
+    return openai.AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0, timeout=None, http_client=http)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
