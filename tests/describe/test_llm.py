@@ -590,3 +590,10 @@ def test_a_placeholder_for_a_key_is_no_secret(serve, script):
     server = serve(lambda n, request: script.said('["an empty shell", "none"]'))
     (reply,), _ = ask(server.url, key="none")
     assert "none" in reply.text
+
+
+def test_a_key_that_json_within_json_hides_is_seen(serve, script):
+    hidden = "".join(f"\\u{ord(c):04x}" for c in KEY)
+    server = serve(lambda n, request: script.said('{"descriptors": ["' + hidden + '"]}'))
+    (error,), _ = ask(server.url, key=KEY)
+    assert isinstance(error, AnswerError) and "repeats the key" in error.what
