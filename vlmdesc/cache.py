@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmdesc.errors import VlmdescWarning
-from vlmdesc.files import cannot_write, sync_folder, write_atomic
+from vlmdesc.files import cannot_write, json_lines, sync_folder, write_atomic
 
 ENVIRONMENT = "VLMDESC_CACHE"
 ANNOUNCE_AFTER_S, LOCK_WAIT_S = 2.0, 60.0
@@ -94,14 +94,15 @@ class Answers:
 
     def get(self, question: Mapping[str, Any]) -> Any | None:
         """The answer kept for a question, or None. A damaged entry is set aside and said."""
-        entry = self._read(self._path(question))
+        entry = self.read(self._path(question))
         return entry["answer"] if entry and entry["question"] == dict(question) else None
 
     def check(self, path: Path) -> bool:
         """Whether an entry's file is whole; one that is not is set aside and said."""
-        return self._read(path) is not None
+        return self.read(path) is not None
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """The question, answer and check of an entry's file; None where it is gone, or damaged, which is said."""
         try:
             entry = json.loads(path.read_bytes())
             if entry["check"] != checksum(entry["question"], entry["answer"]):
@@ -117,26 +118,10 @@ class Answers:
         """Keep an answer, durable when this returns. Raises: StoreError."""
         make_folder(self.folder)
         entry = {"question": dict(question), "answer": answer, "check": checksum(question, answer)}
-        write_atomic(self._path(question), f"{_lines(entry)}\n".encode(), checked=True)
+        write_atomic(self._path(question), json_lines(entry).encode(), checked=True)
 
     def _path(self, question: Mapping[str, Any]) -> Path:
         return self.folder / f"{checksum(question)}.json"
-
-
-def _lines(value: Any) -> str:
-    """JSON with the fields of the outer two objects one on a line; by hand, since `indent` is ten times slower."""
-    if not isinstance(value, Mapping):
-        return json.dumps(value)
-    outer = (
-        f"{json.dumps(name)}: "
-        + (
-            "{\n " + ",\n ".join(f"{json.dumps(key)}: {json.dumps(part)}" for key, part in field.items()) + "\n}"
-            if isinstance(field, Mapping) and field
-            else json.dumps(field)
-        )
-        for name, field in value.items()
-    )
-    return "{\n" + ",\n".join(outer) + "\n}"
 
 
 _canonical = json.JSONEncoder(sort_keys=True).encode

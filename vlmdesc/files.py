@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,27 @@ def strict_json(text: str, file: str, line: int = 0) -> Any:
         raise InputError("JSON nested too deeply", where=where, fix="use one of the documented forms") from error
     except ValueError as error:
         raise InputError(f"not usable JSON: {error}", where=where, fix="correct or remove it") from error
+
+
+def json_lines(fields: Mapping[str, Any]) -> str:
+    """A JSON object that reads and diffs well: each part of a field that is a list or an object on a line of its own.
+
+    By hand, since `indent` is ten times slower. Raises: ValueError for NaN and Infinity.
+    """
+    return "{\n" + ",\n".join(f"{_line(name)}: {_lines(value)}" for name, value in fields.items()) + "\n}\n"
+
+
+def _lines(value: Any) -> str:
+    """A value with the parts of its outermost list or object one on a line."""
+    if isinstance(value, Mapping) and value:
+        return "{\n" + ",\n".join(f" {_line(key)}: {_line(part)}" for key, part in value.items()) + "\n}"
+    if isinstance(value, (list, tuple)) and value:
+        return "[\n" + ",\n".join(f" {_line(part)}" for part in value) + "\n]"
+    return _line(value)
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

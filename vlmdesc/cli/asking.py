@@ -98,6 +98,7 @@ def classes_of(
 def _classes_from(source: str) -> tuple[ClassName, ...]:
     from vlmdesc.assets import shipped_sets
     from vlmdesc.describe.class_list import SUFFIXES, read_classes
+    from vlmdesc.describe.phrase import spoken
     from vlmdesc.records import ClassName
     from vlmdesc.records.descriptors import open_set
 
@@ -109,7 +110,7 @@ def _classes_from(source: str) -> tuple[ClassName, ...]:
     labels = Counter(item.label for item in open_data([source]) if item.label is not None)
     if not labels:
         raise InputError("no labels", where=source, fix="give a data set with labels, or a file of class names")
-    return tuple(ClassName(label, label.replace("_", " ")) for label in sorted(labels))
+    return tuple(ClassName(label, spoken(label)) for label in sorted(labels))
 
 
 def slots_of(given: list[str], context: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -85,6 +85,12 @@ def _drop_stdout() -> None:
 def say(line: str) -> None:
     """One line for people, on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def print_messages(messages: Iterable[Mapping[str, str]]) -> None:
+    """The messages of a chat, for people, on stdout."""
+    for message in messages:
+        print(f"[{shown(message['role'])}]\n" + "\n".join(map(shown, message["content"].split("\n"))) + "\n")
 
 
 def _exit(line: str, code: int) -> typer.Exit:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmdesc.cache import cache_folder
-from vlmdesc.cli.border import bordered, say
+from vlmdesc.cli.border import bordered, print_messages, say
 from vlmdesc.cli.options import Json
 from vlmdesc.errors import InputError, StoreError, counted, shown
-from vlmdesc.files import read_json
 
 if TYPE_CHECKING:
     from vlmdesc.encode.upkeep import Kept
@@ -166,17 +165,15 @@ def _show_answer(path: Path, as_json: bool) -> None:
     """A question, message by message, and the answer as it came."""
     from vlmdesc.cache import Answers
 
-    answers = Answers(path.parent)
-    if not answers.check(path):  # set aside, and said
+    entry = Answers(path.parent).read(path)
+    if entry is None:  # set aside, and said
         raise typer.Exit(1)
-    entry = read_json(path)
     if as_json:
         print(json.dumps(entry | {"file": str(path)}))
         return
     question, found = entry["question"], entry["answer"]
     print(f"model   {shown(question['model'])}\nprompt  {shown(question['prompt'])}\nasked   {shown(found['date'])}\n")
-    for message in (*question["messages"], {"role": "answer", "content": found["text"]}):
-        print(f"[{message['role']}]\n" + "\n".join(map(shown, message["content"].split("\n"))) + "\n")
+    print_messages((*question["messages"], {"role": "answer", "content": found["text"]}))
 
 
 for _command in (ls, show, verify, prune, rm):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmdesc.cli.asking import budget_of, check_out, classes_of, opener, slots_of
-from vlmdesc.cli.border import say
+from vlmdesc.cli.border import print_messages, say
 from vlmdesc.cli.job import Job, base_of, meta_of, print_summary, summary_of, write_job
 from vlmdesc.cli.options import Json
 from vlmdesc.errors import AnswerError, StoreError, counted, shown
@@ -227,11 +227,5 @@ def _orderly() -> Iterator[None]:
 
 def _show(asked: tuple[Question, ...], prompt: Prompt) -> None:
     if asked:
-        for message in asked[0].record["messages"]:
-            print(f"[{message['role']}]\n{shown_lines(message['content'])}\n")
+        print_messages(asked[0].record["messages"])
     say(f"{counted(len(asked), 'question')}, each as the above; prompt '{prompt.name}': {prompt.about}")
-
-
-def shown_lines(text: str) -> str:
-    """`shown`, with its line ends kept."""
-    return "\n".join(map(shown, text.split("\n")))

@@ -12,6 +12,7 @@ from typing import Any
 
 from vlmdesc.cache import Answers, checksum
 from vlmdesc.describe.claims import claims
+from vlmdesc.describe.phrase import spoken
 from vlmdesc.describe.prompts import Message, Prompt, schema
 from vlmdesc.describe.protocol import LLM, Budget, Reply, Usage
 from vlmdesc.describe.reply import read
@@ -74,7 +75,7 @@ def questions(
 def _question(
     prompt: Prompt, class_: ClassName, n: int, model: str, slots: Mapping[str, str], rivals: Sequence[str] | None
 ) -> Question:
-    given = {**slots, "class": class_.name.replace("_", " ")} | ({"rivals": rivals} if rivals else {})
+    given = {**slots, "class": spoken(class_.name)} | ({"rivals": rivals} if rivals else {})
     record = {
         "model": model,
         "prompt": f"{prompt.name}:{prompt.digest[:8]}",

@@ -67,12 +67,8 @@ class Endpoint:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name, self.usage, self.place = model, Usage(), check_url(base_url, bool(key), allow_http)
-        self._key, self._timeout_s, self._gap_s, self._sleep = (
-            key,
-            timeout_s,
-            60 / per_minute if per_minute else 0,
-            sleep,
-        )
+        self._key, self._timeout_s, self._sleep = key, timeout_s, sleep
+        self._gap_s = 60 / per_minute if per_minute else 0
         self._client = _client(base_url, key)
         self._without: set[str] = set()
         self._structured = False

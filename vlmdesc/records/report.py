@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vlmdesc.errors import InputError
-from vlmdesc.files import read_json, write_atomic
+from vlmdesc.files import json_lines, read_json, write_atomic
 
 SCHEMA = 1
 Record = Mapping[str, Any]
@@ -44,7 +43,7 @@ class Report:
         Records of a list stand one on a line.
         """
         fields = {"schema": SCHEMA} | asdict(self)
-        return "{\n" + ",\n".join(f"{_line(name)}: {_lines(value)}" for name, value in fields.items()) + "\n}\n"
+        return json_lines(fields)
 
     def save(self, path: str | Path) -> None:
         """Write results.json, atomically. Raises: StoreError."""
@@ -62,16 +61,3 @@ class Report:
             odd = set(fields) ^ set(cls.__dataclass_fields__)
             raise InputError(f"no whole results: {', '.join(sorted(odd))}", where=path, fix="evaluate again")
         return cls(**fields)
-
-
-def _lines(value: Any) -> str:
-    """A value with the parts of its outermost list or object one on a line."""
-    if isinstance(value, Mapping) and value:
-        return "{\n" + ",\n".join(f" {_line(key)}: {_line(part)}" for key, part in value.items()) + "\n}"
-    if isinstance(value, (list, tuple)) and value:
-        return "[\n" + ",\n".join(f" {_line(part)}" for part in value) + "\n]"
-    return _line(value)
-
-
-def _line(value: Any) -> str:
-    return json.dumps(value, allow_nan=False)
