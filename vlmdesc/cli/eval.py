@@ -31,7 +31,7 @@ from vlmdesc.cli.results import measured, print_report
 from vlmdesc.errors import ImageError, InputError
 
 STATISTICS = "Statistics"
-BESIDE_A_TASK = ("dataset", "methods", "model", "out", "device", "precision", "as_json")
+BESIDE_A_TASK = ("dataset", "methods", "per_class", "model", "out", "device", "precision", "as_json")
 DataOrTask = Annotated[
     list[str],
     typer.Argument(
@@ -62,8 +62,9 @@ Methods = Annotated[
     str,
     typer.Option(
         help="With commas between: name, photo, templates, templates-7, describe, free, name+describe, and the "
-        "controls waffle, random, shared, swapped, scrambled; or all. A method may say its wording and pooling: "
-        "describe:dclip/max.",
+        "controls waffle, random, shared, swapped, scrambled; with --reference neighborhood, few-shot, and the "
+        "controls neighborhood-own, neighborhood-waffle, neighborhood-random; neighborhood-free needs no labels; or "
+        "all. A method may say its wording and pooling: describe:dclip/max.",
         metavar="A,B,...|all",
         show_default="name,photo,templates,describe,waffle",
         autocompletion=_methods,
@@ -71,7 +72,19 @@ Methods = Annotated[
 ]
 Reference = Annotated[
     str,
-    typer.Option(help="Another labelled data set, to choose weights and temperatures on.", metavar="DATASET"),
+    typer.Option(
+        help="Another labelled data set, to choose weights and temperatures on, and for neighborhood and few-shot to "
+        "learn from.",
+        metavar="DATASET",
+    ),
+]
+PerClass = Annotated[
+    str,
+    typer.Option(
+        help="Learning curve: also run the methods that learn from the reference with so many of its pictures a class "
+        '(drawn anew for each seed): "1,5,20,all".',
+        metavar="N,N,...",
+    ),
 ]
 ReferenceSplit = Annotated[str, typer.Option(help="Which split of the reference.", rich_help_panel=COLUMNS)]
 Out = Annotated[
@@ -103,6 +116,7 @@ def evaluate(
     phrase: Phrase = "",
     pool: Pool = "mean",
     reference: Reference = "",
+    per_class: PerClass = "",
     out: Out = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -125,14 +139,16 @@ def evaluate(
 
     Every method is run on the same pictures, which are encoded once and kept; differences come with intervals and
     paired tests, and random words are the control to beat. DATASET may be a task file (.toml), which says all the rest:
-    beside it go --model, --methods, --out, --device, --precision and --json.
+    beside it go --model, --methods, --per-class, --out, --device, --precision and --json.
 
     Example: vlmdesc eval photos/ --descriptors everyday --methods all
     """
-    from vlmdesc.evaluate.methods import DEFAULT
+    from vlmdesc.evaluate.methods import DEFAULT, curve
     from vlmdesc.evaluate.task import Task, read_task
 
     chosen = tuple(name.strip() for name in methods.split(",")) if methods else ()
+    if per_class:
+        chosen = curve(chosen, per_class)
     if len(dataset) == 1 and dataset[0].endswith(".toml"):
         _refuse_others(context)
         task = read_task(Path(dataset[0]))

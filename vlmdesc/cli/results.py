@@ -83,6 +83,8 @@ def print_report(report: Report) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from vlmdesc.evaluate.taught import sentence
+
     console, task = Console(), report.task
     size = f"{counted(task['n'], 'picture')}, {counted(task['classes'], 'class')}"
     title = f"{task['name']}: {size}, {report.encoder['name']}"
@@ -91,7 +93,14 @@ def print_report(report: Report) -> None:
     columns = {"top-1 %": _top1, "top-5 %": _top5, "main ahead by": lambda name, _: _ahead(ahead.get(name))}
     cells = {title: [cell(name, record) for name, record in report.methods.items()] for title, cell in columns.items()}
     print_methods([_named(name, record, report.main) for name, record in report.methods.items()], cells)
-    for verdict in report.verdict.get("sets", {"": report.verdict}).values():
+    learned = {name: record["learned"] for name, record in report.methods.items() if "learned" in record}
+    if learned:
+        console.print()
+    for name, record in learned.items():
+        console.print(Text(shown(f"{name}: {sentence(record)}"), style="dim"))
+    selected = report.verdict.get("selection", [])
+    judged = [*report.verdict.get("sets", {"": report.verdict}).values()]
+    for verdict in judged + [other for other in selected if other["text"] != report.verdict["text"]]:
         console.print()
         console.print(Text(shown(f"verdict ({verdict['code']}): {verdict['text']}")))
 

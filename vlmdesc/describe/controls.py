@@ -61,7 +61,13 @@ def waffle_size(names: Sequence[str]) -> Size:
 
 
 def waffle(descriptors: Descriptors, seed: int) -> Descriptors:
-    """15 random-word and 15 random-character descriptors, the same for every class.
+    """15 random-word and 15 random-character descriptors, the same for every class."""
+    texts = waffle_texts(descriptors, 2 * PAIRS, seed)
+    return _of(descriptors, {c.id: texts for c in descriptors.classes}, f"control:waffle/seed={seed}")
+
+
+def waffle_texts(descriptors: Descriptors, n: int, seed: int) -> list[str]:
+    """N random descriptors, of words and of characters in turn.
 
     The characters are those of the descriptors, without blanks, commas and full stops.
     """
@@ -71,11 +77,11 @@ def waffle(descriptors: Descriptors, seed: int) -> Descriptors:
     alphabet = sorted({c for row in _rows(descriptors) for c in row.text} - set(" ,."))
     if not alphabet:
         raise InputError("no descriptors to take random characters from", fix="describe some class")
-    texts = []
-    for _ in range(PAIRS):
+    texts: list[str] = []
+    while len(texts) < n:
         texts.append(" ".join(rng.choice(pool, size.words)))
         texts.append(", ".join("".join(rng.choice(alphabet, size.characters)) for _ in range(size.groups)))
-    return _of(descriptors, {c.id: texts for c in descriptors.classes}, f"control:waffle/seed={seed}")
+    return texts[:n]
 
 
 def random(descriptors: Descriptors, seed: int) -> Descriptors:

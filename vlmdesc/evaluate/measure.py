@@ -16,9 +16,9 @@ from vlmdesc.evaluate.credit import Best, leave_one_out
 from vlmdesc.evaluate.methods import Method, Run
 from vlmdesc.evaluate.outcome import REASONS, Outcome, fitted, outcomes
 from vlmdesc.evaluate.photos import Photos
-from vlmdesc.evaluate.roles import drawn, pairs, verdicts
+from vlmdesc.evaluate.roles import drawn, pairs, selection_verdicts, verdicts
 from vlmdesc.evaluate.summary import Summary
-from vlmdesc.evaluate.verdict import Difference
+from vlmdesc.evaluate.verdict import NO_DESCRIPTORS, Difference
 from vlmdesc.records import ClassName
 
 EXAMPLES = 12  # images shown of those fixed, and of those broken
@@ -44,10 +44,12 @@ def measure(
 ) -> Measured:
     """Answers of all runs, and every figure about them.
 
-    Weights and temperatures are chosen on the reference where there is one, else by cross-validation over five folds.
+    Weights and temperatures are chosen on the reference where there is one, else by cross-validation over five folds;
+    so are the temperatures of methods that the reference has taught.
     """
     fold = fit.folds(photos.labels, photos.contents, seed)
-    fits = _fits(runs, reference or photos, None if reference else fold, seed)
+    fits = _fits([run for run in runs if run.learned], photos, fold, seed)
+    fits |= _fits([run for run in runs if not run.learned], reference or photos, None if reference else fold, seed)
     found: dict[str, list[Outcome]] = {}
     chosen = [fits[run.method.name] for run in runs]
     for outcome in outcomes(photos.vectors, runs, chosen, fold, tick):
@@ -81,9 +83,14 @@ def _fits(runs: Sequence[Run], photos: Photos, fold: Int[np.ndarray, " n"] | Non
 def _verdict(summary: Summary, methods: Sequence[Method], comparisons: Sequence[Difference]) -> dict[str, Any]:
     """The verdict on the first descriptor set, and on each where there are several."""
     free = {m.name: summary.figure(m.name, "top1").value for m in methods if m.base == "free"}
-    found = {of: vars(v) for of, v in verdicts(methods, comparisons, free, 1 / len(summary.classes)).items()}
+    chance = 1 / len(summary.classes)
+    found = {of: vars(v) for of, v in verdicts(methods, comparisons, free, chance).items()}
+    selected = [vars(verdict) for verdict in selection_verdicts(methods, comparisons)]
     first = next(iter(found.values()))
-    return dict(first) | ({"sets": found} if len(found) > 1 else {})
+    if selected and first["code"] == NO_DESCRIPTORS.code:
+        first = selected[0]
+    more = ({"sets": found} if len(found) > 1 else {}) | ({"selection": selected} if selected else {})
+    return dict(first) | more
 
 
 def _changes(photos: Photos, before: Outcome, after: Outcome, classes: Sequence[ClassName]) -> dict[str, Any]:

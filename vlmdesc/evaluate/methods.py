@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int
 
+from vlmdesc.classify.reference import pool_of
 from vlmdesc.classify.score import Columns, Scorer, get_pool, scorer
 from vlmdesc.describe.controls import CONTROLS
 from vlmdesc.describe.phrase import completed, get_phrase, name_phrase, texts
@@ -17,6 +20,8 @@ from vlmdesc.encode.embed import embed_texts
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.evaluate import taught
+from vlmdesc.evaluate.taught import Lesson, Pupil
 from vlmdesc.records import Descriptors
 
 PHOTO = "name:a photo of a {c}."
@@ -41,6 +46,7 @@ ABOUT = {
     "shared": "control: the same random descriptors for every class",
     "swapped": "control: whole lists change classes",
     "scrambled": "control: words of a class's descriptors in random order",
+    **taught.ABOUT,
 }
 
 
@@ -60,22 +66,26 @@ class Method:
     """One way to classify. `sheet(seed)` makes its columns; `seeds` are those of a control, (None,) for the others.
 
     `name_sheet` is the name's part of a method that mixes. `of` names the descriptor set where there are several.
+    A method that pictures teach has the captions for its sheet, the `descriptors` it picks from, and may be taught by
+    so many reference pictures `per_class` only, drawn anew for each seed.
     """
 
     name: str
     base: str
-    kind: str  # "name", "descriptors", "mix" or "control"
+    kind: str  # "name", "descriptors", "mix", "taught" or "control"
     phrase: str
     pool: str
     sheet: Callable[[int | None], Sheet]
     seeds: tuple[int | None, ...] = (None,)
     name_sheet: Sheet | None = None
     of: str = ""
+    descriptors: Descriptors | None = None
+    per_class: int | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """A method with one seed, encoded. `columns` and `said` stay where reasons are wanted."""
+    """A method with one seed, encoded. `columns` and `said` stay where reasons are wanted; `learned` is a record."""
 
     method: Method
     seed: int | None
@@ -86,6 +96,7 @@ class Run:
     name_score: Scorer | None = None
     columns: Columns | None = None
     said: Sequence[str] = ()
+    learned: Mapping[str, Any] | None = None
 
     @property
     def primary(self) -> bool:
@@ -111,30 +122,45 @@ class Wording:
     seeds: tuple[int, ...] = tuple(range(7))
 
 
+class Spec(NamedTuple):
+    """The parts of a method's name, "" and None where it does not say."""
+
+    base: str
+    phrase: str = ""
+    pool: str = ""
+    per_class: int | None = None
+
+
 def build(
-    specs: Sequence[str], sets: Mapping[str, Descriptors], wording: Wording
+    specs: Sequence[str], sets: Mapping[str, Descriptors], wording: Wording, reference: bool = False
 ) -> tuple[list[Method], dict[str, str]]:
     """The methods of these names, and why some had to be left out.
 
-    A spec is BASE[:PHRASE][/POOL]; "all" stands for every base. A control that does not say is worded and pooled as the
-    first "describe" is, so that the two differ in their words alone. What reads descriptors is made for each of the
-    `sets`, which are over the same classes. A method that one set cannot serve, such as "free" where a class has no
+    A spec is BASE[-N][:PHRASE][/POOL], -N for methods that N reference pictures of a class teach; "all" stands for
+    every base, of those that pictures teach only with a `reference`. A control that does not say is worded and pooled
+    as the first "describe" is, so that the two differ in their words alone. What reads descriptors is made for each of
+    the `sets`, which are over the same classes. A method that one set cannot serve, such as "free" where a class has no
     descriptor, is left out with the reason.
     Raises: InputError for an unknown base, phrase or pooling.
     """
-    listed = [spec for given in specs for spec in (ALL if given == "all" else (given,))]
+    every = (*ALL, *taught.ABOUT) if reference else ALL
+    listed = [spec for given in specs for spec in (every if given == "all" else (given,))]
     parsed = {spec: parse(spec) for spec in listed}
-    described = (_worded(wording, phrase, pool) for base, phrase, pool in parsed.values() if base == "describe")
+    described = (_worded(wording, spec) for spec in parsed.values() if spec.base == "describe")
     as_main = next(described, wording)
     methods: dict[str, Method] = {}
     left_out: dict[str, str] = {}
-    for spec, (base, phrase, pool) in parsed.items():
-        reads = base not in ("name", "photo", "templates", "templates-7")
+    for given, spec in parsed.items():
+        base = spec.base
+        if base in taught.ABOUT and base != "neighborhood-free" and not reference:
+            left_out[given] = "no labelled reference pictures to learn from (--reference)"
+            continue
+        reads = base not in ("name", "photo", "templates", "templates-7", "few-shot")
         for of, descriptors in sets.items() if reads else [*sets.items()][:1]:
-            name = f"{spec}@{of}" if reads and len(sets) > 1 else spec
-            parts = _worded(as_main if base in CONTROLS else wording, phrase, pool)
+            name = f"{given}@{of}" if reads and len(sets) > 1 else given
+            parts = _worded(as_main if base in CONTROLS else wording, spec)
             try:
-                method = replace(_make(base, phrase, descriptors, parts), name=name, of=of if reads else "")
+                method = replace(_make(spec, descriptors, parts), name=name, of=of if reads else "")
                 method.sheet(method.seeds[0])  # what cannot be worded shows here
                 methods[name] = method
             except InputError as error:
@@ -144,37 +170,69 @@ def build(
     return [*methods.values()], left_out
 
 
-def _worded(wording: Wording, phrase: str, pool: str) -> Wording:
-    return replace(wording, phrase=phrase or wording.phrase, pool=pool or wording.pool)
+def _worded(wording: Wording, spec: Spec) -> Wording:
+    return replace(wording, phrase=spec.phrase or wording.phrase, pool=spec.pool or wording.pool)
 
 
-def parse(spec: str) -> tuple[str, str, str]:
-    """Base, phrase and pool of a spec, "" where it does not say. Raises: InputError with the closest known name.
+def parse(spec: str) -> Spec:
+    """The parts of a method's name. Raises: InputError with the closest known name.
 
-    >>> parse("describe:dclip/max"), parse("name:a photo of a {c}."), parse("waffle")
-    (('describe', 'dclip', 'max'), ('name', 'a photo of a {c}.', ''), ('waffle', '', ''))
+    >>> parse("describe:dclip/max"), parse("name:a photo of a {c}.")[:2], parse("few-shot-5").per_class
+    (Spec(base='describe', phrase='dclip', pool='max', per_class=None), ('name', 'a photo of a {c}.'), 5)
     """
     base, _, phrase = spec.partition(":")
-    pool = ""
+    pool, per_class = "", None
     if base != "name":
         base, _, pool = base.partition("/")
-        phrase, _, pool = phrase.partition("/") if phrase else ("", "", pool)
+        if not (base in taught.ABOUT and phrase.startswith("name:")):  # a template may hold a slash
+            phrase, _, pool = phrase.partition("/") if phrase else ("", "", pool)
+    if (few := re.fullmatch(r"(.+)-(\d+)", base)) and few[1] in taught.ABOUT and few[1] != "neighborhood-free":
+        base, per_class = few[1], int(few[2])
+        if not per_class:
+            raise InputError("no reference pictures", where=spec, fix=f"use {base}-1 or more")
     if base not in ABOUT:
         fix = f"{did_you_mean(base, ABOUT)}known: {', '.join(ABOUT)}, all"
         raise InputError(f"unknown method '{spec}'", fix=fix)
     if (phrase or pool) and base in ("photo", "templates", "templates-7", "free") and (phrase or base != "free"):
         raise InputError(f"method '{base}' has its own wording", where=spec, fix=f"use {base} alone")
+    if pool and base in taught.ABOUT:
+        raise InputError(f"method '{base}' has its own pooling", where=spec, fix="leave the pooling out")
     if phrase and base == "name":
         name_phrase(phrase)
     elif phrase:
         get_phrase(phrase)
     if pool:
         get_pool(pool)
-    return base, phrase, pool
+    return Spec(base, phrase, pool, per_class)
 
 
-def _make(base: str, phrase: str, descriptors: Descriptors, wording: Wording) -> Method:
+def curve(specs: Sequence[str], per_class: str) -> tuple[str, ...]:
+    """The methods, those that reference pictures teach once for each number of pictures a class: "1,5,all".
+
+    Raises: InputError when that is no list of numbers, or none of the methods is so taught.
+
+    >>> curve(["photo", "few-shot:name"], "1,all")
+    ('photo', 'few-shot-1:name', 'few-shot:name')
+    """
+    sizes = [size.strip() for size in per_class.split(",")]
+    if not all(size == "all" or (size.isascii() and size.isdecimal() and int(size)) for size in sizes):
+        raise InputError(f"'{per_class}' is no list of numbers", where="--per-class", fix='for example "1,5,20,all"')
+    learners = [base for base in taught.ABOUT if base != "neighborhood-free"]
+    found: list[str] = []
+    for spec in specs:
+        base, rest = re.fullmatch(r"([^:/]*)(.*)", spec, re.DOTALL).groups()  # type: ignore[union-attr]
+        found += [base + (f"-{size}" if size != "all" else "") + rest for size in sizes] if base in learners else [spec]
+    if not any(parse(spec).base in learners for spec in found):
+        fix = f"add --methods with one of {', '.join(learners)}"
+        raise InputError("no method that learns from reference pictures", where="--per-class", fix=fix)
+    return tuple(found)
+
+
+def _make(spec: Spec, descriptors: Descriptors, wording: Wording) -> Method:
     """A method but for its name."""
+    base, phrase = spec.base, spec.phrase
+    if base in taught.ABOUT:
+        return _taught(spec, descriptors, wording)
     if base in ("name", "photo"):
         form = PHOTO if base == "photo" else f"name:{phrase}" if phrase else "name"
         return Method(base, base, "name", form, "mean", lambda _: worded(descriptors, form))
@@ -191,6 +249,25 @@ def _make(base: str, phrase: str, descriptors: Descriptors, wording: Wording) ->
     if base == "name+describe":
         return replace(method, kind="mix", name_sheet=worded(descriptors, PHOTO))
     return method
+
+
+def _taught(spec: Spec, descriptors: Descriptors, wording: Wording) -> Method:
+    """A method that pictures teach; its captions are worded as the phrase says, "photo" where it does not."""
+    base, form = spec.base, spec.phrase or PHOTO
+    if base != "few-shot":
+        pool_of(descriptors)  # there is something to pick from
+    drawn = spec.per_class is not None or base in taught.DRAWN
+    return Method(
+        base,
+        base,
+        "control" if taught.ABOUT[base].startswith("control") else "taught",
+        form,
+        "mean",
+        lambda _: worded(descriptors, form),
+        seeds=wording.seeds if drawn else (None,),
+        descriptors=descriptors,
+        per_class=spec.per_class,
+    )
 
 
 def _of_control(descriptors: Descriptors, phrase: str, control: Callable[..., Descriptors], seed: int | None) -> Sheet:
@@ -217,25 +294,42 @@ def in_templates(descriptors: Descriptors, templates: Sequence[str]) -> Sheet:
     return Sheet(rows, rows, owner, np.ones(len(rows), np.float32), len(descriptors.classes))
 
 
-def encoded(method: Method, seed: int | None, encoder: Encoder, store: Store | None) -> Run:
-    """A method's columns through the encoder, or from the store."""
+def encoded(
+    method: Method, seed: int | None, encoder: Encoder, store: Store | None, lesson: Lesson | None = None
+) -> Run:
+    """A method's columns through the encoder, or from the store; one that pictures teach, taught by the lesson."""
+    encode = partial(_encode, encoder=encoder, store=store)
     sheet = method.sheet(seed)
-    columns = _columns(sheet, encoder, store)
-    name_score = scorer("mean", _columns(method.name_sheet, encoder, store)) if method.name_sheet else None
+    columns = Columns(encode(sheet.texts), sheet.owner, sheet.weights, sheet.n_classes)
+    form = sheet.texts[int(np.argmax(sheet.weights > 0))]
+    n_texts = int((sheet.weights > 0).sum())
+    if method.descriptors is not None and lesson is not None:
+        pupil = Pupil(method.base, method.per_class, columns.means, _first_of(sheet), method.descriptors)
+        score, learned = taught.teach(pupil, seed, lesson, encode)
+        return Run(method, seed, score, form, n_texts + learned["texts"], sheet.n_classes, learned=learned)
+    name = method.name_sheet
     keep = seed == method.seeds[0] and method.kind != "name"
     return Run(
         method,
         seed,
         scorer(method.pool, columns),
-        form=sheet.texts[int(np.argmax(sheet.weights > 0))],
-        n_texts=int((sheet.weights > 0).sum()),
+        form=form,
+        n_texts=n_texts,
         n_classes=sheet.n_classes,
-        name_score=name_score,
+        name_score=scorer("mean", Columns(encode(name.texts), name.owner, name.weights, name.n_classes))
+        if name
+        else None,
         columns=columns if keep else None,
         said=sheet.said if keep else (),
     )
 
 
-def _columns(sheet: Sheet, encoder: Encoder, store: Store | None) -> Columns:
-    vectors = embed_texts(sheet.texts, encoder, store.texts(encoder)) if store else encoder.texts(sheet.texts)
-    return Columns(vectors, sheet.owner, sheet.weights, sheet.n_classes)
+def _encode(texts: Sequence[str], encoder: Encoder, store: Store | None) -> Float32[np.ndarray, "m d"]:
+    return embed_texts(texts, encoder, store.texts(encoder)) if store else encoder.texts(texts)
+
+
+def _first_of(sheet: Sheet) -> list[str]:
+    """The first text of each class."""
+    _, first = np.unique(sheet.owner[sheet.weights > 0], return_index=True)
+    counting = np.flatnonzero(sheet.weights > 0)
+    return [sheet.texts[counting[i]] for i in first]

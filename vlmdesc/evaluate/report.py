@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vlmdesc.errors import counted, shown
 from vlmdesc.evaluate.statistics import p_value
+from vlmdesc.evaluate.taught import sentence
 from vlmdesc.records import Report
 from vlmdesc.records.report import Record
 
@@ -26,7 +27,12 @@ LETTERS = 300  # of one text
 MOVED = 12  # classes shown that gained most, and that lost most
 TALL, LINE, EDGE = 300.0, 17.0, 14.0  # pixels: the slope chart, a label in it, and the space above and below
 
-KINDS = {"Names alone": ("name",), "Descriptors": ("descriptors", "mix"), "Controls": ("control",)}
+KINDS = {
+    "Names alone": ("name",),
+    "Descriptors": ("descriptors", "mix"),
+    "Taught by pictures": ("taught",),
+    "Controls": ("control",),
+}
 TONES = {"meaning": "good", "harm": "bad"}
 
 
@@ -54,7 +60,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = {"percent": percent, "points": points, "p": p_value, "cut": cut, "counted": counted}
+    words = {"percent": percent, "points": points, "p": p_value, "cut": cut, "counted": counted, "learned": sentence}
     environment.filters.update(words | {"ends": ends, "median": median})
     environment.globals.update({"axis": axis})
     return environment

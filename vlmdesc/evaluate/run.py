@@ -21,6 +21,7 @@ from vlmdesc.evaluate.caveats import caveats
 from vlmdesc.evaluate.measure import Measured, measure
 from vlmdesc.evaluate.methods import DEFAULT, Method, Run, Wording, build, encoded
 from vlmdesc.evaluate.photos import Joining, Photos, aligned, class_numbers, gather, without
+from vlmdesc.evaluate.taught import Lesson
 from vlmdesc.records import Descriptors, Report
 
 Tick = Callable[[int], object]
@@ -63,7 +64,8 @@ def evaluate(
 
     `descriptors` is a set, or several by name over the same classes. Embeddings come from the store, by default the
     user's, and are kept there: a second evaluation encodes nothing. Weights and temperatures are chosen on the
-    `reference`, else by cross-validation. `stage(name, total)` is told what begins and gives what to call as it goes.
+    `reference`, else by cross-validation; methods that pictures teach learn from it. `stage(name, total)` is told what
+    begins and gives what to call as it goes.
 
     Raises: InputError where labels and classes do not fit, or a method is unknown; StoreError.
     """
@@ -75,14 +77,15 @@ def evaluate(
     name, *others = given
     first, numbers = class_numbers(data, given[name], plan.joining)
     sets = {name: first} | {other: aligned(given[other], first.classes, plan.joining) for other in others}
-    methods, left_out = build(plan.methods, sets, plan.wording)
+    methods, left_out = build(plan.methods, sets, plan.wording, reference is not None)
     tick = stage("images", int((numbers >= 0).sum()))
     photos = gather(data, numbers, encoder, store, lambda: tick(1))
     known_limits = [*caveats(photos, sets)]
     for sentence in known_limits:
         warnings.warn(sentence, VlmdescWarning, stacklevel=2)
     known = _reference(reference, first, photos, encoder, store, plan.joining) if reference else None
-    runs = _encoded(methods, encoder, store, stage)
+    lesson = Lesson(known.vectors if known else None, known.labels if known else None, photos.vectors, photos.labels)
+    runs = _encoded(methods, encoder, store, lesson, stage)
     tick = stage("scoring", len(photos.labels))
     measured = measure(
         photos, runs, first.classes, reference=known, resamples=plan.resamples, seed=plan.seed, tick=tick
@@ -120,12 +123,12 @@ def _reference(
     return fresh
 
 
-def _encoded(methods: Sequence[Method], encoder: Encoder, store: Store, stage: Stage) -> list[Run]:
+def _encoded(methods: Sequence[Method], encoder: Encoder, store: Store, lesson: Lesson, stage: Stage) -> list[Run]:
     pairs = [(method, seed) for method in methods for seed in method.seeds]
     tick = stage("texts", len(pairs))
     runs = []
     for method, seed in pairs:
-        runs.append(encoded(method, seed, encoder, store))
+        runs.append(encoded(method, seed, encoder, store, lesson))
         tick(1)
     return runs
 

@@ -133,6 +133,8 @@ class Summary:
         }
         if run.method.of:
             record["descriptors"] = run.method.of
+        if run.learned is not None:
+            record["learned"] = dict(run.learned)
         if len(self.outcomes[name]) > 1:
             record["seeds"] = self._spread(name)
         if fitted.weights is not None and fitted.curve is not None:

@@ -16,6 +16,10 @@ differs among n, up to 3 / n may (the rule of three). Else it is "unclear", whic
 
 "no-descriptors" where no method with descriptors was measured. The name is the bare name, or else "photo"; the random
 words must be worded and pooled as the descriptors are.
+
+Descriptors selected in the neighbourhood are judged by the same table, against the name in the wording of their
+captions and against random words selected on the same pictures; "ensembling" is "labels" there: where random words do
+as well, the gain comes from the labelled pictures.
 """
 
 from __future__ import annotations
@@ -91,7 +95,7 @@ def judge(
     `subject` and `baseline` are what the sentence calls them and the name; the controls must be worded and pooled as
     the descriptors are. `free` is the accuracy of the descriptors without the names.
     """
-    code, text = _main(subject, baseline, against.get("name"), against.get("waffle"))
+    code, text = _main(subject, baseline, against.get("name"), against.get("waffle"), ENSEMBLING)
     more = (
         _templates(against.get("templates")),
         _swapped(against.get("swapped")),
@@ -100,10 +104,27 @@ def judge(
     return Verdict(code, " ".join(filter(None, (text, *more))))
 
 
+def judge_selection(against: Mapping[str, Difference], of: str = "") -> Verdict:
+    """The verdict on descriptors selected on labelled pictures, by their differences to "name", "waffle" (random words,
+    selected), "own" (each class's own, none selected), "random" (drawn at random) and "shots" (the same pictures as
+    prototypes), and that of "unlabelled" selection to the name.
+    """
+    subject = f"Descriptors{of} selected in the neighbourhood"
+    code, text = _main(subject, "their caption alone", against.get("name"), against.get("waffle"), LABELS)
+    more = [_sentence(words, against[part]) for part, words in _SELECTION.items() if part in against]
+    return Verdict(code, " ".join((text, *more)))
+
+
 NO_DESCRIPTORS = Verdict("no-descriptors", "No method with descriptors was measured, so nothing can be said of them.")
 
 
-def _main(subject: str, baseline: str, name: Difference | None, waffle: Difference | None) -> tuple[str, str]:
+ENSEMBLING = ("ensembling", "the gain is ensembling, not meaning")
+LABELS = ("labels", "the gain comes from the labels, not from what they say")
+
+
+def _main(
+    subject: str, baseline: str, name: Difference | None, waffle: Difference | None, otherwise: tuple[str, str]
+) -> tuple[str, str]:
     if name is None:
         return "no-baseline", f"{subject} were not set against the name alone, so what they add to it is not known."
     n = name.n
@@ -122,14 +143,12 @@ def _main(subject: str, baseline: str, name: Difference | None, waffle: Differen
             "meaning",
             f"{beat}, and random words by {points(waffle.delta)} ({waffle.evidence}): what they say helps.",
         )
+    code, why = otherwise
     if waffle.state == "unclear":
         return "unexplained", f"{beat}; {counted(n, 'image')} cannot tell them from random words ({waffle})."
     if waffle.state == "worse":
-        return (
-            "ensembling",
-            f"{beat}, but random words do better still ({waffle}): the gain is ensembling, not meaning.",
-        )
-    return "ensembling", f"{beat}, but not random words ({waffle}): the gain is ensembling, not meaning."
+        return code, f"{beat}, but random words do better still ({waffle}): {why}."
+    return code, f"{beat}, but not random words ({waffle}): {why}."
 
 
 def _lower(subject: str) -> str:
@@ -148,6 +167,29 @@ _SWAPPED = {
     "same": "Given to other classes than their own they do as well",
     "unclear": "Whether it matters which class they are given to is unclear",
 }
+
+
+_SELECTION = {
+    "own": ("The selected beat each class's own", "Each class's own do better", "Each class's own do as well"),
+    "random": ("They beat descriptors drawn at random", "Random draws do better", "Random draws do as well"),
+    "shots": (
+        "They beat prototypes of the same pictures",
+        "Prototypes of the same pictures, without descriptors, do better",
+        "Prototypes of the same pictures do as well",
+    ),
+    "unlabelled": (
+        "Selected without labels they beat the caption too",
+        "Selected without labels they do worse than the caption",
+        "Selected without labels they do as the caption does",
+    ),
+}
+
+
+def _sentence(words: tuple[str, str, str], found: Difference) -> str:
+    """A difference in the words for better, worse, the same."""
+    better, worse, same = words
+    text = {"better": better, "worse": worse, "same": same}.get(found.state)
+    return f"{text} ({found})." if text else f"Unclear: {_lower(better)} ({found})."
 
 
 def _templates(templates: Difference | None) -> str:

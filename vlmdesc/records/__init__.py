@@ -3,6 +3,17 @@
 from vlmdesc.records.descriptors import Descriptors
 from vlmdesc.records.names import ClassName, Descriptor
 from vlmdesc.records.report import Report
-from vlmdesc.records.results import Contrast, Embeddings, Hit, Hits, Prediction
+from vlmdesc.records.results import Contrast, Embeddings, Hit, Hits, Prediction, Selection
 
-__all__ = ["ClassName", "Contrast", "Descriptor", "Descriptors", "Embeddings", "Hit", "Hits", "Prediction", "Report"]
+__all__ = [
+    "ClassName",
+    "Contrast",
+    "Descriptor",
+    "Descriptors",
+    "Embeddings",
+    "Hit",
+    "Hits",
+    "Prediction",
+    "Report",
+    "Selection",
+]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from vlmdesc.errors import ShapeError
 
@@ -53,6 +53,19 @@ class Hit:
 
 
 Hits = tuple[Hit, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Per image its candidate classes (N, K), best first, and for each the descriptors picked for it (N, K, R).
+
+    `picked` are numbers of texts, best first, -1 where there are fewer; never a dense N x K x M mask. `fallback` (N, K)
+    says where no descriptor told the candidate from the others, so that its own first ones stand in for them.
+    """
+
+    candidates: Int[np.ndarray, "n k"]
+    picked: Int[np.ndarray, "n k r"]
+    fallback: Bool[np.ndarray, "n k"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""Classes from a few photographs: image prototypes beside the texts, without training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from vlmdesc.classify.neighborhood import class_means
+from vlmdesc.classify.score import TINY
+from vlmdesc.errors import InputError, ShapeError
+
+SHARPNESS = 5.5  # of likeness: beta of Tip-Adapter's cache (Zhang et al. 2022)
+SHIFT, TEMPERATURE = 0.5, 16.0  # of TEEN (Wang et al. 2023)
+WEIGHTS = np.geomspace(0.01, 50, 38)
+MOST = 5_000  # photographs that the weight is chosen on
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Unit-norm mean image embeddings of classes (C, D), NaN where there is no photograph, and how much they count.
+
+    A class with photographs gets weight * exp(-5.5 * (1 - cosine to its prototype)) on top of its score by texts: the
+    cache of Tip-Adapter with one key a class. The scores of the others stay as they are.
+    """
+
+    prototypes: Float32[np.ndarray, "c d"]
+    weight: float
+
+    def bonus(self, images: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:
+        """What is added to class scores: (N, C), 0 for a class without photographs."""
+        return np.float32(self.weight) * _likeness(images @ self.prototypes.T)
+
+    def add(
+        self, photos: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " r"], n_new: int, shift: float = SHIFT
+    ) -> FewShot:
+        """With `n_new` more classes, numbered from 0 in `labels`; those that are here stay exactly as they are.
+
+        New prototypes are calibrated by those that are here, as many as have photographs; `shift` 0 leaves them alone.
+        """
+        new, base = prototypes(photos, labels, n_new), self.prototypes[~np.isnan(self.prototypes[:, 0])]
+        if shift and len(base):
+            new = calibrated(new, base, shift)
+        return replace(self, prototypes=np.concatenate([self.prototypes, new]))
+
+
+def prototypes(
+    photos: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " r"], n_classes: int
+) -> Float32[np.ndarray, "c d"]:
+    """Mean embedding of each class's photographs at unit norm: (C, D), NaN for a class without any."""
+    return _unit(class_means(photos, labels, n_classes))
+
+
+def calibrated(
+    new: Float32[np.ndarray, "n d"], base: Float32[np.ndarray, "b d"], shift: float = SHIFT
+) -> Float32[np.ndarray, "n d"]:
+    """Prototypes of few photographs, drawn toward those of many that they resemble: unit norm (N, D).
+
+    (1 - shift) * p + shift * unit(softmax(16 * p . base) base). TEEN, Wang et al. 2023.
+    """
+    near = TEMPERATURE * new @ base.T
+    near = np.exp(near - near.max(axis=1, keepdims=True))
+    delta = _unit((near / near.sum(axis=1, keepdims=True)) @ base)
+    return _unit(np.float32(1 - shift) * new + np.float32(shift) * delta)
+
+
+def fit(
+    photos: Float32[np.ndarray, "r d"],
+    labels: Int[np.ndarray, " r"],
+    text_scores: Float32[np.ndarray, "r c"],
+) -> FewShot:
+    """Prototypes of labelled photographs, and the weight of most right answers on them, each left out in turn.
+
+    `text_scores` are the photographs' class scores without prototypes. The choice is made on at most 5,000
+    photographs of classes that have two or more; of equal weights it is the least. Where no class has two, a perfect
+    likeness counts as much as the range that the text scores of a photograph span.
+    Raises: InputError without a photograph; ShapeError when the arrays do not fit.
+    """
+    if not len(photos):
+        raise InputError("no photographs", fix="give at least one of some class")
+    if not len(photos) == len(labels) == len(text_scores):
+        what = f"{len(photos)} photographs, {len(labels)} labels, scores of {len(text_scores)}"
+        raise ShapeError(what, fix="give one of each")
+    n_classes = text_scores.shape[1]
+    found, sizes = prototypes(photos, labels, n_classes), np.bincount(labels, minlength=n_classes)
+    some = np.flatnonzero(sizes[labels] > 1)
+    if not len(some):
+        return FewShot(found, float(np.ptp(text_scores, axis=1).mean()))
+    some = some[np.argsort(labels[some], kind="stable")]
+    some = some[np.linspace(0, len(some) - 1, min(len(some), MOST)).astype(np.intp)]
+    x, y, rows = photos[some], labels[some], np.arange(len(some))
+    cosines = x @ found.T
+    rest = class_means(photos, labels, n_classes)[y] * sizes[y, None] - x
+    cosines[rows, y] = (x * _unit(rest)).sum(axis=1)
+    likeness = _likeness(cosines)
+    right = [(text_scores[some] + np.float32(w) * likeness).argmax(axis=1) == y for w in WEIGHTS]
+    return FewShot(found, float(WEIGHTS[np.argmax([r.mean() for r in right])]))
+
+
+def _likeness(cosines: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
+    return np.nan_to_num(np.exp(np.float32(SHARPNESS) * (cosines - 1)))
+
+
+def _unit(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(TINY))

@@ -1,0 +1,157 @@
+"""Methods that pictures teach: selection in the label neighbourhood, its controls, and prototypes of few pictures.
+
+They learn from the labelled reference, or, without labels, from the pictures that are classified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from vlmdesc.classify import fewshot
+from vlmdesc.classify.reference import Neighborhood, Texts, fit, fit_unlabelled, pool_of, unselected
+from vlmdesc.classify.score import Scorer
+from vlmdesc.describe.controls import random, waffle_texts
+from vlmdesc.errors import counted, few
+from vlmdesc.records import ClassName, Descriptors
+
+Record = dict[str, Any]
+Encode = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
+ABOUT = {
+    "neighborhood": "the name, and the descriptors that tell its few candidates apart on the reference",
+    "neighborhood-free": "the same without labels: taught by the pictures themselves, under pseudo-labels",
+    "neighborhood-own": "control: the same score, every candidate with its own descriptors, none selected",
+    "neighborhood-waffle": "control: selected from as many random words and characters",
+    "neighborhood-random": "control: the same score, descriptors drawn at random from those of all classes",
+    "few-shot": "the name, and prototypes of the reference pictures, no descriptors",
+}
+DRAWN = ("neighborhood-waffle", "neighborhood-random")  # of which every seed gives another
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What may teach: labelled reference embeddings (R, D) and class numbers (R,), and the pictures (N, D) themselves.
+
+    `truth` (N,) is for figures about what was learned, and teaches nothing.
+    """
+
+    reference: Float32[np.ndarray, "r d"] | None
+    labels: Int[np.ndarray, " r"] | None
+    images: Float32[np.ndarray, "n d"]
+    truth: Int[np.ndarray, " n"]
+
+    def drawn(self, per_class: int | None, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Reference pictures and labels, of each class at most so many, drawn at random."""
+        assert self.reference is not None and self.labels is not None  # noqa: S101 - such methods are left out
+        if per_class is None:
+            return self.reference, self.labels
+        order = np.random.default_rng(seed).permutation(len(self.labels))
+        order = order[np.argsort(self.labels[order], kind="stable")]
+        sizes = np.bincount(self.labels)
+        rank = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[self.labels[order]]
+        kept = np.sort(order[rank < per_class])
+        return self.reference[kept], self.labels[kept]
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """A method before it is taught: its base, reference pictures a class (None: all), captions and descriptors.
+
+    `captions` (C, D) stand for `names`, one text a class.
+    """
+
+    base: str
+    per_class: int | None
+    captions: Float32[np.ndarray, "c d"]
+    names: Sequence[str]
+    descriptors: Descriptors
+
+
+def teach(pupil: Pupil, seed: int | None, lesson: Lesson, encode: Encode) -> tuple[Scorer, Record]:
+    """Images to class scores, and a record of what was learned from how many pictures."""
+    if pupil.base == "few-shot":
+        return _few_shot(pupil, seed, lesson)
+    texts = _texts(pupil, seed, encode)
+    if pupil.base == "neighborhood-free":
+        found = fit_unlabelled(texts, lesson.images)
+    else:
+        learner = fit if pupil.base in ("neighborhood", "neighborhood-waffle") else unselected
+        found = learner(texts, *lesson.drawn(pupil.per_class, seed))
+    return found.scores, _record(found, lesson, pupil.descriptors.classes)
+
+
+def _few_shot(pupil: Pupil, seed: int | None, lesson: Lesson) -> tuple[Scorer, Record]:
+    photos, labels = lesson.drawn(pupil.per_class, seed)
+    captions = pupil.captions
+    shots = fewshot.fit(photos, labels, photos @ captions.T)
+    bare = np.flatnonzero(np.isnan(shots.prototypes[:, 0]))
+    record = {
+        "weight": round(shots.weight, 6),
+        "texts": 0,
+        "pictures": len(labels),
+        "labels": "reference",
+        "classes_without": [pupil.descriptors.classes[c].name for c in bare],
+    }
+    return (lambda images: images @ captions.T + shots.bonus(images)), record
+
+
+def _texts(pupil: Pupil, seed: int | None, encode: Encode) -> Texts:
+    """Captions, and the texts that may be picked."""
+    descriptors = pupil.descriptors
+    if pupil.base == "neighborhood-random":
+        descriptors = random(descriptors, seed or 0)
+    said, own = pool_of(descriptors)
+    if pupil.base == "neighborhood-waffle":
+        said = waffle_texts(descriptors, len(said), seed or 0)
+        own = np.full_like(own, -1)  # random words are no class's own
+    return Texts(pupil.captions, encode(said), own, pupil.names, said)
+
+
+def _record(found: Neighborhood, lesson: Lesson, classes: Sequence[ClassName]) -> Record:
+    """What was chosen, on what, and what it can reach on the evaluated pictures."""
+    selection, choice = found.select(lesson.images), found.choice
+    record: Record = {
+        "k": choice.k,
+        "m": choice.m,
+        "name_weight": round(choice.name_weight, 6),
+        "ceiling": round(float((selection.candidates == lesson.truth[:, None]).any(axis=1).mean()), 6),
+        "fallback": None if found.profile is None else round(float(selection.fallback.mean()), 6),
+        "texts": len(found.texts.said),
+        "pictures": found.taught_by,
+        "labels": "reference" if found.labelled else "none",
+    }
+    if not found.labelled:
+        return record | {"rounds": found.rounds, "settled": found.settled}
+    left_out = {"left_out": choice.accuracy, "left_out_by_name": choice.by_name}
+    record |= {key: None if value is None else round(value, 6) for key, value in left_out.items()}
+    return record | ({"classes_without": [classes[c].name for c in found.bare]} if found.profile is not None else {})
+
+
+def sentence(record: Mapping[str, Any]) -> str:
+    """What a method learned, from its record in results.json."""
+    pictures = counted(record["pictures"], "picture")
+    without = record.get("classes_without") or []
+    bare = f"; {counted(len(without), 'class')} without: {few(without)}" if without else ""
+    if "k" not in record:
+        return f"prototypes of {pictures} of the reference, weight {record['weight']:.2g}{bare}"
+    size = f"{counted(record['k'], 'candidate')}, {counted(record['m'], 'descriptor')} each at most"
+    size += f", name weight {record['name_weight']:.3g}"
+    if record["labels"] == "none":
+        rest = "settled" if record["settled"] else "not settled"
+        how = f"no labels: {pictures} under pseudo-labels, {rest} after {counted(record['rounds'], 'round')}"
+    elif record["left_out"] is None:
+        how = f"{pictures} of the reference, too few to choose by: k and m as published"
+    else:
+        how = f"chosen on {pictures} of the reference ({_percent(record['left_out'])} right when left out)"
+    limits = f"ceiling {_percent(record['ceiling'])}"
+    if record["fallback"] is not None:
+        limits += f", fallback {_percent(record['fallback'])} of candidates"
+    return f"{size}; {how}; {limits}{bare}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
