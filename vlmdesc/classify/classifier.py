@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import overload
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 from PIL import Image
 
-from vlmdesc.classify.explain import because, contrast
+from vlmdesc.classify import fewshot
+from vlmdesc.classify.reading import ByDescriptors, BySelection, ByShots, Reading
+from vlmdesc.classify.reference import Neighborhood
 from vlmdesc.classify.score import Columns, get_pool, ranking
 from vlmdesc.describe.phrase import Phrase, completed, get_phrase, texts
 from vlmdesc.encode.embed import embed_texts
@@ -19,7 +22,7 @@ from vlmdesc.encode.picture import Source
 from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
-from vlmdesc.errors import ImageError, InputError, VlmdescWarning, counted, few
+from vlmdesc.errors import ImageError, InputError, ShapeError, VlmdescWarning, counted, few
 from vlmdesc.records import ClassName, Descriptors, Hit, Prediction
 from vlmdesc.records.names import reads_as
 
@@ -30,10 +33,11 @@ class Classifier:
     Construction encodes the descriptors; every call after that encodes pictures only. With a `store` neither is
     encoded that was encoded before; a store that cannot be written is warned of, and the work goes on. Classes without
     descriptors are scored by their name, with a warning that names them; a text longer than the encoder reads is
-    warned of as well.
+    warned of as well. With a `selection`, taught for the same classes, the descriptors that tell an image's few
+    candidates apart decide; phrase and pooling are its own then.
 
     Raises: InputError for an unknown phrase or pooling, no class, or a class without descriptors under a phrase that
-    leaves the name out.
+    leaves the name out; ShapeError for a selection of another number of classes.
     """
 
     def __init__(
@@ -43,18 +47,48 @@ class Classifier:
         phrase: str = "plain",
         pool: str = "mean",
         store: Store | None = None,
+        selection: Neighborhood | None = None,
     ) -> None:
         wording = get_phrase(phrase)
-        self._pool_name, self._pool = pool, get_pool(pool)
+        get_pool(pool)
         self.encoder = encoder
+        self._reading: Reading
+        self._shelf = store.images(encoder) if store else None
+        if selection:
+            if len(selection.texts.captions) != len(descriptors.classes):
+                what = f"a selection among {len(selection.texts.captions)} classes, {len(descriptors.classes)} classes"
+                raise ShapeError(what, fix="teach it with these descriptors")
+            self.descriptors, self._reading = descriptors, BySelection(selection)
+            return
         self.descriptors = _complete(descriptors, wording)
         rows = texts(self.descriptors, wording)
-        self._said = [row.text or text for row, text in zip(self.descriptors.rows, rows, strict=True)]
-        self._shelf = store.images(encoder) if store else None
+        said = [row.text or text for row, text in zip(self.descriptors.rows, rows, strict=True)]
         vectors = embed_texts(rows, encoder, store.texts(encoder)) if store else encoder.texts(rows)
-        self._columns = Columns(
-            vectors, self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes)
-        )
+        columns = Columns(vectors, self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes))
+        self._reading = ByDescriptors(columns, pool, said)
+
+    def learn(self, photos: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " r"], n_new: int = 0) -> Classifier:
+        """Another classifier that knows classes by photographs too: embeddings (R, D) and class numbers (R,).
+
+        Prototypes count on top of the texts, as much as serves best on photographs of the classes that are not new; the
+        last `n_new` classes, known by few photographs, are calibrated by the others. Classes without photographs keep
+        their scores exactly. See `classify.fewshot`.
+        Raises: InputError without a photograph, and for a classifier that selects.
+        """
+        if not isinstance(self._reading, ByDescriptors):
+            raise InputError(
+                "prototypes beside a selection, or twice", fix="give all photographs to a plain classifier"
+            )
+        n_base = len(self.descriptors.classes) - n_new
+        base = labels < n_base
+        if n_new and base.any():
+            scores = self._reading.scores(photos[base])[:, :n_base]
+            shots = fewshot.fit(photos[base], labels[base], scores).add(photos[~base], labels[~base] - n_base, n_new)
+        else:
+            shots = fewshot.fit(photos, labels, self._reading.scores(photos))
+        taught = copy(self)
+        taught._reading = ByShots(self._reading, shots)
+        return taught
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a path here, not an iterable
@@ -102,19 +136,21 @@ class Classifier:
 
     def scores(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:
         """Class scores of image embeddings: (N, D) -> (N, C)."""
-        return self._pool(vectors, self._columns)
+        return self._reading.scores(vectors)
 
     def _prediction(self, item: Encoded, top_k: int, reasons: int, rival: int | None) -> Prediction:
         scores = self.scores(item.vector[None])[0]
         best = ranking(scores[None], max(top_k, 2))[0].tolist()
         ranked = tuple(self._hit(c, scores) for c in best)
-        why = because(item.vector, best[0], self._columns, self._said)[:reasons] if reasons else ()
+        why = self._reading.because(item.vector, best[0])[:reasons] if reasons else ()
         margin = ranked[0].score - ranked[1].score if len(ranked) > 1 else 0.0
-        against = None
+        asked = None
         if rival is not None and len(best) > 1:
-            pair = (best[0], rival if rival != best[0] else best[1])
+            asked = (best[0], rival if rival != best[0] else best[1])
+        pair, against = self._reading.rivals(item.vector, asked), None
+        if pair:
             hits = (self._hit(pair[0], scores), self._hit(pair[1], scores))
-            against = contrast(item.vector, hits, pair, self._pool_name, self._columns, self._said)
+            against = self._reading.contrast(item.vector, pair, hits)
         return Prediction(item.key, ranked[:top_k], why, margin, against, item.notes)
 
     def _hit(self, class_: int, scores: Float32[np.ndarray, " c"]) -> Hit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -20,7 +21,7 @@ def because(image: Vector, class_: int, columns: Columns, said: Sequence[str]) -
     """
     rows = columns.rows_of(class_)
     similarity = columns.texts[rows] @ image
-    return _hits(rows, similarity, said)
+    return _hits(similarity, [str(row) for row in rows], [said[row] for row in rows])
 
 
 def reasons(
@@ -40,35 +41,55 @@ def reasons(
     return rows, values
 
 
-def contrast(
-    image: Vector, pair: tuple[Hit, Hit], numbers: tuple[int, int], pool: str, columns: Columns, said: Sequence[str]
-) -> Contrast:
-    """Which descriptors put the first class of `pair` ahead of the second on this image, and by how much.
+@dataclass(frozen=True)
+class Side:
+    """What one class's score is made of: key and text of each part, the share it holds, and what it gives.
 
-    With s halfway between the two scores, a descriptor of the first adds (its part of the score) - (its share) * s,
-    one of the second the opposite, so the contributions add up to the margin exactly, for every pooling.
+    Shares add up to 1, or are 0 for what counts on top; what is given adds up to the score.
     """
-    parts = [_parts(image, number, pool, columns) for number in numbers]
-    level = sum(float(part.sum()) for _, _, part in parts) / 2
+
+    keys: Sequence[str]
+    said: Sequence[str]
+    share: Float32[np.ndarray, " r"]
+    given: Float32[np.ndarray, " r"]
+
+
+def set_against(pair: tuple[Hit, Hit], sides: tuple[Side, Side]) -> Contrast:
+    """Which parts put the first class of `pair` ahead of the second, and by how much.
+
+    With s halfway between the two scores, a part of the first adds (what it gives) - (its share) * s, one of the second
+    the opposite, so the contributions add up to the margin exactly.
+    """
+    level = sum(float(side.given.sum()) for side in sides) / 2
     of = [
-        _hits(rows, sign * (part - share * level), said)
-        for (rows, share, part), sign in zip(parts, (1, -1), strict=True)
+        _hits(sign * (side.given - side.share * level), side.keys, side.said)
+        for side, sign in zip(sides, (1, -1), strict=True)
     ]
     return Contrast(*pair, pair[0].score - pair[1].score, *of)
 
 
-def _parts(image: Vector, class_: int, pool: str, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of a class, the share each holds (they add up to 1), and the part of the score it gives (to the score)."""
+def contrast(
+    image: Vector, pair: tuple[Hit, Hit], numbers: tuple[int, int], pool: str, columns: Columns, said: Sequence[str]
+) -> Contrast:
+    """`set_against` of the descriptors of two classes, for every pooling."""
+    a, b = (side(image, number, pool, columns, said) for number in numbers)
+    return set_against(pair, (a, b))
+
+
+def side(image: Vector, class_: int, pool: str, columns: Columns, said: Sequence[str]) -> Side:
+    """The descriptors of a class: the share each holds, and the part of the score it gives."""
     rows = columns.rows_of(class_)
     similarity = columns.texts[rows] @ image
     if pool == "max":
-        best = rows[[similarity.argmax()]]
-        return best, np.ones(1, np.float32), similarity[[similarity.argmax()]]
-    share = columns.shares[rows]
-    norm = max(TINY, float(np.linalg.norm(columns.means[class_]))) if pool == "renormalized" else 1.0
-    return rows, share, share * similarity / norm
+        best = [int(similarity.argmax())]
+        rows, share, given = rows[best], np.ones(1, np.float32), similarity[best]
+    else:
+        share = columns.shares[rows]
+        norm = max(TINY, float(np.linalg.norm(columns.means[class_]))) if pool == "renormalized" else 1.0
+        given = share * similarity / norm
+    return Side([str(row) for row in rows], [said[row] for row in rows], share, given)
 
 
-def _hits(rows: np.ndarray, values: np.ndarray, said: Sequence[str]) -> Hits:
+def _hits(values: np.ndarray, keys: Sequence[str], said: Sequence[str]) -> Hits:
     order = np.argsort(-values, kind="stable")
-    return tuple(Hit(str(rows[i]), float(values[i]), said[rows[i]]) for i in order)
+    return tuple(Hit(keys[i], float(values[i]), said[i]) for i in order)

@@ -19,6 +19,12 @@ from vlmdesc.classify.neighborhood import (
     separating,
     stand_in,
 )
+from vlmdesc.classify.score import Columns
+from vlmdesc.describe.phrase import PHOTO, completed, get_phrase
+from vlmdesc.describe.phrase import texts as worded
+from vlmdesc.encode.embed import embed_texts
+from vlmdesc.encode.protocol import Encoder
+from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError
 from vlmdesc.records import Descriptors, Selection
 
@@ -51,7 +57,9 @@ class Choice:
     """Candidates an image has, descriptors each of them gets at most, and how much the name counts beside these.
 
     `accuracy` was reached with it on the reference images, each left out in turn, and `by_name` by the captions alone;
-    None where the reference could not tell and k and m are the published ones.
+    None where the reference could not tell, and k and m are the published ones. `ceiling` is the share of these images
+    whose class is among the candidates, which nothing that is picked can go beyond, and `fallback` the share of
+    candidates that no descriptor tells from the others.
     """
 
     k: int
@@ -59,6 +67,8 @@ class Choice:
     name_weight: float
     accuracy: float | None = None
     by_name: float | None = None
+    ceiling: float | None = None
+    fallback: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,34 @@ class Neighborhood:
 
 def _own(found: Int[np.ndarray, "n k"], own: Int[np.ndarray, "c r"]) -> Selection:
     return Selection(found, own[found], np.ones(found.shape, bool))
+
+
+def neighborhood(
+    encoder: Encoder,
+    descriptors: Descriptors,
+    images: Float32[np.ndarray, "r d"],
+    labels: Int[np.ndarray, " r"],
+    phrase: str = PHOTO,
+    store: Store | None = None,
+) -> Neighborhood:
+    """A neighbourhood taught by labelled image embeddings; `phrase` words the captions.
+
+    Where a phrase reads descriptors too, a class's caption is the mean of its texts.
+    Raises: InputError for an unknown phrase, no descriptors or no images.
+    """
+    return fit(texts_of(encoder, descriptors, phrase, store), images, labels)
+
+
+def texts_of(encoder: Encoder, descriptors: Descriptors, phrase: str = PHOTO, store: Store | None = None) -> Texts:
+    """Captions in that phrase and the descriptors of all classes, encoded, or from the store."""
+    said, own = pool_of(descriptors)
+    whole, _ = completed(descriptors, get_phrase(phrase))
+    rows = worded(whole, get_phrase(phrase))
+    shelf = store.texts(encoder) if store else None
+    vectors = embed_texts([*rows, *said], encoder, shelf) if shelf else encoder.texts([*rows, *said])
+    columns = Columns(vectors[: len(rows)], whole.owner, whole.weights, len(whole.classes))
+    names = [rows[columns.rows_of(c)[0]] for c in range(len(whole.classes))]
+    return Texts(columns.means, vectors[len(rows) :], own, names, said)
 
 
 def pool_of(descriptors: Descriptors) -> tuple[list[str], Int[np.ndarray, "c r"]]:
@@ -203,12 +241,14 @@ def choose(
     options = []
     for k in sorted({min(k, n_classes) for k in KS}):
         found = candidates(x, texts.captions, k)
-        named, picked = parts(x, texts.captions, texts.texts, select_for(found, texts.own, x, y, sizes[some]))
+        chosen = select_for(found, texts.own, x, y, sizes[some])
+        named, picked = parts(x, texts.captions, texts.texts, chosen)
         described, right = running_means(picked), found == y[:, None]
-        by_name = float(right[:, 0].mean())
+        figures = (float(share.mean()) for share in (right[:, 0], right.any(axis=1), chosen.fallback))
+        by_name, ceiling, fallback = figures
         for m in MS:
             for weight, accuracy in zip(NAME_WEIGHTS, _accuracies(named, described[:, :, m - 1], right), strict=True):
-                options.append(Choice(k, m, float(weight), accuracy, by_name))
+                options.append(Choice(k, m, float(weight), accuracy, by_name, ceiling, fallback))
     return max(options, key=lambda o: (o.accuracy, o.name_weight, -o.k, -o.m))
 
 

@@ -18,6 +18,7 @@ from vlmdesc.cli.options import (
     DescriptorFile,
     Device,
     Json,
+    LabelColumn,
     Model,
     NoStore,
     Phrase,
@@ -31,7 +32,6 @@ from vlmdesc.errors import ImageError, InputError, shown
 if TYPE_CHECKING:
     from vlmdesc.records import Contrast, Hit, Prediction
 
-PHOTO = "name:a photo of a {c}."
 Images = Annotated[list[str], typer.Argument(help="Picture files, folders or glob patterns.", metavar="IMAGE...")]
 TopK = Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")]
 Reasons = Annotated[int, typer.Option(min=0, help="Descriptors shown as reasons.")]
@@ -39,6 +39,23 @@ Against = Annotated[
     str,
     typer.Option(
         help="Also show what put the winner ahead of this class (of the runner-up, where it wins).", metavar="CLASS"
+    ),
+]
+
+
+Reference = Annotated[
+    str,
+    typer.Option(
+        help="A labelled data set that says which descriptors tell a picture's few candidate classes apart.",
+        metavar="DATASET",
+    ),
+]
+Shots = Annotated[
+    str,
+    typer.Option(
+        help="A folder with a folder of 1 to 16 photographs for each class to learn, new ones too; with --reference "
+        "the other classes learn from that, and no descriptors are selected.",
+        metavar="DIR",
     ),
 ]
 
@@ -53,6 +70,9 @@ def classify(
     top_k: TopK = 5,
     reasons: Reasons = 3,
     against: Against = "",
+    reference: Reference = "",
+    shots: Shots = "",
+    label_column: LabelColumn = "",
     device: Device = "auto",
     precision: Precision = "auto",
     no_store: NoStore = False,
@@ -65,22 +85,20 @@ def classify(
 
     Example: vlmdesc classify photos/ --descriptors everyday --against dog
     """
-    from vlmdesc.classify.classifier import Classifier
     from vlmdesc.classify.score import get_pool
-    from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.describe.phrase import get_phrase
-    from vlmdesc.encode.store import Store
+    from vlmdesc.cli.teaching import open_lessons, taught
+    from vlmdesc.describe.phrase import PHOTO, get_phrase
 
     given = open_descriptors(classes, descriptors)
-    phrase = phrase or (PHOTO if classes else "plain")
+    select = bool(reference and not shots)
+    phrase = phrase or (PHOTO if classes or select else "plain")
     get_phrase(phrase), get_pool(pool)  # what is wrong is told before the model is loaded
+    lessons = open_lessons(given, reference, shots, label_column)
     if against:
-        given.find(against)
+        lessons.descriptors.find(against)
     paths = _find(images)
     encoder = open_encoder(model, device, precision)
-    store = None if no_store else Store()
-    with encoding_texts(encoder, max(len(given.rows), len(given.classes))) as watched:
-        classifier = Classifier(watched, given, phrase=phrase, pool=pool, store=store)
+    classifier = taught(lessons, encoder, phrase, pool, select, stored=not no_store)
     results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size)
     failed = _print(results, len(paths), encoder.name if as_json else "")
     if failed:

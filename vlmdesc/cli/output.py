@@ -13,9 +13,10 @@ from rich.text import Text
 from vlmdesc.cli.border import say
 from vlmdesc.cli.progress import progress_bar
 from vlmdesc.errors import shown
-from vlmdesc.records import Contrast, Hits, Prediction
+from vlmdesc.records import Contrast, Hit, Hits, Prediction
 
-BAR = 24
+BAR, SHORT = 24, 8
+PARTS = 8  # of a margin, shown on each side
 
 
 class Output:
@@ -69,26 +70,37 @@ def _top(hits: Hits) -> float:
     return max((abs(hit.score) for hit in hits), default=0.0) or 1.0
 
 
-def _bars(hits: Hits, top: float, sign: str = "") -> Padding:
+def _bars(hits: Hits, top: float, sign: str = "", length: int = BAR) -> Padding:
     """Scores with bars, full at `top`. A score below 0 has no bar, or with `sign` a dashed one."""
     table = Table.grid(padding=(0, 1))
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(width=BAR, no_wrap=True)
+    table.add_column(width=length, no_wrap=True)
     table.add_column(overflow="fold")
     for i, hit in enumerate(hits):
-        length = round(BAR * abs(hit.score) / top)
-        full = Text("━" * length, style="green" if i == 0 and not sign else "cyan")
-        below = Text("╌" * length, style="red") if sign else Text()
+        long = round(length * abs(hit.score) / top)
+        full = Text("━" * long, style="green" if i == 0 and not sign else "cyan")
+        below = Text("╌" * long, style="red") if sign else Text()
         table.add_row(f"{hit.score:{sign}.3f}", full if hit.score > 0 else below, Text(shown(hit.text)))
-    return Padding(table, (0, 0, 0, 2))
+    return Padding(table, (0, 0, 0, 0 if sign else 2))
 
 
 def _contrast(contrast: Contrast) -> Padding:
-    """The parts of the margin: what the picture shows of the class ahead, and what it lacks of the other."""
+    """The parts of the margin side by side: what the picture shows of the class ahead, what it lacks of the other."""
     a, b = shown(contrast.a.text), shown(contrast.b.text)
     title = f"{a} {contrast.a.score:.3f}, {b} {contrast.b.score:.3f}: {a} is {contrast.margin:.3f} ahead"
-    parts: list[Text | Padding] = [Text(title, style="dim")]
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", expand=True)
     top = max(_top(contrast.of_a), _top(contrast.of_b))
-    for words, hits in ((f"by what it shows of {a}", contrast.of_a), (f"by what it lacks of {b}", contrast.of_b)):
-        parts += [Text(words, style="dim"), _bars(hits, top, sign="+")]
-    return Padding(Group(*parts), (0, 0, 0, 2))
+    for words in (f"by what it shows of {a}", f"by what it lacks of {b}"):
+        table.add_column(words, ratio=1)
+    table.add_row(*(_bars(_widest(hits), top, sign="+", length=SHORT) for hits in (contrast.of_a, contrast.of_b)))
+    return Padding(Group(Text(title, style="dim"), table), (0, 0, 0, 2))
+
+
+def _widest(hits: Hits) -> Hits:
+    """The parts that matter most, with the rest of them in one."""
+    if len(hits) <= PARTS:
+        return hits
+    order = sorted(hits, key=lambda hit: -abs(hit.score))
+    kept, rest = [*order[: PARTS - 1]], order[PARTS - 1 :]
+    summed = Hit("", sum(hit.score for hit in rest), f"({len(rest)} more)")
+    return (*sorted(kept, key=lambda hit: -hit.score), summed)

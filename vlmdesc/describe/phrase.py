@@ -184,6 +184,7 @@ def article(phrase: str) -> str:
     return "an" if lower[:1] in tuple("aeiouáéíóúäöåæø") else "a"
 
 
+PHOTO = "name:a photo of a {c}."
 PHRASES: dict[str, Phrase] = {
     "plain": Phrase("plain", plain),
     "dclip": Phrase("dclip", dclip),

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int
 from vlmdesc.classify.reference import pool_of
 from vlmdesc.classify.score import Columns, Scorer, get_pool, scorer
 from vlmdesc.describe.controls import CONTROLS
-from vlmdesc.describe.phrase import completed, get_phrase, name_phrase, texts
+from vlmdesc.describe.phrase import PHOTO, completed, get_phrase, name_phrase, texts
 from vlmdesc.describe.templates import EIGHTY, SEVEN
 from vlmdesc.encode.embed import embed_texts
 from vlmdesc.encode.protocol import Encoder
@@ -24,7 +24,6 @@ from vlmdesc.evaluate import taught
 from vlmdesc.evaluate.taught import Lesson, Pupil
 from vlmdesc.records import Descriptors
 
-PHOTO = "name:a photo of a {c}."
 DEFAULT = ("name", "photo", "templates", "describe", "waffle")
 ALL = (
     *("name", "photo", "templates", "templates-7"),

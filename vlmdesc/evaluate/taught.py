@@ -81,7 +81,12 @@ def teach(pupil: Pupil, seed: int | None, lesson: Lesson, encode: Encode) -> tup
     else:
         learner = fit if pupil.base in ("neighborhood", "neighborhood-waffle") else unselected
         found = learner(texts, *lesson.drawn(pupil.per_class, seed))
-    return found.scores, _record(found, lesson, pupil.descriptors.classes)
+    selection = found.select(lesson.images)
+    record = about(found, pupil.descriptors.classes)
+    record["ceiling"] = round(float((selection.candidates == lesson.truth[:, None]).any(axis=1).mean()), 6)
+    if found.profile is not None:
+        record["fallback"] = round(float(selection.fallback.mean()), 6)
+    return found.scores, record
 
 
 def _few_shot(pupil: Pupil, seed: int | None, lesson: Lesson) -> tuple[Scorer, Record]:
@@ -111,31 +116,38 @@ def _texts(pupil: Pupil, seed: int | None, encode: Encode) -> Texts:
     return Texts(pupil.captions, encode(said), own, pupil.names, said)
 
 
-def _record(found: Neighborhood, lesson: Lesson, classes: Sequence[ClassName]) -> Record:
-    """What was chosen, on what, and what it can reach on the evaluated pictures."""
-    selection, choice = found.select(lesson.images), found.choice
+def about(found: Neighborhood, classes: Sequence[ClassName]) -> Record:
+    """What a neighbourhood chose, on what, and how far it could go there; the ceiling of all that it can get right."""
+    choice = found.choice
     record: Record = {
         "k": choice.k,
         "m": choice.m,
         "name_weight": round(choice.name_weight, 6),
-        "ceiling": round(float((selection.candidates == lesson.truth[:, None]).any(axis=1).mean()), 6),
-        "fallback": None if found.profile is None else round(float(selection.fallback.mean()), 6),
         "texts": len(found.texts.said),
         "pictures": found.taught_by,
         "labels": "reference" if found.labelled else "none",
+        "ceiling": _rounded(choice.ceiling),
+        "fallback": _rounded(choice.fallback) if found.profile is not None else None,
     }
     if not found.labelled:
         return record | {"rounds": found.rounds, "settled": found.settled}
-    left_out = {"left_out": choice.accuracy, "left_out_by_name": choice.by_name}
-    record |= {key: None if value is None else round(value, 6) for key, value in left_out.items()}
-    return record | ({"classes_without": [classes[c].name for c in found.bare]} if found.profile is not None else {})
+    without = [classes[c].name for c in found.bare] if found.profile is not None else []
+    return record | {
+        "left_out": _rounded(choice.accuracy),
+        "left_out_by_name": _rounded(choice.by_name),
+        "classes_without": without,
+    }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 6)
 
 
 def sentence(record: Mapping[str, Any]) -> str:
     """What a method learned, from its record in results.json."""
     pictures = counted(record["pictures"], "picture")
     without = record.get("classes_without") or []
-    bare = f"; {counted(len(without), 'class')} without: {few(without)}" if without else ""
+    bare = f"; {counted(len(without), 'class')} without any: {few(without)}" if without else ""
     if "k" not in record:
         return f"prototypes of {pictures} of the reference, weight {record['weight']:.2g}{bare}"
     size = f"{counted(record['k'], 'candidate')}, {counted(record['m'], 'descriptor')} each at most"
@@ -146,11 +158,11 @@ def sentence(record: Mapping[str, Any]) -> str:
     elif record["left_out"] is None:
         how = f"{pictures} of the reference, too few to choose by: k and m as published"
     else:
-        how = f"chosen on {pictures} of the reference ({_percent(record['left_out'])} right when left out)"
-    limits = f"ceiling {_percent(record['ceiling'])}"
-    if record["fallback"] is not None:
-        limits += f", fallback {_percent(record['fallback'])} of candidates"
-    return f"{size}; {how}; {limits}{bare}"
+        right = f"{_percent(record['left_out'])} right when left out, {_percent(record['left_out_by_name'])} by name"
+        how = f"chosen on {pictures} of the reference ({right})"
+    limits = {"ceiling": record["ceiling"], "fallback": record["fallback"]}
+    told = ", ".join(f"{name} {_percent(share)}" for name, share in limits.items() if share is not None)
+    return f"{size}; {how}{'; ' + told if told else ''}{bare}"
 
 
 def _percent(share: float) -> str:

@@ -1,0 +1,227 @@
+"""New classes from few photographs, session after session: the protocol of TEEN (Wang et al. 2023) on Tiny ImageNet.
+
+    python -m eval.incremental [--shared PATH]      prints the table, writes eval/results/incremental.json
+
+152 classes have 25 photographs each, and the weight of photographs beside texts is chosen on these alone. 50 more
+come in five sessions of ten with 1, 5 or 16 photographs each, with and without calibration of their prototypes. What is
+scored after each session is the validation part, among the classes seen so far. Each seed draws which classes are new,
+in what order, and their photographs. Half a minute on two cores once the embeddings are stored.
+
+The starter's image backbone was trained on ImageNet-1k and has seen all these classes: no figure here is zero-shot, and
+no class new, in the strict sense.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vlmdesc.classify import fewshot
+from vlmdesc.classify.fewshot import FewShot
+from vlmdesc.encode.data import load_data
+from vlmdesc.encode.embed import embed_texts
+from vlmdesc.encode.load import load_encoder
+from vlmdesc.encode.store import Store
+from vlmdesc.evaluate.methods import worded
+from vlmdesc.evaluate.photos import Joining, Photos, class_numbers, gather, without
+from vlmdesc.evaluate.run import environment
+from vlmdesc.evaluate.statistics import interval, over_seeds, resampled_means
+from vlmdesc.files import json_lines, write_atomic
+from vlmdesc.records import ClassName, Descriptors
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "eval" / "results" / "incremental.json"
+TEST, REFERENCE = "tiny-imagenet-val.parquet", "tiny-imagenet-reference.parquet"
+NAMES = "published-descriptors/descriptors_imagenet.json"
+PHRASE = "name:a photo of a {c}."
+NOTE = (
+    "The starter's image backbone was trained on ImageNet-1k, photographs of all these classes among it: no figure is "
+    "zero-shot, and no class new or unseen, in the strict sense. Of the descriptors only the class names are used."
+)
+SESSIONS, STEP, SEEDS, RESAMPLES = 5, 10, 5, 2_000
+PHOTOS, SHIFTS = (1, 5, 16), (0.0, 0.1, 0.5)
+GROUPS = ("base", "new", "all")
+
+
+class Head(NamedTuple):
+    """What scores: texts, photographs or both; photographs of a new class; how far its prototype is drawn to others."""
+
+    scores: str
+    photos: int = 0
+    shift: float = 0.0
+
+
+HEADS = (Head("texts"), *(Head(s, k, a) for s in ("texts+photos", "photos") for k in PHOTOS for a in SHIFTS))
+
+
+@dataclass(frozen=True)
+class Data:
+    test: Photos
+    reference: Photos
+    captions: np.ndarray
+    classes: Sequence[ClassName]
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Accuracies by head, session (0 is before the first), group and seed, and resampled; NaN for new in session 0."""
+
+    means: np.ndarray
+    resampled: np.ndarray
+    sizes: np.ndarray
+    weights: list[float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder of shared data")
+    place = parser.parse_args().shared / "data"
+    if not place.is_dir():
+        raise SystemExit(f"error: no photographs ({place}); fix: put the shared data folder beside the checkout")
+    data = load(place)
+    measured = measure(data)
+    found, against = list(figures(measured)), list(differences(measured))
+    about = data.about | {"weights_of_photos": measured.weights, "figures": found, "differences": against}
+    write_atomic(RESULTS, json_lines(about | {"environment": environment()}).encode())
+    for line in (*table(found), "", "paired differences after the last session", *map(compared, against)):
+        print(line)
+
+
+def load(place: Path) -> Data:
+    """Both sets of photographs and the captions, embedded; classes are those that both have."""
+    encoder, store = load_encoder("starter", device="cpu", precision="fp32"), Store()
+    names = Descriptors.load(place / NAMES)
+    sets = [load_data(place / file, label_column="label") for file in (TEST, REFERENCE)]
+    (known, of_test), (same, of_reference) = (class_numbers(set_, names, Joining(only_present=True)) for set_ in sets)
+    assert known.classes == same.classes
+    test, reference = gather(sets[0], of_test, encoder, store), gather(sets[1], of_reference, encoder, store)
+    assert len(without(reference, test).labels) == len(reference.labels), "a photograph is in both sets"
+    captions = worded(known, PHRASE).texts
+    n_base = len(known.classes) - SESSIONS * STEP
+    about = {
+        "about": __doc__.partition("\n")[0] if __doc__ else "",
+        "note": NOTE,
+        "command": "python -m eval.incremental",
+        "test": {"data": TEST, "n": len(test.labels), "data_hash": test.fingerprint(known.classes)},
+        "reference": {"data": REFERENCE, "n": len(reference.labels), "data_hash": reference.fingerprint(known.classes)},
+        "names": NAMES,
+        "phrase": PHRASE,
+        "example": captions[0],
+        "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision},
+        "classes": {"base": n_base, "sessions": SESSIONS, "each": STEP},
+        "seeds": list(range(SEEDS)),
+        "intervals": f"95 %, bootstrap over images (within class) and seeds, {RESAMPLES:,} resamples",
+    }
+    return Data(test, reference, embed_texts(captions, encoder, store.texts(encoder)), known.classes, about)
+
+
+def measure(data: Data) -> Measured:
+    """Every head on every seed: what is right, as columns that are resampled together, so that differences pair."""
+    n, labels = len(data.test.labels), data.test.labels
+    shape = (len(HEADS), SESSIONS + 1, len(GROUPS), SEEDS)
+    right, sizes, weights = np.zeros((n, *shape), np.float32), np.zeros(shape[1:]), []
+    for seed in range(SEEDS):
+        order = np.random.default_rng(seed).permutation(len(data.classes))
+        place = np.argsort(order)[labels]  # of the class of each test photograph in the order of classes
+        weight, answers = answered(data, order, seed)
+        weights.append(weight)
+        n_base = len(order) - SESSIONS * STEP
+        for session in range(SESSIONS + 1):
+            seen = place < n_base + session * STEP
+            groups = np.stack([place < n_base, (place >= n_base) & seen, seen], axis=1)
+            sizes[session, :, seed] = groups.sum(axis=0)
+            hits = answers[:, session] == place
+            right[:, :, session, :, seed] = hits.T[:, :, None] & groups[:, None]
+    share = np.divide(n, sizes, out=np.full(sizes.shape, np.nan), where=sizes > 0)  # the same in every resample
+    resampled = resampled_means(right.reshape(n, -1), labels, RESAMPLES, seed=0).reshape(RESAMPLES, *shape)
+    assert (sizes == sizes[..., :1]).all(), "not as many test photographs of each class"
+    return Measured(right.mean(axis=0, dtype=np.float64) * share, resampled * share, sizes[..., 0], weights)
+
+
+def answered(data: Data, order: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
+    """The weight of photographs, and by head and session the class of each test photograph, as a place in the order."""
+    n_base, rng = len(order) - SESSIONS * STEP, np.random.default_rng((seed, 1))
+    place, texts = np.argsort(order)[data.reference.labels], data.captions[order]
+    vectors, test = data.reference.vectors, data.test.vectors
+    rows = [rng.permutation(np.flatnonzero(place == c)) for c in range(len(order))]
+    known = np.flatnonzero(place < n_base)
+    base = fewshot.fit(vectors[known], place[known], vectors[known] @ texts[:n_base].T)
+    by_texts = test @ texts.T
+    answers = np.empty((len(HEADS), SESSIONS + 1, len(test)), np.intp)
+    for h, head in enumerate(HEADS):
+        few = base if "texts" in head.scores else replace(base, weight=1.0)  # alone, any weight is the same
+        before = None
+        for session in range(SESSIONS + 1):
+            end = n_base + session * STEP
+            if session and head.photos:
+                few = added(few, vectors, [rows[c][: head.photos] for c in range(end - STEP, end)], head.shift)
+            bonus = few.bonus(test) if head.photos else 0
+            scores = by_texts[:, :end] + bonus if "texts" in head.scores else np.asarray(bonus)
+            assert before is None or (scores[:, : end - STEP] == before).all(), "new classes moved others' scores"
+            before, answers[h, session] = scores, scores.argmax(axis=1)
+    return base.weight, answers
+
+
+def added(few: FewShot, vectors: np.ndarray, rows: Sequence[np.ndarray], shift: float) -> FewShot:
+    labels = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+    return few.add(vectors[np.concatenate(rows)], labels, len(rows), shift=shift)
+
+
+def figures(measured: Measured) -> Iterator[dict[str, Any]]:
+    for h, head in enumerate(HEADS):
+        for session in range(SESSIONS + 1):
+            groups = [(g, name) for g, name in enumerate(GROUPS) if measured.sizes[session, g]]
+            at = {
+                name: accuracy(measured.means[h, session, g], measured.resampled[:, h, session, g])
+                for g, name in groups
+            }
+            n = {name: int(measured.sizes[session, g]) for g, name in groups}
+            yield head._asdict() | {"session": session, "n": n} | at
+
+
+def differences(measured: Measured) -> Iterator[dict[str, Any]]:
+    """After the last session: calibrated less not, and photographs beside texts less texts alone."""
+    for h, head in enumerate(HEADS):
+        for other in dict.fromkeys((head._replace(shift=0.0), Head("texts"))):
+            if other == head:
+                continue
+            o = HEADS.index(other)
+            means, resampled = measured.means[:, -1], measured.resampled[:, :, -1]
+            of = {
+                name: accuracy(means[h, g] - means[o, g], resampled[:, h, g] - resampled[:, o, g])
+                for g, name in enumerate(GROUPS)
+            }
+            yield head._asdict() | {"less": other._asdict()} | of
+
+
+def accuracy(means: np.ndarray, resampled: np.ndarray) -> dict[str, float]:
+    """Mean over seeds and its interval, from means (S,) and their resamples (R, S)."""
+    low, high = interval(over_seeds(resampled, seed=1))
+    return {"mean": round(float(means.mean()), 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+def table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield f"{'scores':13s}{'photos':>7s}{'shift':>6s}{'session':>8s}  " + "".join(f"{name:24s}" for name in GROUPS)
+    for row in found:
+        cells = "".join(f"{shown(row[name]) if name in row else '-':24s}" for name in GROUPS)
+        yield f"{row['scores']:13s}{row['photos']:7d}{row['shift']:6.1f}{row['session']:8d}  {cells}"
+
+
+def compared(row: dict[str, Any]) -> str:
+    a, b = (f"{head['scores']} {head['photos']} {head['shift']}" for head in (row, row["less"]))
+    return f"{a:20s} less {b:20s} " + "".join(f"{name} {shown(row[name], '+'):27s}" for name in GROUPS)
+
+
+def shown(value: dict[str, float], sign: str = "") -> str:
+    mean, low, high = (f"{value[part]:{sign}.3f}" for part in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+if __name__ == "__main__":
+    main()

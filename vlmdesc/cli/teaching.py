@@ -1,0 +1,121 @@
+"""A classifier for the command line: from descriptors alone, or taught by labelled pictures."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlmdesc.cli.border import say
+from vlmdesc.cli.options import open_data
+from vlmdesc.errors import InputError, counted, few, shown
+from vlmdesc.records import ClassName, Descriptors
+
+if TYPE_CHECKING:
+    from vlmdesc.classify.classifier import Classifier
+    from vlmdesc.classify.reference import Neighborhood
+    from vlmdesc.encode.data import DataSet
+    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.encode.store import Store
+    from vlmdesc.evaluate.photos import Photos
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Descriptors, with the classes that photographs add at the end, and the labelled data sets to learn from."""
+
+    descriptors: Descriptors
+    reference: DataSet | None = None
+    shots: DataSet | None = None
+    n_new: int = 0
+
+
+def open_lessons(given: Descriptors, reference: str, shots: str, label_column: str = "") -> Lessons:
+    """What --reference and --shots name, joined to the classes before a model is loaded.
+
+    Raises: InputError when labels are no classes, or --shots has none.
+    """
+    from vlmdesc.classify.reference import pool_of
+    from vlmdesc.records.join import Lookup
+
+    known = open_data([reference], label_column=label_column) if reference else None
+    if known:
+        _numbers(known, given)
+        if not shots:
+            pool_of(given)  # there is something to select from
+    if not shots:
+        return Lessons(given, known)
+    photos = open_data([shots])
+    labels = dict.fromkeys(label for label in photos.labels() if label)
+    if not labels:
+        raise InputError("no class folders", where=shots, fix="put the photographs of each class into a folder of it")
+    lookup = Lookup(given.classes)
+    new = tuple(ClassName(label, label) for label in labels if not lookup(label))
+    return Lessons(replace(given, classes=(*given.classes, *new)), known, photos, len(new))
+
+
+def taught(lessons: Lessons, encoder: Encoder, phrase: str, pool: str, select: bool, stored: bool = True) -> Classifier:
+    """The classifier, with what it has learned said on stderr. Raises: InputError, StoreError."""
+    from vlmdesc.classify.classifier import Classifier
+    from vlmdesc.cli.progress import encoding_texts
+    from vlmdesc.encode.store import Store
+
+    descriptors, store = lessons.descriptors, Store() if stored else None
+    with tempfile.TemporaryDirectory() as away:
+        pictures = store or Store(Path(away))
+        known = learned(lessons.reference, descriptors, encoder, pictures, "reference") if lessons.reference else None
+        shots = learned(lessons.shots, descriptors, encoder, pictures, "photographs") if lessons.shots else None
+        with encoding_texts(encoder, max(len(descriptors.rows), len(descriptors.classes))) as watched:
+            if select and known:
+                return Classifier(
+                    watched,
+                    descriptors,
+                    store=store,
+                    selection=selecting(watched, descriptors, known, phrase, store),
+                )
+            classifier = Classifier(watched, descriptors, phrase=phrase, pool=pool, store=store)
+    if shots is None:
+        return classifier
+    vectors, labels = shots.vectors, shots.labels
+    if known:
+        vectors, labels = np.concatenate([known.vectors, vectors]), np.concatenate([known.labels, labels])
+    names = few(lessons.descriptors.classes[c].name for c in np.unique(shots.labels))
+    new = f", {lessons.n_new} of them new" if lessons.n_new else ""
+    say(f"learned from {counted(len(shots.labels), 'photograph')}: {shown(names)}{new}")
+    return classifier.learn(vectors, labels, lessons.n_new)
+
+
+def learned(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: Store, what: str) -> Photos:
+    """The embedded pictures of a data set that have a class; those that cannot be used are named."""
+    from vlmdesc.cli.progress import stages
+    from vlmdesc.evaluate.photos import gather
+
+    numbers = _numbers(data, descriptors)
+    with stages() as stage:
+        tick = stage(what, int((numbers >= 0).sum()))
+        found = gather(data, numbers, encoder, store, lambda: tick(1))
+    for error in found.failed:
+        say(f"error: {error}")
+    return found
+
+
+def selecting(
+    encoder: Encoder, descriptors: Descriptors, reference: Photos, phrase: str, store: Store | None
+) -> Neighborhood:
+    """The neighbourhood that a reference teaches, with a line on stderr of what was chosen."""
+    from vlmdesc.classify.reference import neighborhood
+    from vlmdesc.evaluate.taught import about, sentence
+
+    found = neighborhood(encoder, descriptors, reference.vectors, reference.labels, phrase, store)
+    say(f"selection: {shown(sentence(about(found, descriptors.classes)))}")
+    return found
+
+
+def _numbers(data: DataSet, descriptors: Descriptors) -> np.ndarray:
+    """Class numbers of a data set's rows; classes may be absent, and labels of no class are passed over."""
+    from vlmdesc.evaluate.photos import Joining, class_numbers
+
+    return class_numbers(data, descriptors, Joining(allow_absent=True, ignore_unknown=True))[1]
