@@ -5,24 +5,20 @@
 152 classes have 25 photographs each, and the weight of photographs beside texts is chosen on these alone. 50 more
 come in five sessions of ten with 1, 5 or 16 photographs each, with and without calibration of their prototypes. What is
 scored after each session is the validation part, among the classes seen so far. Each seed draws which classes are new,
-in what order, and their photographs. Half a minute on two cores once the embeddings are stored.
-
-The starter's image backbone was trained on ImageNet-1k and has seen all these classes: no figure here is zero-shot, and
-no class new, in the strict sense.
+in what order, and their photographs. Twenty seconds on two cores once the embeddings are stored.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vlmdesc.classify import fewshot
-from vlmdesc.classify.fewshot import FewShot
 from vlmdesc.encode.data import load_data
 from vlmdesc.encode.embed import embed_texts
 from vlmdesc.encode.load import load_encoder
@@ -32,7 +28,7 @@ from vlmdesc.evaluate.photos import Joining, Photos, class_numbers, gather, with
 from vlmdesc.evaluate.run import environment
 from vlmdesc.evaluate.statistics import interval, over_seeds, resampled_means
 from vlmdesc.files import json_lines, write_atomic
-from vlmdesc.records import ClassName, Descriptors
+from vlmdesc.records import Descriptors
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "eval" / "results" / "incremental.json"
@@ -59,17 +55,14 @@ class Head(NamedTuple):
 HEADS = (Head("texts"), *(Head(s, k, a) for s in ("texts+photos", "photos") for k in PHOTOS for a in SHIFTS))
 
 
-@dataclass(frozen=True)
-class Data:
+class Data(NamedTuple):
     test: Photos
     reference: Photos
     captions: np.ndarray
-    classes: Sequence[ClassName]
     about: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """Accuracies by head, session (0 is before the first), group and seed, and resampled; NaN for new in session 0."""
 
     means: np.ndarray
@@ -89,8 +82,7 @@ def main() -> None:
     found, against = list(figures(measured)), list(differences(measured))
     about = data.about | {"weights_of_photos": measured.weights, "figures": found, "differences": against}
     write_atomic(RESULTS, json_lines(about | {"environment": environment()}).encode())
-    for line in (*table(found), "", "paired differences after the last session", *map(compared, against)):
-        print(line)
+    print(*table(found), "", *map(compared, against), "", NOTE, sep="\n")
 
 
 def load(place: Path) -> Data:
@@ -105,7 +97,6 @@ def load(place: Path) -> Data:
     captions = worded(known, PHRASE).texts
     n_base = len(known.classes) - SESSIONS * STEP
     about = {
-        "about": __doc__.partition("\n")[0] if __doc__ else "",
         "note": NOTE,
         "command": "python -m eval.incremental",
         "test": {"data": TEST, "n": len(test.labels), "data_hash": test.fingerprint(known.classes)},
@@ -118,7 +109,7 @@ def load(place: Path) -> Data:
         "seeds": list(range(SEEDS)),
         "intervals": f"95 %, bootstrap over images (within class) and seeds, {RESAMPLES:,} resamples",
     }
-    return Data(test, reference, embed_texts(captions, encoder, store.texts(encoder)), known.classes, about)
+    return Data(test, reference, embed_texts(captions, encoder, store.texts(encoder)), about)
 
 
 def measure(data: Data) -> Measured:
@@ -127,7 +118,7 @@ def measure(data: Data) -> Measured:
     shape = (len(HEADS), SESSIONS + 1, len(GROUPS), SEEDS)
     right, sizes, weights = np.zeros((n, *shape), np.float32), np.zeros(shape[1:]), []
     for seed in range(SEEDS):
-        order = np.random.default_rng(seed).permutation(len(data.classes))
+        order = np.random.default_rng(seed).permutation(len(data.captions))
         place = np.argsort(order)[labels]  # of the class of each test photograph in the order of classes
         weight, answers = answered(data, order, seed)
         weights.append(weight)
@@ -149,10 +140,9 @@ def answered(data: Data, order: np.ndarray, seed: int) -> tuple[float, np.ndarra
     n_base, rng = len(order) - SESSIONS * STEP, np.random.default_rng((seed, 1))
     place, texts = np.argsort(order)[data.reference.labels], data.captions[order]
     vectors, test = data.reference.vectors, data.test.vectors
-    rows = [rng.permutation(np.flatnonzero(place == c)) for c in range(len(order))]
+    rows = np.stack([rng.permutation(np.flatnonzero(place == c))[: max(PHOTOS)] for c in range(len(order))])
     known = np.flatnonzero(place < n_base)
     base = fewshot.fit(vectors[known], place[known], vectors[known] @ texts[:n_base].T)
-    by_texts = test @ texts.T
     answers = np.empty((len(HEADS), SESSIONS + 1, len(test)), np.intp)
     for h, head in enumerate(HEADS):
         few = base if "texts" in head.scores else replace(base, weight=1.0)  # alone, any weight is the same
@@ -160,44 +150,33 @@ def answered(data: Data, order: np.ndarray, seed: int) -> tuple[float, np.ndarra
         for session in range(SESSIONS + 1):
             end = n_base + session * STEP
             if session and head.photos:
-                few = added(few, vectors, [rows[c][: head.photos] for c in range(end - STEP, end)], head.shift)
-            bonus = few.bonus(test) if head.photos else 0
-            scores = by_texts[:, :end] + bonus if "texts" in head.scores else np.asarray(bonus)
+                new = rows[end - STEP : end, : head.photos]
+                few = few.add(vectors[new.ravel()], np.arange(STEP).repeat(head.photos), STEP, shift=head.shift)
+            scores = few.bonus(test) if head.photos else np.zeros((len(test), end), np.float32)
+            if "texts" in head.scores:
+                scores += test @ texts[:end].T
             assert before is None or (scores[:, : end - STEP] == before).all(), "new classes moved others' scores"
             before, answers[h, session] = scores, scores.argmax(axis=1)
     return base.weight, answers
 
 
-def added(few: FewShot, vectors: np.ndarray, rows: Sequence[np.ndarray], shift: float) -> FewShot:
-    labels = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-    return few.add(vectors[np.concatenate(rows)], labels, len(rows), shift=shift)
-
-
 def figures(measured: Measured) -> Iterator[dict[str, Any]]:
     for h, head in enumerate(HEADS):
         for session in range(SESSIONS + 1):
-            groups = [(g, name) for g, name in enumerate(GROUPS) if measured.sizes[session, g]]
-            at = {
-                name: accuracy(measured.means[h, session, g], measured.resampled[:, h, session, g])
-                for g, name in groups
-            }
-            n = {name: int(measured.sizes[session, g]) for g, name in groups}
-            yield head._asdict() | {"session": session, "n": n} | at
+            means, resampled, n = measured.means[h, session], measured.resampled[:, h, session], measured.sizes[session]
+            at = {name: accuracy(means[g], resampled[:, g]) for g, name in enumerate(GROUPS) if n[g]}
+            yield head._asdict() | {"session": session, "n": {name: int(n[GROUPS.index(name)]) for name in at}} | at
 
 
 def differences(measured: Measured) -> Iterator[dict[str, Any]]:
-    """After the last session: calibrated less not, and photographs beside texts less texts alone."""
-    for h, head in enumerate(HEADS):
-        for other in dict.fromkeys((head._replace(shift=0.0), Head("texts"))):
-            if other == head:
-                continue
+    """After the last session: calibrated less not, and photographs less texts alone."""
+    means, resampled = measured.means[:, -1], measured.resampled[:, :, -1]
+    for h, head in enumerate(HEADS[1:], 1):
+        for other in ([head._replace(shift=0.0)] if head.shift else []) + [HEADS[0]]:
             o = HEADS.index(other)
-            means, resampled = measured.means[:, -1], measured.resampled[:, :, -1]
-            of = {
-                name: accuracy(means[h, g] - means[o, g], resampled[:, h, g] - resampled[:, o, g])
-                for g, name in enumerate(GROUPS)
-            }
-            yield head._asdict() | {"less": other._asdict()} | of
+            less, of = means[h] - means[o], resampled[:, h] - resampled[:, o]
+            found = {name: accuracy(less[g], of[:, g]) for g, name in enumerate(GROUPS)}
+            yield head._asdict() | {"less": other._asdict()} | found
 
 
 def accuracy(means: np.ndarray, resampled: np.ndarray) -> dict[str, float]:
@@ -207,15 +186,18 @@ def accuracy(means: np.ndarray, resampled: np.ndarray) -> dict[str, float]:
 
 
 def table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield f"{'scores':13s}{'photos':>7s}{'shift':>6s}{'session':>8s}  " + "".join(f"{name:24s}" for name in GROUPS)
-    for row in found:
-        cells = "".join(f"{shown(row[name]) if name in row else '-':24s}" for name in GROUPS)
-        yield f"{row['scores']:13s}{row['photos']:7d}{row['shift']:6.1f}{row['session']:8d}  {cells}"
+    """Accuracies of each head and group over the sessions, the last with its interval."""
+    yield f"{'scores':13s}{'photos':>7s}{'shift':>6s}  of    after session 0 to {SESSIONS}"
+    for at in range(0, len(found), SESSIONS + 1):
+        rows, last = found[at : at + SESSIONS + 1], found[at + SESSIONS]
+        for name in GROUPS:
+            cells = "".join(f"{row[name]['mean']:8.3f}" if name in row else f"{'-':>8s}" for row in rows[:-1])
+            yield f"{last['scores']:13s}{last['photos']:7d}{last['shift']:6.1f}  {name:5s}{cells}   {shown(last[name])}"
 
 
 def compared(row: dict[str, Any]) -> str:
     a, b = (f"{head['scores']} {head['photos']} {head['shift']}" for head in (row, row["less"]))
-    return f"{a:20s} less {b:20s} " + "".join(f"{name} {shown(row[name], '+'):27s}" for name in GROUPS)
+    return f"last session: {a:20s} less {b:20s} " + "".join(f"{name} {shown(row[name], '+'):27s}" for name in GROUPS)
 
 
 def shown(value: dict[str, float], sign: str = "") -> str:

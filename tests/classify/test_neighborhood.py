@@ -47,6 +47,7 @@ def test_the_released_code_selects_the_same(golden):
     before = [[set(np.flatnonzero(row)) for row in rows] for rows in golden["selected_before_fallback"]]
     ours = [[set(row[row >= 0]) for row in rows] for rows in selection.picked]
     assert ours == chosen
+    assert (selection.picked >= 0).sum() == golden["selected"].sum()  # each once
     told = [
         [set() if alone else row for row, alone in zip(*pair, strict=True)]
         for pair in zip(ours, selection.fallback, strict=True)
@@ -101,6 +102,7 @@ def by_loop(known, among, owner, m):
     return picked, fallback
 
 
+@settings(max_examples=100)
 @given(problems())
 def test_select_agrees_with_the_loop(problem):
     known, found, owner, m = problem
@@ -136,8 +138,7 @@ def test_more_images_change_nothing_for_the_others(problem):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(2, 5))
 def test_renumbered_texts_are_picked_all_the_same(seed, m, c):
     rng = np.random.default_rng(seed)
-    known, owner = rng.permutation(m * c).reshape(m, c).astype(np.float32), rng.integers(0, c, m)  # without ties
-    known += 1000 * rng.permutation(m)[:, None].astype(np.float32) * (known == known.max(axis=1, keepdims=True))
+    known, owner = rng.normal(size=(m, c)).astype(np.float32), rng.integers(0, c, m)  # without ties
     found, order = np.array([rng.permutation(c)[:2] for _ in range(4)], np.int32), rng.permutation(m)
     one, other = select(known, found, owner, 3), select(known[order], found, owner[order], 3)
     assert one.fallback.tolist() == other.fallback.tolist()
@@ -150,9 +151,7 @@ def test_all_classes_with_one_reference_image_each_on_paper():
     reference = np.float32([[0, 1], [1, 0], [0.6, 0.8]])
     texts = np.float32([[1, 0], [0, 1], [0.8, 0.6], [0.6, -0.8]])
     known = profile(reference, np.array([2, 0, 1]), texts, 3)
-    assert known == pytest.approx(
-        np.array([[1, 0.6, 0], [0, 0.8, 1], [0.8, 0.96, 0.6], [0.6, -0.28, -0.8]]), abs=1e-6
-    )
+    assert known == pytest.approx(np.array([[1, 0.6, 0], [0, 0.8, 1], [0.8, 0.96, 0.6], [0.6, -0.28, -0.8]]), abs=1e-6)
     owner = np.array([1, 1, 0, 1])
     # 0 is highest on text 0, by (0 + 0.4 + 1) / 3, and on text 3, by (0 + 0.88 + 1.4) / 3; 1 on text 2; 2 on text 1.
     selection = select(known, np.int32([[1, 0, 2]]), owner, 2)
@@ -162,6 +161,15 @@ def test_all_classes_with_one_reference_image_each_on_paper():
     selection = select(known[[0, 1, 3]], np.int32([[1, 0, 2]]), owner[[0, 1, 3]], 2)
     assert selection.picked.tolist() == [[[0, 1], [2, 0], [1, -1]]]
     assert selection.fallback.tolist() == [[True, False, False]]
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_text_is_picked_once_when_there_are_fewer_than_wanted(first):
+    """Three texts, of which only one is highest at class 0: by 0.5 over class 1, which has the two others."""
+    known = np.float32([[0, 0.5]] * 3)
+    known[first] = [0.5, 0]
+    selection = select(known, np.int32([[0, 1]]), np.array([0, 0, 1]), 3)
+    assert selection.picked.tolist() == [[[first, -1, -1], [*sorted({0, 1, 2} - {first}), -1]]]
 
 
 def test_a_class_without_images_is_no_rival_and_keeps_its_own():

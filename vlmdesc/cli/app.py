@@ -20,6 +20,7 @@ from vlmdesc.cli.eval import evaluate
 from vlmdesc.cli.lint import lint
 from vlmdesc.cli.models import models
 from vlmdesc.cli.reproduce import reproduce
+from vlmdesc.cli.select import select
 
 DESCRIBE = "Describe: classes to descriptors"
 ENCODE, CLASSIFY = "Encode: images and texts to embeddings", "Classify: decisions with reasons"
@@ -37,6 +38,7 @@ app.command(rich_help_panel=DESCRIBE)(bordered(describe))
 app.command(rich_help_panel=DESCRIBE)(bordered(lint))
 app.command(rich_help_panel=CLASSIFY)(bordered(classify))
 app.command(rich_help_panel=CLASSIFY)(bordered(demo))
+app.command(rich_help_panel=CLASSIFY)(bordered(select))
 app.command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
 app.command(rich_help_panel=EVALUATE)(bordered(compare))
 app.command(rich_help_panel=EVALUATE)(bordered(reproduce))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlmdesc.cli.border import say
+from vlmdesc.cli.failures import NAMED
 from vlmdesc.cli.options import open_data
-from vlmdesc.errors import InputError, counted, few, shown
+from vlmdesc.errors import ImageError, InputError, counted, few, shown
 from vlmdesc.records import ClassName, Descriptors
 
 if TYPE_CHECKING:
@@ -97,9 +99,36 @@ def learned(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: St
     with stages() as stage:
         tick = stage(what, int((numbers >= 0).sum()))
         found = gather(data, numbers, encoder, store, lambda: tick(1))
-    for error in found.failed:
-        say(f"error: {error}")
+    name_failures(found.failed)
     return found
+
+
+def embedded(data: DataSet, encoder: Encoder, store: Store) -> tuple[np.ndarray, int]:
+    """The embeddings (N, D) of a data set's pictures, and how many could not be used; these are named."""
+    from vlmdesc.cli.progress import stages
+    from vlmdesc.encode.embed import embedding
+
+    vectors, failed = [], []
+    with stages() as stage:
+        tick = stage("pictures", data.n)
+        for _, found in embedding(data, encoder, store.images(encoder)):
+            if isinstance(found, ImageError):
+                failed.append(found)
+            else:
+                vectors.append(found.vector)
+            tick(1)
+    name_failures(failed)
+    if not vectors:
+        raise InputError("no picture can be used", where=data.name, fix="give other pictures")
+    return np.stack(vectors), len(failed)
+
+
+def name_failures(failed: Sequence[ImageError]) -> None:
+    """The first of the pictures that could not be used, on stderr, and how many there were."""
+    for error in failed[:NAMED]:
+        say(f"error: {error}")
+    if len(failed) > NAMED:
+        say(f"{counted(len(failed), 'picture')} could not be used")
 
 
 def selecting(

@@ -1,0 +1,187 @@
+"""vlmdesc select"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlmdesc.cli.border import say
+from vlmdesc.cli.options import (
+    DataSource,
+    Device,
+    Json,
+    LabelColumn,
+    Model,
+    NoStore,
+    Precision,
+    Split,
+    open_data,
+    open_encoder,
+)
+from vlmdesc.cli.teaching import embedded, learned
+from vlmdesc.errors import ImageError, counted, shown
+from vlmdesc.files import json_lines, write_atomic
+from vlmdesc.records.descriptors import open_set
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.text import Text
+
+    from vlmdesc.classify.reference import Neighborhood
+    from vlmdesc.classify.separate import Apart
+    from vlmdesc.encode.data import DataSet
+    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.records import Descriptors, Hits
+
+SHOWN, EACH = 10, 3  # pairs, and descriptors of each side, that are printed
+One = Annotated[
+    str,
+    typer.Option("--descriptors", help="Descriptor file (JSON), or a set that ships.", metavar="FILE|SET"),
+]
+Reference = Annotated[
+    str,
+    typer.Option(
+        help="Labelled pictures that say which descriptors tell which classes apart. Without it the data set's own "
+        "pictures do, under pseudo-labels.",
+        metavar="DATASET",
+    ),
+]
+Phrase = Annotated[
+    str,
+    typer.Option(
+        help="How the captions that find a picture's candidates are worded.", show_default="name:a photo of a {c}."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="The selected descriptors; the pairs of classes they tell apart go beside it, into NAME.pairs.json.",
+        show_default="selected.json",
+    ),
+]
+
+
+def select(
+    dataset: DataSource,
+    descriptors: One,
+    reference: Reference = "",
+    phrase: Phrase = "",
+    out: Out = None,
+    model: Model = "",
+    split: Split = "",
+    label_column: LabelColumn = "",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    no_store: NoStore = False,
+    as_json: Json = False,
+) -> None:
+    """Find the descriptors that tell apart the classes that pictures are confused between.
+
+    For each picture of DATASET, which needs no labels, the descriptors are picked that tell its few candidate classes
+    apart (Ma et al. 2025). What is picked most often makes a descriptor file that can be used anywhere.
+
+    Example: vlmdesc select photos/ --reference labelled/ --descriptors everyday --out selected.json
+    """
+    from vlmdesc.classify.reference import pool_of
+    from vlmdesc.classify.separate import apart, pruned
+    from vlmdesc.describe.phrase import PHOTO, get_phrase
+    from vlmdesc.evaluate.taught import about
+
+    given, phrase, out = open_set(descriptors), phrase or PHOTO, out or Path("selected.json")
+    get_phrase(phrase), pool_of(given)  # what is wrong is told before the model is loaded
+    data = open_data(dataset, split=split)
+    known = open_data([reference], label_column=label_column) if reference else None
+    encoder = open_encoder(model, device, precision)
+    found, vectors, failed = _taught(data, known, given, encoder, phrase, stored=not no_store)
+    selection = found.select(vectors)
+    record = about(found, given.classes) | {"fallback": round(float(selection.fallback.mean()), 6)}
+    kept = pruned(given, found.texts, selection, f"selected:{'reference' if known else 'pseudo-labels'}")
+    kept = replace(kept, meta=dict(given.meta) | {"selection": record | {"model": encoder.name, "phrase": phrase}})
+    pairs = apart(found, selection, [class_.id for class_ in given.classes])
+    kept.save(out)
+    beside = out.with_suffix(".pairs.json")
+    lines = [_pair(pair) for pair in pairs]
+    write_atomic(beside, json_lines({"schema": 1, "pairs": lines}).encode())
+    if as_json:
+        print(json.dumps({"schema": 1, "selection": record, "out": str(out), "pairs": lines}))
+    else:
+        _print(record, given, kept, pairs, len(vectors))
+    say(f"descriptors in {shown(out)}, pairs in {shown(beside)}")
+    if failed:
+        raise typer.Exit(ImageError.exit_code)
+
+
+def _taught(
+    data: DataSet, known: DataSet | None, given: Descriptors, encoder: Encoder, phrase: str, stored: bool
+) -> tuple[Neighborhood, np.ndarray, int]:
+    """The neighbourhood, the data set's embeddings (N, D), and how many of its pictures could not be used."""
+    from vlmdesc.classify.reference import fit_unlabelled, neighborhood, texts_of
+    from vlmdesc.cli.progress import encoding_texts
+    from vlmdesc.encode.store import Store
+
+    with tempfile.TemporaryDirectory() as away:
+        store = Store() if stored else Store(Path(away))
+        vectors, failed = embedded(data, encoder, store)
+        labelled = learned(known, given, encoder, store, "reference") if known else None
+        with encoding_texts(encoder, len(given.rows) + len(given.classes)) as watched:
+            if labelled:
+                found = neighborhood(watched, given, labelled.vectors, labelled.labels, phrase, store)
+                return found, vectors, failed
+            return fit_unlabelled(texts_of(watched, given, phrase, store), vectors), vectors, failed
+
+
+def _pair(pair: Apart) -> dict[str, Any]:
+    return {
+        "a": pair.a,
+        "b": pair.b,
+        "pictures": pair.images,
+        "of_a": [{"descriptor": hit.text, "lead": round(hit.score, 6)} for hit in pair.of_a],
+        "of_b": [{"descriptor": hit.text, "lead": round(hit.score, 6)} for hit in pair.of_b],
+    }
+
+
+def _print(
+    record: Mapping[str, Any], given: Descriptors, kept: Descriptors, pairs: Sequence[Apart], pictures: int
+) -> None:
+    """What was learned, and the pairs that are confused most with what tells them apart, side by side."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from vlmdesc.evaluate.taught import sentence
+
+    console = Console()
+    selected = len({row.class_id for row in kept.rows if row.origin.startswith("selected:")})
+    console.print(Text(shown(sentence(record))))
+    size = f"{len(given.rows):,} descriptors became {len(kept.rows):,}"
+    rest = f"{counted(len(given.classes) - selected, 'class')} keep their own" if selected < len(given.classes) else ""
+    console.print(Text(f"{counted(pictures, 'picture')}: {size}{'; ' + rest if rest else ''}"))
+    if not pairs:
+        return
+    names = {class_.id: class_.name for class_ in given.classes}
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title_justify="left")
+    table.add_column("pictures", justify="right")
+    table.add_column("class, by what it shows", ratio=1)
+    table.add_column("and the one it is confused with", ratio=1)
+    for pair in pairs[:SHOWN]:
+        sides = (_side(names[id_], hits) for id_, hits in ((pair.a, pair.of_a), (pair.b, pair.of_b)))
+        table.add_row(f"{pair.images:,}", *sides)
+    console.print()
+    console.print(table)
+    if len(pairs) > SHOWN:
+        console.print(Text(f"and {len(pairs) - SHOWN:,} more pairs", style="dim"))
+
+
+def _side(name: str, hits: Hits) -> Text:
+    from rich.text import Text
+
+    side = Text(shown(name))
+    for hit in hits[:EACH]:
+        side.append(f"\n{hit.score:+.3f} {shown(hit.text)}", style="dim")
+    return side
