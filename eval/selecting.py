@@ -3,9 +3,8 @@
     python -m eval.selecting [N]      prints one line of JSON
 
 A process of its own, so that its memory can be told. Vectors are random; classes come in groups of ten with a common
-centre, and images lie around their class so widely that they share their sets of candidates about as often as
-photographs do: 5,050 photographs of Tiny ImageNet's 202 classes have 0.61 different sets an image with k = 3 (starter
-model), as many images made in this way 0.61. More images of more classes have more, or fewer, as they come.
+centre, and images lie so widely around their class that they share their sets of candidates as photographs do: 5,050
+photographs of Tiny ImageNet, 202 classes, starter model, have 0.61 different sets an image, as many made this way 0.60.
 """
 
 from __future__ import annotations

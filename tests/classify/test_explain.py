@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.classify.test_score import problems
-from vlmdesc.classify.explain import because, contrast
+from vlmdesc.classify.explain import because, set_against, side
 from vlmdesc.classify.score import POOLS, Columns
 from vlmdesc.records import Hit
 
@@ -17,7 +17,9 @@ def test_contributions_add_up_to_the_margin(problem, pool, data):
     a, b = (data.draw(st.integers(0, columns.n_classes - 1)) for _ in range(2))
     scores = POOLS[pool](images[:1], columns)[0]
     hits = (Hit("a", float(scores[a]), "a"), Hit("b", float(scores[b]), "b"))
-    found = contrast(images[0], hits, (a, b), pool, columns, [str(m) for m in range(len(columns.owner))])
+    said = [str(m) for m in range(len(columns.owner))]
+    sides = tuple(side(images[0], class_, pool, columns, said) for class_ in (a, b))
+    found = set_against(hits, sides)
     total = sum(hit.score for hit in (*found.of_a, *found.of_b))
     assert total == pytest.approx(found.margin, abs=1e-5)
     assert found.margin == pytest.approx(float(scores[a] - scores[b]), abs=1e-6)
@@ -27,7 +29,8 @@ def test_by_hand():
     """Class 0 has similarities 0.9 and 0.5, class 1 has 0.4: halfway between the means 0.7 and 0.4 lies 0.55."""
     columns = Columns(np.float32([[0.9, 0], [0.4, 0], [0.5, 0]]), np.array([0, 1, 0]), np.ones(3, np.float32), 2)
     image, said = np.float32([1, 0]), ["comb", "stripes", "beak"]
-    found = contrast(image, (Hit("h", 0.7, "hen"), Hit("z", 0.4, "zebra")), (0, 1), "mean", columns, said)
+    sides = tuple(side(image, class_, "mean", columns, said) for class_ in (0, 1))
+    found = set_against((Hit("h", 0.7, "hen"), Hit("z", 0.4, "zebra")), sides)
     assert [(hit.text, round(hit.score, 3)) for hit in found.of_a] == [("comb", 0.175), ("beak", -0.025)]
     assert [(hit.text, round(hit.score, 3)) for hit in found.of_b] == [("stripes", 0.15)]
     assert [(hit.key, hit.text, round(hit.score, 3)) for hit in because(image, 0, columns, said)] == [

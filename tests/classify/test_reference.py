@@ -54,7 +54,7 @@ def test_the_pool_has_each_text_once_and_nothing_that_does_not_count():
         Descriptor("b", "stripes"),
         Descriptor("a", "off", enabled=False),
         Descriptor("a", "legs"),
-        Descriptor("a", "nothing", weight=0),
+        Descriptor("a", "nothing", weight=0.0),
         Descriptor("a", ""),
         Descriptor("a", "stripes"),
         Descriptor("b", "hoofs", weight=0.5),
@@ -102,14 +102,16 @@ def test_an_image_never_votes_for_itself(seed):
 
 
 @SEEDS
-def test_the_accuracy_of_a_choice_is_that_without_each_image_in_turn(seed):
+def test_the_figures_of_a_choice_are_those_without_each_image_in_turn(seed):
     texts, images, labels = world(seed, (4, 3, 5, 2))
     choice = fit(texts, images, labels).choice
-    right = [
-        accuracy(without(texts, images, labels, n, choice), images[n : n + 1], labels[n]) for n in range(len(images))
-    ]
+    taught = [without(texts, images, labels, n, choice) for n in range(len(images))]
+    right = [accuracy(found, images[n : n + 1], labels[n]) for n, found in enumerate(taught)]
     assert choice.accuracy == pytest.approx(np.mean(right))
     assert choice.by_name == pytest.approx(((images @ texts.captions.T).argmax(axis=1) == labels).mean())
+    assert choice.ceiling == pytest.approx((candidates(images, texts.captions, choice.k) == labels[:, None]).sum() / 14)
+    alone = [found.select(images[n : n + 1]).fallback for n, found in enumerate(taught)]
+    assert choice.fallback == pytest.approx(np.mean(alone))
 
 
 def test_no_other_choice_is_right_more_often():
@@ -129,7 +131,8 @@ def test_no_other_choice_is_right_more_often():
 def test_of_equal_choices_the_nearest_to_the_name_alone_is_taken():
     texts, images, labels = world(0, (3, 3, 3, 3), off=0.0, blur=0.1)  # captions that are always right
     for learner in (fit, unselected):
-        assert learner(texts, images, labels).choice == Choice(2, 1, 39.75, 1.0, 1.0)
+        choice = learner(texts, images, labels).choice
+        assert (choice.k, choice.m, choice.name_weight, choice.accuracy, choice.by_name) == (2, 1, 39.75, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("learner", [fit, unselected])
@@ -163,13 +166,12 @@ def test_choices_are_made_on_so_many_images_of_all_classes(monkeypatch):
 
     def select_for(found, own, some, of, sizes):
         seen.append((of.tolist(), sizes.tolist()))
-        assert (some == images[[0, 10 - 1, 20 + 1, 30]]).all() or len(some) == 4
+        assert [labels[(images == x).all(axis=1)].tolist() for x in some] == [[y] for y in of]
         return picks(known, found, own)
 
     known = np.ascontiguousarray(profile(images, labels, texts.texts, 4).T)
     choose(texts, images, labels, select_for)
-    assert [set(of) for of, _ in seen] == [{0, 2, 3}] * len(seen)
-    assert all(sizes == [10] * 4 for _, sizes in seen)
+    assert seen and all(len(of) == 4 and set(of) == {0, 2, 3} and sizes == [10] * 4 for of, sizes in seen)
 
 
 def test_without_reference_images_there_is_nothing_to_fit():
@@ -181,8 +183,9 @@ def test_without_reference_images_there_is_nothing_to_fit():
 
 
 def test_balanced_by_hand():
-    # Within images the name spreads by 0.5, the descriptors by 0.25 and 0; twice sqrt(0.03125) / 0.5.
-    assert balanced(np.float32([[1, 0], [3, 2]]), np.float32([[0.5, 0], [4, 4]])) == pytest.approx(0.125**0.5)
+    # Within images the name spreads by 0.5, the descriptors by 0.25 and 0; twice
+    # sqrt(2 * 0.25^2 / 4) / 0.5 is sqrt(0.5).
+    assert balanced(np.float32([[1, 0], [3, 2]]), np.float32([[0.5, 0], [4, 4]])) == pytest.approx(0.5**0.5)
     assert balanced(np.float32([[1, 1]]), np.float32([[0.5, 0]])) == 1.0
 
 
@@ -256,13 +259,27 @@ def test_unlabelled_images_teach_until_their_labels_come_to_rest(seed, blur, mon
     for round_ in range(1, whole.rounds + 1):
         monkeypatch.setattr(reference, "ROUNDS", round_)
         found = fit_unlabelled(texts, images)
-        assert found.rounds == round_
+        assert found.rounds == round_ and found.choice == whole.choice  # balanced in the first round
         assert found.taught_by == sum(-(-size // 2) for size in np.bincount(labels))  # half of each, rounded up
         fresh = found.scores(images).argmax(axis=1)
         assert found.settled == (fresh == labels).all()
         labels = fresh
     assert found.settled == whole.settled and (found.scores(images) == whole.scores(images)).all()
     assert whole.settled or whole.rounds == 10
+
+
+@SEEDS
+def test_the_half_of_each_class_that_the_captions_are_surest_of_teaches_first(seed, monkeypatch):
+    monkeypatch.setattr(reference, "ROUNDS", 1)
+    texts, images, _ = world(seed, sizes=(5, 6, 7))
+    named = images @ texts.captions.T
+    labels, margins = named.argmax(axis=1), -np.diff(np.sort(named, axis=1)[:, ::-1], axis=1)[:, 0]
+    sure = []
+    for class_ in range(3):
+        own = sorted(np.flatnonzero(labels == class_), key=lambda n: -margins[n])
+        sure += own[: (len(own) + 1) // 2]
+    expected = profile(images[sure], labels[sure], texts.texts, 3).T
+    assert np.allclose(fit_unlabelled(texts, images).profile, expected, atol=1e-5, equal_nan=True)
 
 
 def test_some_labels_take_more_than_a_round_and_some_never_rest():

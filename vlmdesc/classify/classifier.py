@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int
 from PIL import Image
 
 from vlmdesc.classify import fewshot
+from vlmdesc.classify.explain import set_against
 from vlmdesc.classify.reading import ByDescriptors, BySelection, ByShots, Reading
 from vlmdesc.classify.reference import Neighborhood
 from vlmdesc.classify.score import Columns, get_pool, ranking
@@ -147,11 +148,14 @@ class Classifier:
         asked = None
         if rival is not None and len(best) > 1:
             asked = (best[0], rival if rival != best[0] else best[1])
-        pair, against = self._reading.rivals(item.vector, asked), None
+        pair, against, notes = self._reading.rivals(item.vector, asked), None, item.notes
         if pair:
-            hits = (self._hit(pair[0], scores), self._hit(pair[1], scores))
-            against = self._reading.contrast(item.vector, pair, hits)
-        return Prediction(item.key, ranked[:top_k], why, margin, against, item.notes)
+            a, b = pair
+            sides = (self._reading.side(item.vector, a), self._reading.side(item.vector, b))
+            against = set_against((self._hit(a, scores), self._hit(b, scores)), sides)
+        if asked and pair != asked:
+            notes = (*notes, f"{self.descriptors.classes[asked[1]].name} is no candidate of this picture")
+        return Prediction(item.key, ranked[:top_k], why, margin, against, notes)
 
     def _hit(self, class_: int, scores: Float32[np.ndarray, " c"]) -> Hit:
         found = self.descriptors.classes[class_]

@@ -68,14 +68,6 @@ def set_against(pair: tuple[Hit, Hit], sides: tuple[Side, Side]) -> Contrast:
     return Contrast(*pair, pair[0].score - pair[1].score, *of)
 
 
-def contrast(
-    image: Vector, pair: tuple[Hit, Hit], numbers: tuple[int, int], pool: str, columns: Columns, said: Sequence[str]
-) -> Contrast:
-    """`set_against` of the descriptors of two classes, for every pooling."""
-    a, b = (side(image, number, pool, columns, said) for number in numbers)
-    return set_against(pair, (a, b))
-
-
 def side(image: Vector, class_: int, pool: str, columns: Columns, said: Sequence[str]) -> Side:
     """The descriptors of a class: the share each holds, and the part of the score it gives."""
     rows = columns.rows_of(class_)

@@ -32,22 +32,30 @@ def profile(
 
     One product, since a mean of similarities is the similarity to the mean. Raises: ShapeError when labels do not fit.
     """
-    if len(labels) != len(reference) or (len(labels) and not 0 <= labels.min() <= labels.max() < n_classes):
-        what = f"{len(reference)} reference images, {len(labels)} labels, {n_classes} classes"
-        raise ShapeError(what, fix="give each image the number of its class, from 0")
     return (class_means(reference, labels, n_classes) @ texts.T).T
 
 
 def class_means(
-    images: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " r"], n_classes: int
+    images: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " _r"], n_classes: int
 ) -> Float32[np.ndarray, "c d"]:
-    """Mean image embedding of each class: (C, D), not unit-norm; NaN for a class without images."""
+    """Mean image embedding of each class: (C, D), not unit-norm; NaN for a class without images.
+
+    Raises: ShapeError when labels do not fit.
+    """
+    check_labels(len(images), labels, n_classes)
     order = np.argsort(labels, kind="stable")
     edges = np.searchsorted(labels[order], np.arange(n_classes + 1))
     means = np.full((n_classes, images.shape[1]), np.nan, np.float32)
     for class_ in np.flatnonzero(np.diff(edges)):
         means[class_] = images[order[edges[class_] : edges[class_ + 1]]].mean(axis=0)
     return means
+
+
+def check_labels(n_images: int, labels: Int[np.ndarray, " _r"], n_classes: int) -> None:
+    """Raises: ShapeError unless each image has the number of a class."""
+    if len(labels) != n_images or (len(labels) and not 0 <= labels.min() <= labels.max() < n_classes):
+        what = f"{n_images} images, {len(labels)} labels, {n_classes} classes"
+        raise ShapeError(what, fix="give each image the number of its class, from 0")
 
 
 def candidates(
@@ -72,8 +80,10 @@ def select(
 
     Text d is picked for c when profile[d, c] >= profile[d, c'] for all candidates c', by the mean of these differences;
     of equals the lower number comes first. Where there is none, where c has no reference images, or no other candidate
-    has, the first m texts that c owns stand in.
+    has, the first m texts that c owns stand in. Raises: InputError when m is none.
     """
+    if m < 1:
+        raise InputError(f"{m} descriptors for each candidate", fix="use 1 or more")
     return picks(np.ascontiguousarray(profile.T), candidates, first_of_each(owner, profile.shape[1], m))
 
 
@@ -116,7 +126,8 @@ def separating(rows: Float32[np.ndarray, "b k m"], n: int) -> Int[np.ndarray, "b
     for j in range(rows.shape[1]):
         own = _where(rows[:, j] == highest, lead)
         best = ranking(own, n)
-        found[:, j, : best.shape[1]] = np.where(np.take_along_axis(own, best, axis=1) > -np.inf, best, -1)
+        enough = np.arange(best.shape[1]) < (own > -np.inf).sum(axis=1, keepdims=True)
+        found[:, j, : best.shape[1]] = np.where(enough, best, -1)
     return found
 
 
@@ -151,15 +162,21 @@ def parts(
     A candidate with nothing picked, for want of texts of its own, has its caption's similarity for the first.
     """
     n, k, r = selection.picked.shape
-    named, picked = np.empty((n, k), np.float32), np.empty((n, k, r), np.float32)
-    for block in blocks(n, 4 * images.shape[1] * k * (r + 1)):
-        x = images[block, :, None]
-        named[block] = (captions[selection.candidates[block]] @ x)[..., 0]
-        rows = selection.picked[block].reshape(-1, k * r)
-        picked[block] = np.where(rows >= 0, (texts[rows] @ x)[..., 0], np.float32(np.nan)).reshape(-1, k, r)
+    named, rows = similarities(images, captions, selection.candidates), selection.picked.reshape(n, k * r)
+    picked = np.where(rows >= 0, similarities(images, texts, rows), np.float32(np.nan)).reshape(n, k, r)
     none = selection.picked[:, :, 0] < 0
     picked[none, 0] = named[none]
     return named, picked
+
+
+def similarities(
+    images: Float32[np.ndarray, "n d"], texts: Float32[np.ndarray, "m d"], rows: Int[np.ndarray, "n r"]
+) -> Float32[np.ndarray, "n r"]:
+    """Similarity of each image to some texts of its own: (N, R)."""
+    found = np.empty(rows.shape, np.float32)
+    for block in blocks(len(images), 4 * images.shape[1] * rows.shape[1]):
+        found[block] = (texts[rows[block]] @ images[block, :, None])[..., 0]
+    return found
 
 
 def running_means(picked: Float32[np.ndarray, "n k r"]) -> Float32[np.ndarray, "n k r"]:

@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32
 
-from vlmdesc.classify.explain import Side, because, set_against, side
+from vlmdesc.classify.explain import Side, because, side
 from vlmdesc.classify.fewshot import FewShot
 from vlmdesc.classify.reference import Neighborhood
 from vlmdesc.classify.score import Columns, get_pool, ranking
-from vlmdesc.records import Contrast, Hit, Hits
+from vlmdesc.records import Hit, Hits
 
 Vector = Float32[np.ndarray, " d"]
 Pair = tuple[int, int]
@@ -34,8 +34,8 @@ class Reading(Protocol):
         """Numbers of the two classes that are set against each other where `asked` are wanted, if any are."""
         ...
 
-    def contrast(self, image: Vector, pair: Pair, hits: tuple[Hit, Hit]) -> Contrast:
-        """Why the first class is ahead of the second; `hits` are the two with their scores."""
+    def side(self, image: Vector, class_: int) -> Side:
+        """What a class's score is made of."""
         ...
 
 
@@ -55,10 +55,6 @@ class ByDescriptors:
 
     def rivals(self, image: Vector, asked: Pair | None) -> Pair | None:
         return asked
-
-    def contrast(self, image: Vector, pair: Pair, hits: tuple[Hit, Hit]) -> Contrast:
-        a, b = (self.side(image, class_) for class_ in pair)
-        return set_against(hits, (a, b))
 
     def side(self, image: Vector, class_: int) -> Side:
         return side(image, class_, self.pool, self.columns, self.said)
@@ -83,11 +79,7 @@ class ByShots:
     def rivals(self, image: Vector, asked: Pair | None) -> Pair | None:
         return asked
 
-    def contrast(self, image: Vector, pair: Pair, hits: tuple[Hit, Hit]) -> Contrast:
-        a, b = (self._side(image, class_) for class_ in pair)
-        return set_against(hits, (a, b))
-
-    def _side(self, image: Vector, class_: int) -> Side:
+    def side(self, image: Vector, class_: int) -> Side:
         said, bonus = self.texts.side(image, class_), self.shots.bonus(image[None])[0, class_]
         if np.isnan(self.shots.prototypes[class_, 0]):
             return said
@@ -121,11 +113,7 @@ class BySelection:
         best = ranking(self.scores(image[None]), 2)[0].tolist()
         return (best[0], best[1]) if len(chosen) > 1 else None
 
-    def contrast(self, image: Vector, pair: Pair, hits: tuple[Hit, Hit]) -> Contrast:
-        a, b = (self._side(image, class_) for class_ in pair)
-        return set_against(hits, (a, b))
-
-    def _side(self, image: Vector, class_: int) -> Side:
+    def side(self, image: Vector, class_: int) -> Side:
         keys, said, weights, similarity = self._parts(image, class_)
         return Side(keys, said, weights / weights.sum(), weights * similarity)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float32, Int
 
 from vlmdesc.classify.neighborhood import (
     blocks,
     candidates,
+    check_labels,
     parts,
     picks,
     profile,
@@ -19,37 +19,19 @@ from vlmdesc.classify.neighborhood import (
     separating,
     stand_in,
 )
-from vlmdesc.classify.score import Columns
-from vlmdesc.describe.phrase import PHOTO, completed, get_phrase
-from vlmdesc.describe.phrase import texts as worded
-from vlmdesc.encode.embed import embed_texts
+from vlmdesc.classify.texts import OWN, Texts, texts_of
+from vlmdesc.describe.phrase import PHOTO
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError
 from vlmdesc.records import Descriptors, Selection
 
 PUBLISHED_K, PUBLISHED_M = 3, 5
-KS, MS = (2, 3, 5, 8), (1, 2, 3, 5, 10, 15)
+KS, MS = (2, 3, 5, 8), (1, 2, 3, 5, 10, OWN)
 NAME_WEIGHTS = np.arange(0, 40, 0.25, dtype=np.float32)  # the published sweep
 NAME_SAY = 2.0  # where no label can tell: the name tells candidates apart twice as loudly as the descriptors do
+QUIET = 1e-6  # spread of similarities that is rounding
 MOST = 5_000  # images that choices are made on
-ROUNDS = 10
-CONFIDENT = 0.5  # share of each pseudo-class that teaches
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What can be said of C classes: a caption of each (C, D), and M texts to pick from, of any class, each once.
-
-    `own` (C, R) are numbers of each class's own texts, -1 padded. `names` and `said` are captions and texts as a
-    person reads them.
-    """
-
-    captions: Float32[np.ndarray, "c d"]
-    texts: Float32[np.ndarray, "m d"]
-    own: Int[np.ndarray, "c r"]
-    names: Sequence[str]
-    said: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -101,8 +83,10 @@ class Neighborhood:
         chosen, texts = self.select(images), self.texts
         named, picked = parts(images, texts.captions, texts.texts, chosen)
         found = self.choice.name_weight * named + running_means(picked)[:, :, -1]
-        slope = max(self.choice.name_weight, 1.0)
-        whole = slope * (images @ texts.captions.T - named[:, -1:]) + found.min(axis=1, keepdims=True)
+        # Below the last candidate by how much less similar the caption is, and by a little where it is as similar.
+        behind = np.minimum(images @ texts.captions.T - named[:, -1:], 0)
+        below = np.nextafter(found.min(axis=1, keepdims=True), np.float32(-np.inf))
+        whole = max(self.choice.name_weight, 1.0) * behind + below
         np.put_along_axis(whole, chosen.candidates.astype(np.intp), found, axis=1)
         return whole
 
@@ -134,126 +118,93 @@ def neighborhood(
     return fit(texts_of(encoder, descriptors, phrase, store), images, labels)
 
 
-def texts_of(encoder: Encoder, descriptors: Descriptors, phrase: str = PHOTO, store: Store | None = None) -> Texts:
-    """Captions in that phrase and the descriptors of all classes, encoded, or from the store."""
-    said, own = pool_of(descriptors)
-    whole, _ = completed(descriptors, get_phrase(phrase))
-    rows = worded(whole, get_phrase(phrase))
-    shelf = store.texts(encoder) if store else None
-    vectors = embed_texts([*rows, *said], encoder, shelf) if shelf else encoder.texts([*rows, *said])
-    columns = Columns(vectors[: len(rows)], whole.owner, whole.weights, len(whole.classes))
-    names = [rows[columns.rows_of(c)[0]] for c in range(len(whole.classes))]
-    return Texts(columns.means, vectors[len(rows) :], own, names, said)
-
-
-def pool_of(descriptors: Descriptors) -> tuple[list[str], Int[np.ndarray, "c r"]]:
-    """The descriptors of all classes that count, each text once, in row order; and the numbers of each class's own.
-
-    Raises: InputError when there is none.
-    """
-    number: dict[str, int] = {}
-    lists: list[dict[int, None]] = [{} for _ in descriptors.classes]
-    for row, owner, weight in zip(descriptors.rows, descriptors.owner, descriptors.weights, strict=True):
-        if row.text and weight > 0:
-            lists[owner][number.setdefault(row.text, len(number))] = None
-    if not number:
-        raise InputError("no descriptors to pick from", fix="describe some class")
-    own = np.full((len(lists), max(MS)), -1, np.intp)
-    for c, list_ in enumerate(lists):
-        own[c, : len(list_)] = [*list_][: max(MS)]
-    return [*number], own
-
-
-def fit(texts: Texts, images: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " r"]) -> Neighborhood:
+def fit(texts: Texts, images: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " _r"]) -> Neighborhood:
     """Taught by labelled reference images; candidates, descriptors and name weight chosen on them.
 
     Raises: InputError when there are none.
     """
     if not len(images):
         raise InputError("no reference images", fix="give at least one of some class")
-    taught = _profile(texts, images, labels)
-    choice = choose(texts, images, labels, lambda *some: leave_one_out(texts, taught, *some))
-    return Neighborhood(texts, choice, taught, len(images))
+    taught = profile_of(texts, images, labels)
+    return Neighborhood(texts, choose(texts, taught, images, labels), taught, len(images))
 
 
-def unselected(texts: Texts, images: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " r"]) -> Neighborhood:
+def unselected(texts: Texts, images: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " _r"]) -> Neighborhood:
     """The same but for the selection: every candidate has its own first descriptors. What selection has to beat.
 
     Ma et al. 2025 call this the assignment of the LLM.
     """
-    choice = choose(texts, images, labels, lambda found, own, *_: _own(found, own))
-    return Neighborhood(texts, choice, None, len(images))
+    return Neighborhood(texts, choose(texts, None, images, labels), None, len(images))
 
 
-def _profile(
-    texts: Texts, images: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " r"]
+def profile_of(
+    texts: Texts, images: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " _r"]
 ) -> Float32[np.ndarray, "c m"]:
+    """The profile of the texts to pick from, class by class: (C, M)."""
     return np.ascontiguousarray(profile(images, labels, texts.texts, len(texts.captions)).T)
-
-
-Some = Int[np.ndarray, " s"]
-Select = Callable[
-    [Int[np.ndarray, "s k"], Int[np.ndarray, "c r"], Float32[np.ndarray, "s d"], Some, Some],
-    Selection,
-]
 
 
 def leave_one_out(
     texts: Texts,
-    taught: Float32[np.ndarray, "c m"],
+    taught: Float32[np.ndarray, "c m"] | None,
+    images: Float32[np.ndarray, "r d"],
+    labels: Int[np.ndarray, " _r"],
+    some: Int[np.ndarray, " s"],
     found: Int[np.ndarray, "s k"],
-    own: Int[np.ndarray, "c r"],
-    images: Float32[np.ndarray, "s d"],
-    labels: Int[np.ndarray, " s"],
-    sizes: Int[np.ndarray, " s"],
 ) -> Selection:
-    """What is picked for reference images, each with a profile of its class that it has no part in.
+    """What is picked for some of the reference images that have `taught`, each left out of its class's profile.
 
-    `found` are their candidates, `sizes` how many reference images the class of each has, two or more.
+    `found` are their candidates. The class of an image that is the only one of it is then a class without any.
     """
-    picked = np.empty((*found.shape, own.shape[1]), np.int32)
-    for block in blocks(len(images), 4 * taught.shape[1] * found.shape[1]):
-        rows, (i, j) = taught[found[block]], np.nonzero(found[block] == labels[block, None])
-        n = sizes[block][i, None].astype(np.float32)
-        rows[i, j] = (n * rows[i, j] - images[block][i] @ texts.texts.T) / (n - 1)
-        picked[block] = separating(rows, own.shape[1])
-    fallback = stand_in(picked, found, own)
+    if taught is None:
+        return _own(found, texts.own)
+    sizes = np.bincount(labels)[labels]
+    picked = np.empty((*found.shape, texts.own.shape[1]), np.int32)
+    for block in blocks(len(some), 4 * taught.shape[1] * found.shape[1]):
+        at = some[block]
+        rows, (i, j) = taught[found[block]], np.nonzero(found[block] == labels[at, None])
+        n = sizes[at[i], None].astype(np.float32)
+        rest = n * rows[i, j] - images[at[i]] @ texts.texts.T
+        rows[i, j] = np.where(n > 1, rest / np.maximum(n - 1, 1), np.float32(np.nan))
+        picked[block] = separating(rows, picked.shape[2])
+    fallback = stand_in(picked, found, texts.own)
     return Selection(found, picked, fallback)
 
 
 def choose(
-    texts: Texts, images: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " r"], select_for: Select
+    texts: Texts,
+    taught: Float32[np.ndarray, "c m"] | None,
+    images: Float32[np.ndarray, "r d"],
+    labels: Int[np.ndarray, " _r"],
 ) -> Choice:
-    """k, m and name weight of most right answers on reference images that `select_for` leaves out in turn.
+    """k, m and name weight of most right answers on reference images, each left out in turn.
 
     At most 5,000, of classes that have two or more. Of equal choices the one nearest to the name alone. Where no class
     has two images, k and m are the published ones and the weight is `balanced`.
     """
     n_classes = len(texts.captions)
-    sizes = np.bincount(labels, minlength=n_classes)[labels]
-    some = np.flatnonzero(sizes > 1)
+    check_labels(len(images), labels, n_classes)
+    some = np.flatnonzero(np.bincount(labels, minlength=n_classes)[labels] > 1)
     if not len(some):
-        nobody = np.full(len(images), -1)  # is left out
-        return _published(texts, images, lambda found, own: select_for(found, own, images, nobody, sizes))
+        return _published(texts, taught, images, labels)
     some = some[np.argsort(labels[some], kind="stable")]
     some = some[np.linspace(0, len(some) - 1, min(len(some), MOST)).astype(np.intp)]
-    x, y = images[some], labels[some]
     options = []
     for k in sorted({min(k, n_classes) for k in KS}):
-        found = candidates(x, texts.captions, k)
-        chosen = select_for(found, texts.own, x, y, sizes[some])
-        named, picked = parts(x, texts.captions, texts.texts, chosen)
-        described, right = running_means(picked), found == y[:, None]
-        figures = (float(share.mean()) for share in (right[:, 0], right.any(axis=1), chosen.fallback))
-        by_name, ceiling, fallback = figures
+        found = candidates(images[some], texts.captions, k)
+        chosen = leave_one_out(texts, taught, images, labels, some, found)
+        named, picked = parts(images[some], texts.captions, texts.texts, chosen)
+        described, right = running_means(picked), found == labels[some, None]
+        by_name, ceiling, fallback = (float(x.mean()) for x in (right[:, 0], right.any(axis=1), chosen.fallback))
         for m in MS:
             for weight, accuracy in zip(NAME_WEIGHTS, _accuracies(named, described[:, :, m - 1], right), strict=True):
                 options.append(Choice(k, m, float(weight), accuracy, by_name, ceiling, fallback))
-    return max(options, key=lambda o: (o.accuracy, o.name_weight, -o.k, -o.m))
+    # Of equals max takes the first: fewest candidates, then fewest descriptors.
+    return max(options, key=lambda option: (option.accuracy, option.name_weight))
 
 
 def _accuracies(
-    named: Float32[np.ndarray, "s k"], described: Float32[np.ndarray, "s k"], right: np.ndarray
+    named: Float32[np.ndarray, "s k"], described: Float32[np.ndarray, "s k"], right: Bool[np.ndarray, "s k"]
 ) -> list[float]:
     """Share of right answers at each name weight."""
     rows = np.arange(len(named))
@@ -262,14 +213,15 @@ def _accuracies(
 
 def _published(
     texts: Texts,
-    images: Float32[np.ndarray, "n d"],
-    select_for: Callable[[Int[np.ndarray, "n k"], Int[np.ndarray, "c r"]], Selection],
+    taught: Float32[np.ndarray, "c m"] | None,
+    images: Float32[np.ndarray, "r d"],
+    labels: Int[np.ndarray, " r"],
 ) -> Choice:
     """The published k and m, and the balanced weight."""
-    k, m = min(PUBLISHED_K, len(texts.captions)), PUBLISHED_M
-    chosen = select_for(candidates(images, texts.captions, k), texts.own[:, :m])
+    found = candidates(images, texts.captions, min(PUBLISHED_K, len(texts.captions)))
+    chosen = leave_one_out(texts, taught, images, labels, np.arange(len(images)), found)
     named, picked = parts(images, texts.captions, texts.texts, chosen)
-    return Choice(k, m, balanced(named, running_means(picked)[:, :, -1]))
+    return Choice(found.shape[1], PUBLISHED_M, balanced(named, running_means(picked)[:, :, PUBLISHED_M - 1]))
 
 
 def balanced(named: Float32[np.ndarray, "n k"], described: Float32[np.ndarray, "n k"]) -> float:
@@ -277,47 +229,4 @@ def balanced(named: Float32[np.ndarray, "n k"], described: Float32[np.ndarray, "
     the spreads of their similarities within images, which needs no label.
     """
     loud = [float((x - x.mean(axis=1, keepdims=True)).std()) for x in (described, named)]
-    return NAME_SAY * loud[0] / loud[1] if loud[1] > 0 else 1.0
-
-
-def fit_unlabelled(texts: Texts, images: Float32[np.ndarray, "n d"]) -> Neighborhood:
-    """Taught by images without labels: the reference are the images that the neighbourhood itself is surest of.
-
-    Pseudo-labels come from the captions first. The half of each pseudo-class with the widest margins then teaches a
-    neighbourhood, which labels all images anew, until no label changes, for ten rounds at most. k and m are the
-    published ones, and the name weight is balanced in the first round.
-    Raises: InputError when there are no images.
-    """
-    if not len(images):
-        raise InputError("no images", fix="give at least one")
-    k = min(PUBLISHED_K, len(texts.captions))
-    found = candidates(images, texts.captions, k)
-    scores = np.take_along_axis(images @ texts.captions.T, found, axis=1)
-    labels, current = found[:, 0], None
-    for round_ in range(1, ROUNDS + 1):
-        sure = _surest(labels, scores)
-        taught = _profile(texts, images[sure], labels[sure])
-        chosen = picks(taught, found, texts.own[:, :PUBLISHED_M])
-        named, picked = parts(images, texts.captions, texts.texts, chosen)
-        described = running_means(picked)[:, :, -1]
-        weight = current.choice.name_weight if current else balanced(named, described)
-        scores = weight * named + described
-        fresh = np.take_along_axis(found, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
-        settled = bool((fresh == labels).all())
-        current = Neighborhood(texts, Choice(k, PUBLISHED_M, weight), taught, len(sure), False, round_, settled)
-        if settled:
-            break
-        labels = fresh
-    assert current is not None  # noqa: S101 - there is a first round
-    return current
-
-
-def _surest(labels: Int[np.ndarray, " n"], scores: Float32[np.ndarray, "n k"]) -> Int[np.ndarray, " s"]:
-    """The half of each class that leads its second candidate most clearly, at least one image: their numbers."""
-    best = np.sort(scores, axis=1)
-    margins = best[:, -1] - best[:, -2] if best.shape[1] > 1 else best[:, -1]
-    order = np.lexsort((-margins, labels))
-    sizes = np.bincount(labels)
-    starts = np.cumsum(sizes) - sizes
-    rank = np.arange(len(labels)) - starts[labels[order]]
-    return np.sort(order[rank < np.ceil(CONFIDENT * sizes[labels[order]])])
+    return NAME_SAY * loud[0] / loud[1] if loud[1] > QUIET else 1.0

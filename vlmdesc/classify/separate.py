@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlmdesc.classify.reference import Neighborhood, Texts
+from vlmdesc.classify.reference import Neighborhood
+from vlmdesc.classify.texts import Texts
 from vlmdesc.errors import InputError
 from vlmdesc.records import Descriptor, Descriptors, Hit, Hits, Selection
 

@@ -93,16 +93,19 @@ def classify(
     select = bool(reference and not shots)
     phrase = phrase or (PHOTO if classes or select else "plain")
     get_phrase(phrase), get_pool(pool)  # what is wrong is told before the model is loaded
+    if select and pool != "mean":
+        raise InputError(f"--pool {pool} with a selection, which has its own pooling", fix="leave --pool out")
     lessons = open_lessons(given, reference, shots, label_column)
     if against:
         lessons.descriptors.find(against)
     paths = _find(images)
     encoder = open_encoder(model, device, precision)
-    classifier = taught(lessons, encoder, phrase, pool, select, stored=not no_store)
+    classifier, whole = taught(lessons, encoder, phrase, pool, select, stored=not no_store)
     results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size)
     failed = _print(results, len(paths), encoder.name if as_json else "")
     if failed:
         say(f"{failed} of {len(paths)} pictures could not be used")
+    if failed or not whole:
         raise typer.Exit(ImageError.exit_code)
 
 

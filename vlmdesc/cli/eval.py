@@ -43,7 +43,7 @@ DataOrTask = Annotated[
 
 
 def _methods() -> list[str]:
-    from vlmdesc.evaluate.methods import ABOUT
+    from vlmdesc.evaluate.specs import ABOUT
 
     return [*ABOUT, "all"]
 
@@ -143,12 +143,10 @@ def evaluate(
 
     Example: vlmdesc eval photos/ --descriptors everyday --methods all
     """
-    from vlmdesc.evaluate.methods import DEFAULT, curve
+    from vlmdesc.evaluate.specs import DEFAULT, curve
     from vlmdesc.evaluate.task import Task, read_task
 
     chosen = tuple(name.strip() for name in methods.split(",")) if methods else ()
-    if per_class:
-        chosen = curve(chosen, per_class)
     if len(dataset) == 1 and dataset[0].endswith(".toml"):
         _refuse_others(context)
         task = read_task(Path(dataset[0]))
@@ -179,6 +177,8 @@ def evaluate(
             allow_absent=allow_absent,
             ignore_unknown=ignore_unknown,
         )
+    if per_class:
+        task = replace(task, methods=curve(task.methods, per_class))
     found = measured(task, out or Path("vlmdesc-eval"), lambda: open_encoder(task.model, device, precision))
     print(found.report.to_json(), end="") if as_json else print_report(found.report)
     if found.photos.failed:

@@ -91,7 +91,7 @@ def _contrast(contrast: Contrast) -> Padding:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", expand=True)
     top = max(_top(contrast.of_a), _top(contrast.of_b))
     for words in (f"by what it shows of {a}", f"by what it lacks of {b}"):
-        table.add_column(words, ratio=1)
+        table.add_column(Text(words), ratio=1)
     table.add_row(*(_bars(_widest(hits), top, sign="+", length=SHORT) for hits in (contrast.of_a, contrast.of_b)))
     return Padding(Group(Text(title, style="dim"), table), (0, 0, 0, 2))
 

@@ -24,8 +24,8 @@ from vlmdesc.cli.options import (
     open_data,
     open_encoder,
 )
-from vlmdesc.cli.teaching import embedded, learned
-from vlmdesc.errors import ImageError, counted, shown
+from vlmdesc.cli.teaching import embedded, learned, open_reference
+from vlmdesc.errors import ImageError, InputError, counted, shown
 from vlmdesc.files import json_lines, write_atomic
 from vlmdesc.records.descriptors import open_set
 
@@ -88,19 +88,22 @@ def select(
 
     Example: vlmdesc select photos/ --reference labelled/ --descriptors everyday --out selected.json
     """
-    from vlmdesc.classify.reference import pool_of
     from vlmdesc.classify.separate import apart, pruned
+    from vlmdesc.classify.texts import pool_of
     from vlmdesc.describe.phrase import PHOTO, get_phrase
     from vlmdesc.evaluate.taught import about
 
     given, phrase, out = open_set(descriptors), phrase or PHOTO, out or Path("selected.json")
     get_phrase(phrase), pool_of(given)  # what is wrong is told before the model is loaded
+    check_out(out, descriptors)
+    if label_column and not reference:
+        raise InputError("--label-column without --reference", fix="leave it out: the data set needs no labels")
     data = open_data(dataset, split=split)
-    known = open_data([reference], label_column=label_column) if reference else None
+    known = open_reference(reference, given, label_column) if reference else None
     encoder = open_encoder(model, device, precision)
     found, vectors, failed = _taught(data, known, given, encoder, phrase, stored=not no_store)
     selection = found.select(vectors)
-    record = about(found, given.classes) | {"fallback": round(float(selection.fallback.mean()), 6)}
+    record = about(found, given.classes)
     kept = pruned(given, found.texts, selection, f"selected:{'reference' if known else 'pseudo-labels'}")
     kept = replace(kept, meta=dict(given.meta) | {"selection": record | {"model": encoder.name, "phrase": phrase}})
     pairs = apart(found, selection, [class_.id for class_ in given.classes])
@@ -109,19 +112,31 @@ def select(
     lines = [_pair(pair) for pair in pairs]
     write_atomic(beside, json_lines({"schema": 1, "pairs": lines}).encode())
     if as_json:
-        print(json.dumps({"schema": 1, "selection": record, "out": str(out), "pairs": lines}))
+        figures = {"pictures": len(vectors), "fallback": round(float(selection.fallback.mean()), 6)}
+        print(json.dumps({"schema": 1, "selection": record, **figures, "out": str(out), "pairs": lines}))
     else:
-        _print(record, given, kept, pairs, len(vectors))
+        _print(record, given, kept, pairs, float(selection.fallback.mean()))
     say(f"descriptors in {shown(out)}, pairs in {shown(beside)}")
     if failed:
         raise typer.Exit(ImageError.exit_code)
+
+
+def check_out(out: Path, descriptors: str) -> None:
+    """Raises: InputError where the result could not be written, or would replace what it is made from."""
+    if out.is_dir() or not out.parent.is_dir():
+        what = "a folder" if out.is_dir() else "no such folder"
+        raise InputError(what, where=out if out.is_dir() else out.parent, fix="choose another file with --out")
+    if out.exists() and Path(descriptors).exists() and out.samefile(descriptors):
+        raise InputError("--out is the descriptor file itself", where=out, fix="choose another file with --out")
 
 
 def _taught(
     data: DataSet, known: DataSet | None, given: Descriptors, encoder: Encoder, phrase: str, stored: bool
 ) -> tuple[Neighborhood, np.ndarray, int]:
     """The neighbourhood, the data set's embeddings (N, D), and how many of its pictures could not be used."""
-    from vlmdesc.classify.reference import fit_unlabelled, neighborhood, texts_of
+    from vlmdesc.classify.reference import neighborhood
+    from vlmdesc.classify.texts import texts_of
+    from vlmdesc.classify.unlabelled import fit_unlabelled
     from vlmdesc.cli.progress import encoding_texts
     from vlmdesc.encode.store import Store
 
@@ -147,7 +162,7 @@ def _pair(pair: Apart) -> dict[str, Any]:
 
 
 def _print(
-    record: Mapping[str, Any], given: Descriptors, kept: Descriptors, pairs: Sequence[Apart], pictures: int
+    record: Mapping[str, Any], given: Descriptors, kept: Descriptors, pairs: Sequence[Apart], fallback: float
 ) -> None:
     """What was learned, and the pairs that are confused most with what tells them apart, side by side."""
     from rich.console import Console
@@ -159,9 +174,9 @@ def _print(
     console = Console()
     selected = len({row.class_id for row in kept.rows if row.origin.startswith("selected:")})
     console.print(Text(shown(sentence(record))))
-    size = f"{len(given.rows):,} descriptors became {len(kept.rows):,}"
-    rest = f"{counted(len(given.classes) - selected, 'class')} keep their own" if selected < len(given.classes) else ""
-    console.print(Text(f"{counted(pictures, 'picture')}: {size}{'; ' + rest if rest else ''}"))
+    console.print(Text(f"fallback on the pictures {100 * fallback:.1f} %"))
+    size = f"{counted(selected, 'class')} with selected descriptors, {len(given.classes) - selected:,} with their own"
+    console.print(Text(f"{size}; {len(given.rows):,} rows before, {len(kept.rows):,} now"))
     if not pairs:
         return
     names = {class_.id: class_.name for class_ in given.classes}

@@ -40,18 +40,18 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
 
     Raises: InputError when labels are no classes, or --shots has none.
     """
-    from vlmdesc.classify.reference import pool_of
+    from vlmdesc.classify.texts import pool_of
     from vlmdesc.records.join import Lookup
 
-    known = open_data([reference], label_column=label_column) if reference else None
-    if known:
-        _numbers(known, given)
-        if not shots:
-            pool_of(given)  # there is something to select from
+    if label_column and not reference:
+        raise InputError("--label-column without --reference", fix="leave it out")
+    known = open_reference(reference, given, label_column) if reference else None
     if not shots:
+        if known:
+            pool_of(given)  # there is something to select from
         return Lessons(given, known)
     photos = open_data([shots])
-    labels = dict.fromkeys(label for label in photos.labels() if label)
+    labels = dict.fromkeys(label for label in photos.labels() if label) if photos.roles.label else {}
     if not labels:
         raise InputError("no class folders", where=shots, fix="put the photographs of each class into a folder of it")
     lookup = Lookup(given.classes)
@@ -59,8 +59,24 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
     return Lessons(replace(given, classes=(*given.classes, *new)), known, photos, len(new))
 
 
-def taught(lessons: Lessons, encoder: Encoder, phrase: str, pool: str, select: bool, stored: bool = True) -> Classifier:
-    """The classifier, with what it has learned said on stderr. Raises: InputError, StoreError."""
+def open_reference(name: str, given: Descriptors, label_column: str = "") -> DataSet:
+    """A labelled data set; what of it belongs to no class is told. Raises: InputError when all of it does."""
+    data = open_data([name], label_column=label_column)
+    numbers, labels = _numbers(data, given), data.labels()
+    strange = [label for label, number in zip(labels, numbers, strict=True) if label is not None and number < 0]
+    if strange:
+        of = few(dict.fromkeys(strange))
+        say(f"passed over: {counted(len(strange), 'reference picture')} of no class: {shown(of)}")
+    return data
+
+
+def taught(
+    lessons: Lessons, encoder: Encoder, phrase: str, pool: str, select: bool, stored: bool = True
+) -> tuple[Classifier, bool]:
+    """The classifier, with what it has learned said on stderr, and whether all pictures for that could be used.
+
+    Raises: InputError, StoreError.
+    """
     from vlmdesc.classify.classifier import Classifier
     from vlmdesc.cli.progress import encoding_texts
     from vlmdesc.encode.store import Store
@@ -72,35 +88,32 @@ def taught(lessons: Lessons, encoder: Encoder, phrase: str, pool: str, select: b
         shots = learned(lessons.shots, descriptors, encoder, pictures, "photographs") if lessons.shots else None
         with encoding_texts(encoder, max(len(descriptors.rows), len(descriptors.classes))) as watched:
             if select and known:
-                return Classifier(
-                    watched,
-                    descriptors,
-                    store=store,
-                    selection=selecting(watched, descriptors, known, phrase, store),
-                )
+                found = selecting(watched, descriptors, known, phrase, store)
+                return Classifier(watched, descriptors, store=store, selection=found), not known.failed
             classifier = Classifier(watched, descriptors, phrase=phrase, pool=pool, store=store)
     if shots is None:
-        return classifier
+        return classifier, True
     vectors, labels = shots.vectors, shots.labels
     if known:
         vectors, labels = np.concatenate([known.vectors, vectors]), np.concatenate([known.labels, labels])
     names = few(lessons.descriptors.classes[c].name for c in np.unique(shots.labels))
     new = f", {lessons.n_new} of them new" if lessons.n_new else ""
     say(f"learned from {counted(len(shots.labels), 'photograph')}: {shown(names)}{new}")
-    return classifier.learn(vectors, labels, lessons.n_new)
+    whole = not shots.failed and not (known and known.failed)
+    return classifier.learn(vectors, labels, lessons.n_new), whole
 
 
 def learned(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: Store, what: str) -> Photos:
     """The embedded pictures of a data set that have a class; those that cannot be used are named."""
     from vlmdesc.cli.progress import stages
-    from vlmdesc.evaluate.photos import gather
+    from vlmdesc.evaluate.photos import distinct, gather
 
     numbers = _numbers(data, descriptors)
     with stages() as stage:
         tick = stage(what, int((numbers >= 0).sum()))
         found = gather(data, numbers, encoder, store, lambda: tick(1))
     name_failures(found.failed)
-    return found
+    return distinct(found)
 
 
 def embedded(data: DataSet, encoder: Encoder, store: Store) -> tuple[np.ndarray, int]:

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int
 
-from vlmdesc.classify.reference import pool_of
-from vlmdesc.classify.score import Columns, Scorer, get_pool, scorer
+from vlmdesc.classify.score import Columns, Scorer, scorer
+from vlmdesc.classify.texts import pool_of
 from vlmdesc.describe.controls import CONTROLS
 from vlmdesc.describe.phrase import PHOTO, completed, get_phrase, name_phrase, texts
 from vlmdesc.describe.templates import EIGHTY, SEVEN
 from vlmdesc.encode.embed import embed_texts
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError
 from vlmdesc.evaluate import taught
+from vlmdesc.evaluate.specs import ALL, TAUGHT, Spec, parse
 from vlmdesc.evaluate.taught import Lesson, Pupil
 from vlmdesc.records import Descriptors
-
-DEFAULT = ("name", "photo", "templates", "describe", "waffle")
-ALL = (
-    *("name", "photo", "templates", "templates-7"),
-    *("describe", "describe/max", "describe/renormalized"),
-    *("describe:dclip", "describe:dclip-imagenet", "describe:waffleclip", "describe:disclip"),
-    *("free", "name+describe"),
-    *CONTROLS,
-)
-ABOUT = {
-    "name": "the bare name; name:TEMPLATE for a sentence with {c} in it",
-    "photo": "a photo of a NAME.",
-    "templates": "80 sentences with the name, averaged",
-    "templates-7": "7 sentences with the name, averaged",
-    "describe": "name and descriptor; describe:PHRASE for another wording, describe/POOL for another pooling",
-    "free": "the descriptors without the name",
-    "name+describe": "w of photo and 1 - w of free, w chosen on other images",
-    "waffle": "control: random words and characters (WaffleCLIP)",
-    "random": "control: descriptors drawn from those of all classes",
-    "shared": "control: the same random descriptors for every class",
-    "swapped": "control: whole lists change classes",
-    "scrambled": "control: words of a class's descriptors in random order",
-    **taught.ABOUT,
-}
 
 
 @dataclass(frozen=True)
@@ -121,15 +97,6 @@ class Wording:
     seeds: tuple[int, ...] = tuple(range(7))
 
 
-class Spec(NamedTuple):
-    """The parts of a method's name, "" and None where it does not say."""
-
-    base: str
-    phrase: str = ""
-    pool: str = ""
-    per_class: int | None = None
-
-
 def build(
     specs: Sequence[str], sets: Mapping[str, Descriptors], wording: Wording, reference: bool = False
 ) -> tuple[list[Method], dict[str, str]]:
@@ -142,7 +109,7 @@ def build(
     descriptor, is left out with the reason.
     Raises: InputError for an unknown base, phrase or pooling.
     """
-    every = (*ALL, *taught.ABOUT) if reference else ALL
+    every = (*ALL, *TAUGHT) if reference else ALL
     listed = [spec for given in specs for spec in (every if given == "all" else (given,))]
     parsed = {spec: parse(spec) for spec in listed}
     described = (_worded(wording, spec) for spec in parsed.values() if spec.base == "describe")
@@ -151,7 +118,7 @@ def build(
     left_out: dict[str, str] = {}
     for given, spec in parsed.items():
         base = spec.base
-        if base in taught.ABOUT and base != "neighborhood-free" and not reference:
+        if base in TAUGHT and base != "neighborhood-free" and not reference:
             left_out[given] = "no labelled reference pictures to learn from (--reference)"
             continue
         reads = base not in ("name", "photo", "templates", "templates-7", "few-shot")
@@ -173,64 +140,10 @@ def _worded(wording: Wording, spec: Spec) -> Wording:
     return replace(wording, phrase=spec.phrase or wording.phrase, pool=spec.pool or wording.pool)
 
 
-def parse(spec: str) -> Spec:
-    """The parts of a method's name. Raises: InputError with the closest known name.
-
-    >>> parse("describe:dclip/max"), parse("name:a photo of a {c}.")[:2], parse("few-shot-5").per_class
-    (Spec(base='describe', phrase='dclip', pool='max', per_class=None), ('name', 'a photo of a {c}.'), 5)
-    """
-    base, _, phrase = spec.partition(":")
-    pool, per_class = "", None
-    if base != "name":
-        base, _, pool = base.partition("/")
-        if not (base in taught.ABOUT and phrase.startswith("name:")):  # a template may hold a slash
-            phrase, _, pool = phrase.partition("/") if phrase else ("", "", pool)
-    if (few := re.fullmatch(r"(.+)-(\d+)", base)) and few[1] in taught.ABOUT and few[1] != "neighborhood-free":
-        base, per_class = few[1], int(few[2])
-        if not per_class:
-            raise InputError("no reference pictures", where=spec, fix=f"use {base}-1 or more")
-    if base not in ABOUT:
-        fix = f"{did_you_mean(base, ABOUT)}known: {', '.join(ABOUT)}, all"
-        raise InputError(f"unknown method '{spec}'", fix=fix)
-    if (phrase or pool) and base in ("photo", "templates", "templates-7", "free") and (phrase or base != "free"):
-        raise InputError(f"method '{base}' has its own wording", where=spec, fix=f"use {base} alone")
-    if pool and base in taught.ABOUT:
-        raise InputError(f"method '{base}' has its own pooling", where=spec, fix="leave the pooling out")
-    if phrase and base == "name":
-        name_phrase(phrase)
-    elif phrase:
-        get_phrase(phrase)
-    if pool:
-        get_pool(pool)
-    return Spec(base, phrase, pool, per_class)
-
-
-def curve(specs: Sequence[str], per_class: str) -> tuple[str, ...]:
-    """The methods, those that reference pictures teach once for each number of pictures a class: "1,5,all".
-
-    Raises: InputError when that is no list of numbers, or none of the methods is so taught.
-
-    >>> curve(["photo", "few-shot:name"], "1,all")
-    ('photo', 'few-shot-1:name', 'few-shot:name')
-    """
-    sizes = [size.strip() for size in per_class.split(",")]
-    if not all(size == "all" or (size.isascii() and size.isdecimal() and int(size)) for size in sizes):
-        raise InputError(f"'{per_class}' is no list of numbers", where="--per-class", fix='for example "1,5,20,all"')
-    learners = [base for base in taught.ABOUT if base != "neighborhood-free"]
-    found: list[str] = []
-    for spec in specs:
-        base, rest = re.fullmatch(r"([^:/]*)(.*)", spec, re.DOTALL).groups()  # type: ignore[union-attr]
-        found += [base + (f"-{size}" if size != "all" else "") + rest for size in sizes] if base in learners else [spec]
-    if not any(parse(spec).base in learners for spec in found):
-        fix = f"add --methods with one of {', '.join(learners)}"
-        raise InputError("no method that learns from reference pictures", where="--per-class", fix=fix)
-    return tuple(found)
-
-
 def _make(spec: Spec, descriptors: Descriptors, wording: Wording) -> Method:
     """A method but for its name."""
     base, phrase = spec.base, spec.phrase
-    if base in taught.ABOUT:
+    if base in TAUGHT:
         return _taught(spec, descriptors, wording)
     if base in ("name", "photo"):
         form = PHOTO if base == "photo" else f"name:{phrase}" if phrase else "name"
@@ -259,7 +172,7 @@ def _taught(spec: Spec, descriptors: Descriptors, wording: Wording) -> Method:
     return Method(
         base,
         base,
-        "control" if taught.ABOUT[base].startswith("control") else "taught",
+        "control" if TAUGHT[base].startswith("control") else "taught",
         form,
         "mean",
         lambda _: worded(descriptors, form),

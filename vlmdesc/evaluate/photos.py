@@ -150,7 +150,19 @@ def gather(
 def without(photos: Photos, others: Photos) -> Photos:
     """The pictures that are not among others, by content: what is chosen on them has not seen the others."""
     seen = set(others.contents)
-    kept = [i for i, content in enumerate(photos.contents) if content not in seen]
+    return _of(photos, [i for i, content in enumerate(photos.contents) if content not in seen])
+
+
+def distinct(photos: Photos) -> Photos:
+    """Each content under a label once: a copy would stand by when a picture is left out to be judged by the rest."""
+    first = dict[tuple[str, int], int]()
+    for i, key in enumerate(zip(photos.contents, photos.labels.tolist(), strict=True)):
+        first.setdefault(key, i)
+    return _of(photos, [*first.values()])
+
+
+def _of(photos: Photos, kept: Sequence[int]) -> Photos:
+    """These pictures of them."""
 
     def of(column: Sequence[T]) -> tuple[T, ...]:
         return tuple(column[i] for i in kept)

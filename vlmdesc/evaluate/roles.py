@@ -40,8 +40,9 @@ def drawn(methods: Sequence[Method]) -> tuple[str, str]:
     are any, else the first methods that are no controls.
     """
     parts = roles(methods, next((m.of for m in methods if m.of), ""))
-    plain = sorted(methods, key=lambda method: method.kind == "control")
-    main = parts.get("main") or next((m for m in plain if m.base == "neighborhood"), plain[0])
+    plain = sorted(methods, key=lambda method: (method.kind == "control", len(method.seeds) > 1))
+    selected = next((found["main"] for found in selections(methods)), plain[0])
+    main = parts.get("main", selected)
     base = parts.get("name") or next((method for method in plain if method is not main), main)
     return base.name, main.name
 

@@ -19,8 +19,9 @@ from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError, VlmdescWarning, counted
 from vlmdesc.evaluate.caveats import caveats
 from vlmdesc.evaluate.measure import Measured, measure
-from vlmdesc.evaluate.methods import DEFAULT, Method, Run, Wording, build, encoded
-from vlmdesc.evaluate.photos import Joining, Photos, aligned, class_numbers, gather, without
+from vlmdesc.evaluate.methods import Method, Run, Wording, build, encoded
+from vlmdesc.evaluate.photos import Joining, Photos, aligned, class_numbers, distinct, gather, without
+from vlmdesc.evaluate.specs import DEFAULT
 from vlmdesc.evaluate.taught import Lesson
 from vlmdesc.records import Descriptors, Report
 
@@ -120,7 +121,7 @@ def _reference(
         warnings.warn(message, VlmdescWarning, stacklevel=3)
     if not len(fresh.labels):
         raise InputError("no picture of its own in the reference", where=data.name, fix="give other pictures, or none")
-    return fresh
+    return distinct(fresh)
 
 
 def _encoded(methods: Sequence[Method], encoder: Encoder, store: Store, lesson: Lesson, stage: Stage) -> list[Run]:

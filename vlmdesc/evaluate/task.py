@@ -16,9 +16,10 @@ from vlmdesc.encode.data import DataSet, load_data
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError, did_you_mean, shown
-from vlmdesc.evaluate.methods import DEFAULT, Wording, parse
+from vlmdesc.evaluate.methods import Wording
 from vlmdesc.evaluate.photos import Joining, aligned
 from vlmdesc.evaluate.run import Evaluation, Plan, Stage, evaluate
+from vlmdesc.evaluate.specs import DEFAULT, parse
 from vlmdesc.files import read_text
 from vlmdesc.records import Descriptors
 from vlmdesc.records.descriptors import open_set

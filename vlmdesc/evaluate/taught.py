@@ -13,22 +13,16 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from vlmdesc.classify import fewshot
-from vlmdesc.classify.reference import Neighborhood, Texts, fit, fit_unlabelled, pool_of, unselected
+from vlmdesc.classify.reference import Neighborhood, fit, unselected
 from vlmdesc.classify.score import Scorer
+from vlmdesc.classify.texts import Texts, pool_of
+from vlmdesc.classify.unlabelled import fit_unlabelled
 from vlmdesc.describe.controls import random, waffle_texts
 from vlmdesc.errors import counted, few
 from vlmdesc.records import ClassName, Descriptors
 
 Record = dict[str, Any]
 Encode = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
-ABOUT = {
-    "neighborhood": "the name, and the descriptors that tell its few candidates apart on the reference",
-    "neighborhood-free": "the same without labels: taught by the pictures themselves, under pseudo-labels",
-    "neighborhood-own": "control: the same score, every candidate with its own descriptors, none selected",
-    "neighborhood-waffle": "control: selected from as many random words and characters",
-    "neighborhood-random": "control: the same score, descriptors drawn at random from those of all classes",
-    "few-shot": "the name, and prototypes of the reference pictures, no descriptors",
-}
 DRAWN = ("neighborhood-waffle", "neighborhood-random")  # of which every seed gives another
 
 
@@ -111,7 +105,7 @@ def _texts(pupil: Pupil, seed: int | None, encode: Encode) -> Texts:
         descriptors = random(descriptors, seed or 0)
     said, own = pool_of(descriptors)
     if pupil.base == "neighborhood-waffle":
-        said = waffle_texts(descriptors, len(said), seed or 0)
+        said = [*dict.fromkeys(waffle_texts(descriptors, 2 * len(said), seed or 0))][: len(said)]
         own = np.full_like(own, -1)  # random words are no class's own
     return Texts(pupil.captions, encode(said), own, pupil.names, said)
 
@@ -151,7 +145,7 @@ def sentence(record: Mapping[str, Any]) -> str:
     if "k" not in record:
         return f"prototypes of {pictures} of the reference, weight {record['weight']:.2g}{bare}"
     size = f"{counted(record['k'], 'candidate')}, {counted(record['m'], 'descriptor')} each at most"
-    size += f", name weight {record['name_weight']:.3g}"
+    size += f", name weight {round(record['name_weight'], 2):g}"
     if record["labels"] == "none":
         rest = "settled" if record["settled"] else "not settled"
         how = f"no labels: {pictures} under pseudo-labels, {rest} after {counted(record['rounds'], 'round')}"
@@ -159,7 +153,7 @@ def sentence(record: Mapping[str, Any]) -> str:
         how = f"{pictures} of the reference, too few to choose by: k and m as published"
     else:
         right = f"{_percent(record['left_out'])} right when left out, {_percent(record['left_out_by_name'])} by name"
-        how = f"chosen on {pictures} of the reference ({right})"
+        how = f"the best of many choices on {pictures} of the reference ({right})"
     limits = {"ceiling": record["ceiling"], "fallback": record["fallback"]}
     told = ", ".join(f"{name} {_percent(share)}" for name, share in limits.items() if share is not None)
     return f"{size}; {how}{'; ' + told if told else ''}{bare}"

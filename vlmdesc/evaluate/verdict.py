@@ -18,8 +18,7 @@ differs among n, up to 3 / n may (the rule of three). Else it is "unclear", whic
 words must be worded and pooled as the descriptors are.
 
 Descriptors selected in the neighbourhood are judged by the same table, against the name in the wording of their
-captions and against random words selected on the same pictures; "ensembling" is "labels" there: where random words do
-as well, the gain comes from the labelled pictures.
+captions and against random words selected on the same pictures. "ensembling" is "any-words" there.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def judge_selection(against: Mapping[str, Difference], of: str = "") -> Verdict:
     prototypes), and that of "unlabelled" selection to the name.
     """
     subject = f"Descriptors{of} selected in the neighbourhood"
-    code, text = _main(subject, "their caption alone", against.get("name"), against.get("waffle"), LABELS)
+    code, text = _main(subject, "their caption alone", against.get("name"), against.get("waffle"), ANY_WORDS)
     more = [_sentence(words, against[part]) for part, words in _SELECTION.items() if part in against]
     return Verdict(code, " ".join((text, *more)))
 
@@ -119,7 +118,7 @@ NO_DESCRIPTORS = Verdict("no-descriptors", "No method with descriptors was measu
 
 
 ENSEMBLING = ("ensembling", "the gain is ensembling, not meaning")
-LABELS = ("labels", "the gain comes from the labels, not from what they say")
+ANY_WORDS = ("any-words", "the gain does not come from what they say")
 
 
 def _main(
@@ -188,8 +187,8 @@ _SELECTION = {
 def _sentence(words: tuple[str, str, str], found: Difference) -> str:
     """A difference in the words for better, worse, the same."""
     better, worse, same = words
-    text = {"better": better, "worse": worse, "same": same}.get(found.state)
-    return f"{text} ({found})." if text else f"Unclear: {_lower(better)} ({found})."
+    text = {"better": better, "worse": worse, "same": same}.get(found.state, f"Whether {_lower(better)} is unclear")
+    return f"{text} ({found})."
 
 
 def _templates(templates: Difference | None) -> str:

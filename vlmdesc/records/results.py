@@ -67,6 +67,12 @@ class Selection:
     picked: Int[np.ndarray, "n k r"]
     fallback: Bool[np.ndarray, "n k"]
 
+    def __post_init__(self) -> None:
+        for name in ("candidates", "picked", "fallback"):
+            view = getattr(self, name).view()  # the caller's own array keeps its flags
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
 
 @dataclass(frozen=True)
 class Contrast:

@@ -1,0 +1,281 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from vlmdesc.cli.app import app
+from vlmdesc.records import Descriptors
+from vlmdesc.testing import COLOURS, FakeEncoder
+
+ZOO = {
+    "flamingo": ["pink feathers", "long pink legs"],
+    "frog": ["green skin", "brown water"],
+    "raven": ["black wings", "a black bill"],
+    "goldfish": ["orange scales", "blue water"],
+}
+COLOUR = {"flamingo": "pink", "frog": "green", "raven": "black", "goldfish": "orange"}
+
+
+def run(command, *arguments):
+    return CliRunner().invoke(app, [command, *map(str, arguments), "--model", "fake"])
+
+
+def selected(*arguments, data="zoo", descriptors="zoo.json"):
+    return run("select", data, "--descriptors", descriptors, *arguments)
+
+
+def picture(path, main, other, seed):
+    """Mostly of one colour, with a patch of another."""
+    pixels = np.full((16, 16, 3), COLOURS[main], np.uint8)
+    pixels[4:10, 4:10] = COLOURS[other]
+    pixels[0, 0] = seed % 256, seed // 256, 0  # no two alike
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Four pictures a class, of which no caption tells a colour, and three labelled ones."""
+    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo.json").write_text(json.dumps(ZOO))
+    for c, (name, colour) in enumerate(COLOUR.items()):
+        for i in range(4):
+            picture(tmp_path / "zoo" / name / f"{i}.png", colour, ("white", "red")[i % 2], 100 * c + i)
+        for i in range(3):
+            picture(tmp_path / "known" / name / f"{i}.png", colour, ("white", "red")[i % 2], 1000 + 100 * c + i)
+    return tmp_path
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def texts(path):
+    descriptors = Descriptors.load(path)
+    return {c.id: [r.text for r in descriptors.rows if r.class_id == c.id] for c in descriptors.classes}
+
+
+def test_the_file_the_pairs_and_what_is_said(home):
+    result = selected("--reference", "known", "--out", "some.json")
+    assert result.exit_code == 0, result.stderr
+    assert "descriptors in some.json, pairs in some.pairs.json" in result.stderr
+    found = Descriptors.load("some.json")
+    assert [c.id for c in found.classes] == [*ZOO]
+    assert {row.origin for row in found.rows} == {"selected:reference"}
+    record = found.meta["selection"]
+    assert record["labels"] == "reference" and record["pictures"] == 12 and record["ceiling"] == 1
+    assert (record["model"], record["phrase"]) == ("fake", "name:a photo of a {c}.")
+    for name, picked in texts("some.json").items():
+        assert 1 <= len(picked) <= record["m"] and COLOUR[name] in picked[0]
+    pairs = json.loads(Path("some.pairs.json").read_text())
+    assert list(pairs) == ["schema", "pairs"] and pairs["schema"] == 1
+    [pair] = pairs["pairs"]  # every caption is as far from every picture: the first two classes are the candidates
+    assert (pair["a"], pair["b"], pair["pictures"]) == ("flamingo", "frog", 16)
+    assert all(row["lead"] > 0 for side in ("of_a", "of_b") for row in pair[side])
+    assert "pink" in pair["of_a"][0]["descriptor"] and pair["of_b"][0]["descriptor"] == "green skin"
+
+
+def test_the_file_has_what_counting_gives(home):
+    """By hand: each picture's own descriptor of widest lead, from the mean pictures of the reference."""
+    selected("--reference", "known", "--json")
+    record, fake = Descriptors.load("selected.json").meta["selection"], FakeEncoder()
+    said = [text for list_ in ZOO.values() for text in list_]
+    means = np.stack([fake.images([Image.open(f) for f in sorted(Path("known", n).iterdir())]).mean(0) for n in ZOO])
+    profile, k, m = means @ fake.texts(said).T, record["k"], record["m"]
+    assert k == 4  # so that the candidates of each picture are all classes
+    for c, name in enumerate(ZOO):
+        lead = np.delete(profile[c] - profile, c, axis=0)
+        best = [d for d in np.argsort(-lead.mean(0), kind="stable") if (lead[:, d] >= 0).all()][:m]
+        assert sorted(texts("selected.json")[name]) == sorted(said[d] for d in best)
+
+
+def test_json_is_the_same_as_the_files(home):
+    result = selected("--reference", "known", "--json", "--out", "some.json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
+    assert set(found) == {"schema", "selection", "out", "pairs"} and (found["schema"], found["out"]) == (1, "some.json")
+    assert found["pairs"] == json.loads(Path("some.pairs.json").read_text())["pairs"]
+    meta = Descriptors.load("some.json").meta["selection"]
+    assert meta == found["selection"] | {"model": "fake", "phrase": "name:a photo of a {c}."}
+    assert set(found["selection"]) >= {"k", "m", "name_weight", "texts", "pictures", "labels", "ceiling", "fallback"}
+
+
+def test_the_table_is_for_people(home):
+    result = selected("--reference", "known")
+    said = words(result.stdout)
+    assert "on 12 pictures of the reference" in said and "16 pictures: 8 descriptors became" in said
+    assert "class, by what it shows" in said and "and the one it is confused with" in said
+    assert "green skin" in said and max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_without_a_reference_no_labels_are_used_and_that_is_said(home):
+    """The same pictures without folders give the same, so labels taught nothing."""
+    result = selected("--out", "a.json")
+    said = words(result.stdout)
+    assert result.exit_code == 0 and "no labels: " in said and "under pseudo-labels" in said
+    assert "reference" not in said + result.stderr and "training-free" not in said + result.stderr
+    record = Descriptors.load("a.json").meta["selection"]
+    assert record["labels"] == "none" and record["ceiling"] is None and "left_out" not in record
+    assert "selected:pseudo-labels" in {row.origin for row in Descriptors.load("a.json").rows}
+    for name in ZOO:
+        for i in range(4):
+            (home / "flat").mkdir(exist_ok=True)
+            (home / "zoo" / name / f"{i}.png").rename(home / "flat" / f"{name}-{i}.png")
+    assert selected("--out", "b.json", data="flat").exit_code == 0
+    assert texts("b.json") == texts("a.json")
+
+
+def test_what_the_set_says_of_itself_is_kept(home):
+    given = Descriptors.of(ZOO)
+    Descriptors(given.classes, given.rows, {"by": "me"}).save("mine.json")
+    assert selected("--reference", "known", descriptors="mine.json").exit_code == 0
+    assert Descriptors.load("selected.json").meta["by"] == "me"
+
+
+def test_a_class_that_no_picture_is_taken_for_keeps_its_own(home):
+    (home / "more.json").write_text(json.dumps(ZOO | {"hen": ["a red comb", "brown eggs"]}))
+    result = selected("--reference", "known", descriptors="more.json")
+    assert result.exit_code == 0 and texts("selected.json")["hen"] == ["a red comb", "brown eggs"]
+    assert "1 class without any: hen" in words(result.stdout)
+
+
+@pytest.mark.xfail(strict=True, reason="'1 class keep their own'")
+def test_one_class_keeps_its_own(home):
+    (home / "more.json").write_text(json.dumps(ZOO | {"hen": ["a red comb"]}))
+    said = words(selected("--reference", "known", descriptors="more.json").stdout)
+    assert "1 class keeps its own" in said
+
+
+def test_the_selected_classify_pictures(home):
+    selected("--reference", "known", "--out", "some.json")
+    result = run("classify", "zoo", "--descriptors", "some.json", "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == 0 and len(lines) == 16
+    assert all(Path(line["image"]).parent.name == line["ranked"][0]["class"] for line in lines)
+
+
+def test_an_unreadable_picture_is_named_and_the_rest_is_selected_on(home):
+    selected("--reference", "known", "--out", "whole.json")
+    (home / "zoo" / "frog" / "page.png").write_text("<!doctype html>")
+    (home / "known" / "frog" / "empty.png").touch()
+    result = selected("--reference", "known")
+    assert result.exit_code == 1 and "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2 and "page.png" in errors[0] and "HTML" in errors[0] and "empty.png" in errors[1]
+    assert texts("selected.json") == texts("whole.json")
+
+
+def test_many_unreadable_pictures_are_counted(home):
+    for i in range(30):
+        (home / "zoo" / "frog" / f"page-{i}.png").write_text("<!doctype html>")
+    result = selected()
+    assert result.exit_code == 1 and "30 pictures could not be used" in result.stderr
+    assert len(result.stderr.splitlines()) < 20
+
+
+def test_pictures_of_which_none_can_be_used_are_refused(home):
+    (home / "bad").mkdir()
+    (home / "bad" / "page.png").write_text("<!doctype html>")
+    result = selected(data="bad")
+    assert result.exit_code == 2 and "no picture can be used" in result.stderr and "page.png" in result.stderr
+    assert not Path("selected.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "arguments", "says"),
+    [
+        ("none.json", (), "no descriptors to pick from"),
+        ("broken.json", (), "not JSON"),
+        ("zo.json", (), "no such file or shipped set"),
+        ("zoo.json", ("--phrase", "plian"), "did you mean 'plain'"),
+        ("zoo.json", ("--reference", "knwon"), "did you mean 'known'"),
+        ("zoo.json", ("--reference", "known/frog/0.png"), "no label column"),
+    ],
+)
+def test_wrong_calls_are_exit_2_with_what_to_do(home, descriptors, arguments, says):
+    (home / "none.json").write_text(json.dumps({name: [] for name in ZOO}))
+    (home / "broken.json").write_text("{")
+    result = selected(*arguments, descriptors=descriptors)
+    assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr and not Path("selected.json").exists()
+
+
+def test_labels_of_no_class_are_refused(home):
+    (home / "known").rename(home / "farm")
+    for i, name in enumerate(ZOO):
+        (home / "farm" / name).rename(home / "farm" / f"breed {i}")
+    result = selected("--reference", "farm")
+    assert result.exit_code == 2 and "no picture has a label of a class (farm)" in result.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="select joins the labels of the reference after all pictures are encoded")
+def test_labels_of_no_class_are_refused_before_the_model_is_loaded(home, monkeypatch):
+    monkeypatch.setattr("vlmdesc.cli.select.open_encoder", lambda *_: pytest.fail("loaded"))
+    (home / "known").rename(home / "farm")
+    for i, name in enumerate(ZOO):
+        (home / "farm" / name).rename(home / "farm" / f"breed {i}")
+    result = selected("--reference", "farm")
+    assert result.exit_code == 2 and "no picture has a label of a class" in result.stderr
+
+
+@pytest.mark.parametrize("out", ["zoo", "nowhere/some.json", "zoo.json/some.json", "."])
+def test_an_output_that_cannot_be_written_is_told(home, out):
+    result = selected("--out", out)
+    assert result.exit_code in (2, 4) and "error: cannot write" in result.stderr and "fix:" in result.stderr
+    assert "Traceback" not in result.stderr and "this is a bug" not in result.stderr
+
+
+def test_the_pairs_too_must_be_writable(home):
+    (home / "some.pairs.json").mkdir()
+    result = selected("--out", "some.json")
+    assert result.exit_code in (2, 4) and "cannot write" in result.stderr and "some.pairs.json" in result.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="--out is tried only after every picture is encoded")
+def test_an_output_that_cannot_be_written_is_told_before_the_work(home, monkeypatch):
+    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
+    result = selected("--out", "nowhere/some.json")
+    assert result.exit_code in (2, 4) and "cannot write" in result.stderr
+
+
+def test_hostile_names_are_shown_as_escapes(home):
+    hostile = "frog \u202e[bold]"
+    rows = {hostile if name == "frog" else name: list_ for name, list_ in ZOO.items()}
+    rows[hostile] = ["green \u202eskin [link=x]"]
+    (home / "odd.json").write_text(json.dumps(rows))
+    (home / "known" / "frog").rename(home / "known" / hostile)
+    (home / "zoo" / "frog" / os.fsdecode(b"caf\xe9\x1b[31m\n.png")).write_text("<!doctype html>")
+    result = selected("--reference", "known", "--out", "odd\x1b[1m.json", descriptors="odd.json")
+    assert result.exit_code == 1
+    for stream in (result.stdout, result.stderr):
+        assert "\x1b" not in stream and "\u202e" not in stream
+    assert r"frog \u202e[bold]" in result.stdout and r"green \u202eskin [link=x]" in result.stdout
+    assert r"\x1b[31m\n.png" in result.stderr and r"odd\x1b[1m.json" in result.stderr
+    assert texts("odd\x1b[1m.json")[hostile][0] == "green \u202eskin [link=x]"
+
+
+def test_labels_of_no_class_beside_others_are_passed_over(home):
+    picture(home / "known" / "unicorn" / "0.png", "white", "pink", 5000)
+    result = selected("--reference", "known", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["selection"]["pictures"] == 12
+
+
+def test_one_class_has_no_other_to_be_told_from(home):
+    (home / "one.json").write_text(json.dumps({"frog": ["green skin"]}))
+    result = selected("--json", descriptors="one.json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["pairs"] == []
+    assert texts("selected.json") == {"frog": ["green skin"]}
+
+
+def test_a_second_run_encodes_nothing_and_no_store_keeps_nothing(home, monkeypatch):
+    first = selected("--reference", "known", "--no-store", "--json")
+    assert first.exit_code == 0 and not (home / "cache").exists()
+    assert selected("--reference", "known", "--json").stdout == first.stdout and (home / "cache").exists()
+    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
+    monkeypatch.setattr(FakeEncoder, "texts", lambda *_: pytest.fail("encoded"))
+    assert selected("--reference", "known", "--json").stdout == first.stdout
