@@ -221,7 +221,7 @@ def test_class_means_are_not_unit_norm():
 
 @pytest.mark.parametrize("labels", [[0], [0, 2], [-1, 0], [0, 1, 1]])
 def test_labels_that_do_not_fit_are_refused(labels):
-    with pytest.raises(ShapeError, match=f"2 reference images, {len(labels)} labels, 2 classes"):
+    with pytest.raises(ShapeError, match=f"2 images, {len(labels)} labels, 2 classes"):
         profile(np.eye(2, dtype=np.float32), np.array(labels), np.eye(2, dtype=np.float32), 2)
 
 
