@@ -50,7 +50,7 @@ def picture(path, main, other, seed, little=""):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A picture to classify, and labelled ones: many of the four classes, two of a new one that show more of a frog by its descriptors."""
+    """A picture to classify, and labelled ones: many of the four classes, and two of a new one."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "zoo.json").write_text(json.dumps(ZOO))
