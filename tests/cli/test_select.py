@@ -192,7 +192,8 @@ def test_pictures_of_which_none_can_be_used_are_refused(home):
         ("zoo.json", ("--reference", "known/frog/0.png"), "no label column"),
     ],
 )
-def test_wrong_calls_are_exit_2_with_what_to_do(home, descriptors, arguments, says):
+def test_wrong_calls_are_told_before_the_model_is_loaded(home, monkeypatch, descriptors, arguments, says):
+    monkeypatch.setattr("vlmdesc.cli.select.open_encoder", lambda *_: pytest.fail("loaded"))
     (home / "none.json").write_text(json.dumps({name: [] for name in ZOO}))
     (home / "broken.json").write_text("{")
     result = selected(*arguments, descriptors=descriptors)

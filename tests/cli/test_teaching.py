@@ -149,7 +149,6 @@ def test_photographs_of_a_name_that_two_classes_have_are_refused(cranes):
     assert result.exit_code == 2 and "1 label of several classes" in result.stderr and "ids 1, 2" in result.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="open_lessons does not join the labels of --shots")
 def test_photographs_of_two_classes_are_refused_before_the_model_is_loaded(cranes, monkeypatch):
     monkeypatch.setattr("vlmdesc.cli.classify.open_encoder", lambda *_: pytest.fail("loaded"))
     assert classified(*cranes).exit_code == 2

@@ -81,6 +81,8 @@ class Classifier:
                 "prototypes beside a selection, or twice", fix="give all photographs to a plain classifier"
             )
         n_base = len(self.descriptors.classes) - n_new
+        if not 0 <= n_new <= len(self.descriptors.classes):
+            raise InputError(f"{n_new} new of {len(self.descriptors.classes)} classes", fix="the last ones are the new")
         base = labels < n_base
         if n_new and base.any():
             scores = self._reading.scores(photos[base])[:, :n_base]

@@ -15,6 +15,7 @@ SHARPNESS = 5.5  # of likeness: beta of Tip-Adapter's cache (Zhang et al. 2022)
 TEMPERATURE = 16.0  # of TEEN (Wang et al. 2023)
 WEIGHTS = np.geomspace(0.01, 50, 38)
 MOST = 5_000  # photographs that the weight is chosen on
+RANGES = 1.5  # of a photograph's text scores, that a perfect likeness is worth where photographs cannot tell
 MOSTLY = 0.5  # share of classes with photographs from which these may outweigh the texts
 
 
@@ -84,11 +85,11 @@ def fit(
     """Prototypes of labelled photographs, and the weight of most right answers on them, each left out in turn.
 
     `text_scores` are the photographs' class scores without prototypes. The choice is made on at most 5,000
-    photographs of classes that have two or more; of equal weights it is the least. So that classes without photographs
-    do not lose theirs to those that have some, each photograph stands in for one of theirs too, in the share that they
-    are of all classes: right then is what is right without the prototype of its own class. While most classes have
-    none, or where no class has two photographs, a perfect likeness counts at most, or just, as much as the range that
-    the text scores of a photograph span.
+    photographs of classes that have two or more. So that classes without photographs do not lose theirs to those that
+    have some, each photograph stands in for one of theirs too, in the share that they are of all classes: right then is
+    what is right without the prototype of its own class. Where photographs cannot tell, a perfect likeness is worth 1.5
+    times the range that the text scores of a photograph span: with no class of two it is that, of equal weights the
+    nearest, and while most classes have no photograph that at most.
     Raises: InputError without a photograph; ShapeError when the arrays do not fit.
     """
     if not len(photos):
@@ -97,10 +98,10 @@ def fit(
         raise ShapeError(f"{len(photos)} photographs, scores of {len(text_scores)}", fix="give scores of each")
     n_classes = text_scores.shape[1]
     found, sizes = prototypes(photos, labels, n_classes), np.bincount(labels, minlength=n_classes)
-    span = float(np.ptp(text_scores, axis=1).mean())
+    usual = RANGES * float(np.ptp(text_scores, axis=1).mean()) or 1.0
     some = np.flatnonzero(sizes[labels] > 1)
     if not len(some):
-        return FewShot(found, span)
+        return FewShot(found, usual)
     some = some[np.argsort(labels[some], kind="stable")]
     some = some[np.linspace(0, len(some) - 1, min(len(some), MOST)).astype(np.intp)]
     x, y, rows = photos[some], labels[some], np.arange(len(some))
@@ -118,8 +119,9 @@ def fit(
         )
         for weight in WEIGHTS
     ]
-    weight = float(WEIGHTS[np.argmax(accuracies)])
-    return FewShot(found, min(weight, span) if known < MOSTLY else weight)
+    best = WEIGHTS[accuracies >= np.max(accuracies) - 1e-9]
+    weight = float(min(best, key=lambda w: abs(np.log(w / usual))))
+    return FewShot(found, min(weight, usual) if known < MOSTLY else weight)
 
 
 def _likeness(cosines: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:

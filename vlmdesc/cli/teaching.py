@@ -56,7 +56,9 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
         raise InputError("no class folders", where=shots, fix="put the photographs of each class into a folder of it")
     lookup = Lookup(given.classes)
     new = tuple(ClassName(label, label) for label in labels if not lookup(label))
-    return Lessons(replace(given, classes=(*given.classes, *new)), known, photos, len(new))
+    whole = replace(given, classes=(*given.classes, *new))
+    _numbers(photos, whole)
+    return Lessons(whole, known, photos, len(new))
 
 
 def open_reference(name: str, given: Descriptors, label_column: str = "") -> DataSet:

@@ -63,12 +63,12 @@ def parse(spec: str) -> Spec:
     pool, per_class = "", None
     if base != "name":
         base, _, pool = base.partition("/")
+        if (few := re.fullmatch(r"(.+)-([0-9]{1,9})", base)) and few[1] in TAUGHT and few[1] != "neighborhood-free":
+            base, per_class = few[1], int(few[2])
+            if not per_class:
+                raise InputError("no reference pictures", where=spec, fix=f"use {base}-1 or more")
         if not (base in TAUGHT and phrase.startswith("name:")):  # a template may hold a slash
             phrase, _, pool = phrase.partition("/") if phrase else ("", "", pool)
-    if (few := re.fullmatch(r"(.+)-(\d+)", base)) and few[1] in TAUGHT and few[1] != "neighborhood-free":
-        base, per_class = few[1], int(few[2])
-        if not per_class:
-            raise InputError("no reference pictures", where=spec, fix=f"use {base}-1 or more")
     if base not in ABOUT:
         fix = f"{did_you_mean(base, ABOUT)}known: {', '.join(ABOUT)}, all"
         raise InputError(f"unknown method '{spec}'", fix=fix)
@@ -94,7 +94,7 @@ def curve(specs: Sequence[str], per_class: str) -> tuple[str, ...]:
     ('photo', 'few-shot-1:name', 'few-shot:name')
     """
     sizes = [*dict.fromkeys(size.strip() for size in per_class.split(","))]
-    if not all(size == "all" or re.fullmatch(r"[1-9][0-9]*", size) for size in sizes):
+    if not all(size == "all" or re.fullmatch(r"[1-9][0-9]{0,8}", size) for size in sizes):
         raise InputError(f"'{per_class}' is no list of numbers", where="--per-class", fix='for example "1,5,20,all"')
     learners = [base for base in TAUGHT if base != "neighborhood-free"]
     found: list[str] = []
