@@ -11,7 +11,7 @@ import numpy as np
 from vlmdesc.classify.reference import Neighborhood
 from vlmdesc.classify.texts import Texts
 from vlmdesc.errors import InputError
-from vlmdesc.records import Descriptor, Descriptors, Hit, Hits, Selection
+from vlmdesc.records import Descriptors, Hit, Hits, Selection
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,18 @@ def _leads(found: Neighborhood, a: int, b: int) -> Hits:
     return tuple(Hit(str(d), float(leads[d]), found.texts.said[d]) for d in order.tolist() if leads[d] > 0)
 
 
-def pruned(descriptors: Descriptors, texts: Texts, selection: Selection, origin: str) -> Descriptors:
-    """Each class with the descriptors that are picked for it most often, as many as a candidate gets.
+def pruned(descriptors: Descriptors, texts: Texts, selection: Selection) -> Descriptors:
+    """Each class with those of its own descriptors that are picked for it for some image: what tells it from a rival.
 
-    They may come from any class's list. A class that was never a candidate, or for which nothing was ever picked, keeps
-    its own rows.
+    A class that was never a candidate, or for which none of its own was picked, keeps all; rows that do not count stay.
     """
-    m = selection.picked.shape[2]
     told = ~selection.fallback
-    classes = np.broadcast_to(selection.candidates[..., None], selection.picked.shape)[told]
-    picked = selection.picked[told]
-    pairs = np.stack([classes[picked >= 0], picked[picked >= 0]], axis=1)
-    found, counts = np.unique(pairs, axis=0, return_counts=True) if len(pairs) else (pairs, np.zeros(0, np.intp))
-    order = np.lexsort((found[:, 1], -counts, found[:, 0]))
-    chosen: dict[int, list[int]] = {}
-    for class_, text in found[order].tolist():
-        chosen.setdefault(class_, []).append(text)
-    rows: list[Descriptor] = []
-    for c, class_ in enumerate(descriptors.classes):
-        if c in chosen:
-            rows += [Descriptor(class_.id, texts.said[d], origin=origin) for d in chosen[c][:m]]
-        else:
-            rows += [row for row in descriptors.rows if row.class_id == class_.id]
-    return replace(descriptors, rows=tuple(rows))
+    classes = np.broadcast_to(selection.candidates[..., None], selection.picked.shape)[told].ravel()
+    picked = selection.picked[told].ravel()
+    pairs = {*zip(classes[picked >= 0].tolist(), picked[picked >= 0].tolist(), strict=True)}
+    number = {text: d for d, text in enumerate(texts.said)}
+    rows = [*zip(descriptors.rows, descriptors.owner.tolist(), strict=True)]
+    tells = [(c, number.get(row.text)) in pairs for row, c in rows]
+    some = {c for (_, c), tell in zip(rows, tells, strict=True) if tell}
+    kept = (row for (row, c), tell in zip(rows, tells, strict=True) if tell or c not in some or row.text not in number)
+    return replace(descriptors, rows=tuple(kept))

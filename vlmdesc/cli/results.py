@@ -93,11 +93,12 @@ def print_report(report: Report) -> None:
     columns = {"top-1 %": _top1, "top-5 %": _top5, "main ahead by": lambda name, _: _ahead(ahead.get(name))}
     cells = {title: [cell(name, record) for name, record in report.methods.items()] for title, cell in columns.items()}
     print_methods([_named(name, record, report.main) for name, record in report.methods.items()], cells)
-    learned = {name: record["learned"] for name, record in report.methods.items() if "learned" in record}
+    learned = {name: record for name, record in report.methods.items() if "learned" in record}
     if learned:
         console.print()
     for name, record in learned.items():
-        console.print(Text(shown(f"{name}: {sentence(record)}"), style="dim"))
+        of = ", first draw" if "seeds" in record else ""
+        console.print(Text(shown(f"{name}{of}: {sentence(record['learned'])}"), style="dim"))
     selected = report.verdict.get("selection", [])
     judged = [*report.verdict.get("sets", {"": report.verdict}).values()]
     for verdict in judged + [other for other in selected if other["text"] != report.verdict["text"]]:

@@ -58,10 +58,11 @@ Phrase = Annotated[
         help="How the captions that find a picture's candidates are worded.", show_default="name:a photo of a {c}."
     ),
 ]
+OnlyPresent = Annotated[bool, typer.Option("--only-present", help="Only classes that the reference has a picture of.")]
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="The selected descriptors; the pairs of classes they tell apart go beside it, into NAME.pairs.json.",
+        help="The descriptors that tell classes apart; which pairs they do goes beside it, into NAME.pairs.json.",
         show_default="selected.json",
     ),
 ]
@@ -76,6 +77,7 @@ def select(
     model: Model = "",
     split: Split = "",
     label_column: LabelColumn = "",
+    only_present: OnlyPresent = False,
     device: Device = "auto",
     precision: Precision = "auto",
     no_store: NoStore = False,
@@ -84,27 +86,32 @@ def select(
     """Find the descriptors that tell apart the classes that pictures are confused between.
 
     For each picture of DATASET, which needs no labels, the descriptors are picked that tell its few candidate classes
-    apart (Ma et al. 2025). What is picked most often makes a descriptor file that can be used anywhere.
+    apart (Ma et al. 2025). Those of a class's own that are never picked for it are left out of the new descriptor file,
+    which can be used anywhere.
 
     Example: vlmdesc select photos/ --reference labelled/ --descriptors everyday --out selected.json
     """
     from vlmdesc.classify.separate import apart, pruned
     from vlmdesc.classify.texts import pool_of
     from vlmdesc.describe.phrase import PHOTO, get_phrase
+    from vlmdesc.evaluate.photos import Joining, class_numbers
     from vlmdesc.evaluate.taught import about
 
     given, phrase, out = open_set(descriptors), phrase or PHOTO, out or Path("selected.json")
     get_phrase(phrase), pool_of(given)  # what is wrong is told before the model is loaded
     check_out(out, descriptors)
-    if label_column and not reference:
-        raise InputError("--label-column without --reference", fix="leave it out: the data set needs no labels")
+    if (label_column or only_present) and not reference:
+        option = "--label-column" if label_column else "--only-present"
+        raise InputError(f"{option} without --reference", fix="leave it out: the data set needs no labels")
     data = open_data(dataset, split=split)
     known = open_reference(reference, given, label_column) if reference else None
+    if known and only_present:
+        given = class_numbers(known, given, Joining(only_present=True, ignore_unknown=True))[0]
     encoder = open_encoder(model, device, precision)
     found, vectors, failed = _taught(data, known, given, encoder, phrase, stored=not no_store)
     selection = found.select(vectors)
     record = about(found, given.classes)
-    kept = pruned(given, found.texts, selection, f"selected:{'reference' if known else 'pseudo-labels'}")
+    kept = pruned(given, found.texts, selection)
     kept = replace(kept, meta=dict(given.meta) | {"selection": record | {"model": encoder.name, "phrase": phrase}})
     pairs = apart(found, selection, [class_.id for class_ in given.classes])
     kept.save(out)
@@ -133,7 +140,7 @@ def check_out(out: Path, descriptors: str) -> None:
 def _taught(
     data: DataSet, known: DataSet | None, given: Descriptors, encoder: Encoder, phrase: str, stored: bool
 ) -> tuple[Neighborhood, np.ndarray, int]:
-    """The neighbourhood, the data set's embeddings (N, D), and how many of its pictures could not be used."""
+    """The neighbourhood, the data set's embeddings (N, D), and how many pictures could not be used."""
     from vlmdesc.classify.reference import neighborhood
     from vlmdesc.classify.texts import texts_of
     from vlmdesc.classify.unlabelled import fit_unlabelled
@@ -147,7 +154,7 @@ def _taught(
         with encoding_texts(encoder, len(given.rows) + len(given.classes)) as watched:
             if labelled:
                 found = neighborhood(watched, given, labelled.vectors, labelled.labels, phrase, store)
-                return found, vectors, failed
+                return found, vectors, failed + len(labelled.failed)
             return fit_unlabelled(texts_of(watched, given, phrase, store), vectors), vectors, failed
 
 
@@ -172,11 +179,9 @@ def _print(
     from vlmdesc.evaluate.taught import sentence
 
     console = Console()
-    selected = len({row.class_id for row in kept.rows if row.origin.startswith("selected:")})
     console.print(Text(shown(sentence(record))))
     console.print(Text(f"fallback on the pictures {100 * fallback:.1f} %"))
-    size = f"{counted(selected, 'class')} with selected descriptors, {len(given.classes) - selected:,} with their own"
-    console.print(Text(f"{size}; {len(given.rows):,} rows before, {len(kept.rows):,} now"))
+    console.print(Text(f"{len(kept.rows):,} of {counted(len(given.rows), 'descriptor')} kept"))
     if not pairs:
         return
     names = {class_.id: class_.name for class_ in given.classes}
