@@ -3,8 +3,8 @@ import pytest
 
 from vlmdesc import Descriptors
 from vlmdesc.errors import InputError
-from vlmdesc.evaluate.methods import ABOUT, ALL, Wording, build, encoded, parse
-from vlmdesc.evaluate.taught import ABOUT as TAUGHT
+from vlmdesc.evaluate.methods import Wording, build, encoded
+from vlmdesc.evaluate.specs import ABOUT, ALL, TAUGHT, parse
 from vlmdesc.testing import FakeEncoder
 
 ZOO = Descriptors.of(
