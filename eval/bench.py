@@ -247,7 +247,7 @@ def selecting(n: int) -> Iterator[Row]:
     each = found["seconds_per_image"]
     ours = each["candidates"] + each["select"] + each["score"]
     size = f"{n:,} images x 1,000 classes x 4,229 descriptors"
-    yield Row(f"select {size}: one thread, 10,000", f"{10_000 * ours:.2f} s", "at most 1.5 s")
+    yield Row(f"select {size}: for 10,000", f"{10_000 * ours:.2f} s", "at most 1.5 s")
     parts = ", ".join(f"{10_000 * each[part]:.2f}" for part in ("candidates", "select", "score"))
     yield Row("    candidates, selection, scores", f"{parts} s", "-")
     yield Row("    different sets of candidates", f"{found['neighborhoods']:,}", "-")

@@ -10,7 +10,9 @@ The rules are those of the released code; half precision and the loop over image
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
@@ -19,7 +21,8 @@ from vlmdesc.classify.score import ranking
 from vlmdesc.errors import InputError, ShapeError
 from vlmdesc.records import Selection
 
-BLOCK_BYTES = 2 * 2**20  # of one array in a block: several of them stay in the processor's cache
+BLOCK_BYTES = 3 * 2**20  # of one array in a block: large enough for threads, small enough for the processor's cache
+THREADS = 4  # more would wait for each other
 
 
 def profile(
@@ -95,8 +98,13 @@ def picks(
     order = np.argsort(candidates, axis=1)
     sets, place = np.unique(np.take_along_axis(candidates, order, axis=1), axis=0, return_inverse=True)
     picked = np.empty((*sets.shape, own.shape[1]), np.int32)
-    for block in blocks(len(sets), 4 * by_class.shape[1] * sets.shape[1]):
+
+    def fill(block: slice) -> None:
         picked[block] = separating(by_class[sets[block]], own.shape[1])
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS)) as threads:
+        for _ in threads.map(fill, blocks(len(sets), 4 * by_class.shape[1] * sets.shape[1])):
+            pass  # raises what a thread has raised
     fallback = stand_in(picked, sets, own)
     place, back = place.reshape(-1, 1), np.argsort(order, axis=1)
     return Selection(candidates, picked[place, back], fallback[place, back])
@@ -116,27 +124,25 @@ def separating(rows: Float32[np.ndarray, "b k m"], n: int) -> Int[np.ndarray, "b
     unknown = np.isnan(rows[:, :, :1])
     n_known = rows.shape[1] - unknown.sum(axis=1)
     if unknown.any():
-        highest, total = np.fmax.reduce(rows, axis=1), np.where(unknown, np.float32(0), rows).sum(axis=1)
+        highest, lead = np.fmax.reduce(rows, axis=1), np.where(unknown, np.float32(0), rows).sum(axis=1)
     else:
-        highest, total = rows.max(axis=1), rows.sum(axis=1)
+        highest, lead = rows.max(axis=1), rows.sum(axis=1)
     # A candidate leads only where it is highest; its mean lead is then that over the mean of all.
-    lead = highest - total / np.maximum(n_known, 1).astype(np.float32)
+    lead /= np.maximum(n_known, 1).astype(np.float32)
+    np.subtract(highest, lead, out=lead)
     lead[n_known[:, 0] < 2] = -np.inf
-    found = np.full((*rows.shape[:2], n), -1, np.int32)
+    found, own, each = np.empty((*rows.shape[:2], n), np.int32), np.empty_like(lead), np.arange(len(rows))
     for j in range(rows.shape[1]):
-        own = _where(rows[:, j] == highest, lead)
-        best = ranking(own, n)
-        enough = np.arange(best.shape[1]) < (own > -np.inf).sum(axis=1, keepdims=True)
-        found[:, j, : best.shape[1]] = np.where(enough, best, -1)
+        # Its leads, and -inf where it has none: in place and without np.where, which branches, four times as fast.
+        np.copyto(own, rows[:, j] == highest)
+        own -= np.float32(0.5)
+        own *= np.float32(np.inf)
+        np.minimum(lead, own, out=own)
+        for place in range(n):  # argmax gives the first of equals
+            best = own.argmax(axis=1)
+            found[:, j, place] = np.where(own[each, best] > -np.inf, best, -1)
+            own[each, best] = -np.inf
     return found
-
-
-def _where(wanted: Bool[np.ndarray, "b m"], values: Float32[np.ndarray, "b m"]) -> Float32[np.ndarray, "b m"]:
-    """The wanted values, -inf elsewhere: four times as fast as np.where, which branches."""
-    sign = wanted.astype(np.float32)
-    sign -= np.float32(0.5)
-    sign *= np.float32(np.inf)
-    return np.minimum(values, sign, out=sign)
 
 
 def score(
