@@ -231,6 +231,24 @@ def test_candidates_come_first_and_the_others_by_their_captions(problem):
 
 
 @settings(max_examples=60)
+@given(neighborhoods(), st.integers(1, 20), st.data())
+def test_reasons_are_what_is_picked_for_the_class_most_similar_first(problem, k, data):
+    found, images = problem
+    classes = np.array([data.draw(st.integers(0, len(found.texts.captions) - 1)) for _ in images], np.intp)
+    rows, values = found.reasons(images, classes, k)
+    assert rows.shape == values.shape == (len(images), k)
+    selection = found.select(images)
+    for n, class_ in enumerate(classes):
+        at = selection.candidates[n].tolist()
+        picked = selection.picked[n, at.index(class_)] if class_ in at else np.array([], int)
+        picked = picked[picked >= 0]
+        similarity = found.texts.texts[picked] @ images[n]
+        best = np.sort(similarity)[::-1][:k]
+        assert values[n][: len(best)] == pytest.approx(best, abs=1e-5) and np.isnan(values[n][len(best) :]).all()
+        assert {*rows[n][: len(best)].tolist()} <= {*picked.tolist()} and (rows[n][len(best) :] == -1).all()
+
+
+@settings(max_examples=60)
 @given(neighborhoods())
 def test_classes_without_images_keep_their_own_descriptors(problem):
     found, images = problem

@@ -199,7 +199,8 @@ def test_random_words_are_no_class_s_own():
     pupil = Pupil("neighborhood-waffle", None, captions, ["a", "b", "c"], zoo)
     images = fake.texts(["pink", "green", "black"])
     known = Lesson(images[:2], np.array([0, 1]), images, np.arange(3))
-    score, record = teach(pupil, 0, known, fake.texts)
+    taught = teach(pupil, 0, known, fake.texts)
+    score, record = taught.score, taught.record
     expected = (record["name_weight"] + 1) * (images @ captions.T)[:, 2]
     assert record["k"] == 3 and score(images)[:, 2] == pytest.approx(expected, abs=1e-4)
 

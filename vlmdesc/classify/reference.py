@@ -17,6 +17,7 @@ from vlmdesc.classify.neighborhood import (
     profile,
     running_means,
     separating,
+    similarities,
     stand_in,
 )
 from vlmdesc.classify.texts import OWN, Texts, texts_of
@@ -89,6 +90,22 @@ class Neighborhood:
         whole = max(self.choice.name_weight, 1.0) * behind + below
         np.put_along_axis(whole, chosen.candidates.astype(np.intp), found, axis=1)
         return whole
+
+    def reasons(
+        self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"], k: int
+    ) -> tuple[Int[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+        """The k texts picked for each image's class that are most similar to it, best first, and how similar they are.
+
+        (N, k) numbers of texts and similarities; -1 and NaN where fewer are picked, or the class is no candidate.
+        """
+        chosen = self.select(images)
+        at = chosen.candidates == classes[:, None]
+        rows = np.where(at.any(axis=1)[:, None], chosen.picked[np.arange(len(images)), at.argmax(axis=1)], -1)
+        values = np.where(rows >= 0, similarities(images, self.texts.texts, rows), np.float32(np.nan))
+        more = ((0, 0), (0, max(0, k - rows.shape[1])))
+        rows, values = np.pad(rows, more, constant_values=-1), np.pad(values, more, constant_values=np.nan)
+        order = np.argsort(-values, axis=1, kind="stable")[:, :k]  # NaN last
+        return np.take_along_axis(rows, order, axis=1), np.take_along_axis(values, order, axis=1)
 
     @cached_property
     def bare(self) -> Int[np.ndarray, " b"]:

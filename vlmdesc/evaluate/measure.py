@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from vlmdesc.classify.explain import reasons
 from vlmdesc.classify.score import FOLDS
 from vlmdesc.evaluate import fit
 from vlmdesc.evaluate.credit import Best, leave_one_out
@@ -130,9 +129,9 @@ def _reasons(
     i: int, class_: int, photos: Photos, outcome: Outcome, classes: Sequence[ClassName]
 ) -> list[dict[str, Any]]:
     run = outcome.run
-    if run.columns is None:
+    if run.reasons is None:
         return []
-    rows, values = reasons(photos.vectors[i : i + 1], np.array([class_]), run.columns, REASONS)
+    rows, values = run.reasons(photos.vectors[i : i + 1], np.array([class_]), k=REASONS)
     return [
         {"class": classes[class_].id, "descriptor": run.said[row], "similarity": round(value, 4)}
         for row, value in zip(rows[0].tolist(), values[0].tolist(), strict=True)

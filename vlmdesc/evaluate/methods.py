@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
+from vlmdesc.classify.explain import reasons
 from vlmdesc.classify.score import Columns, Scorer, scorer
 from vlmdesc.classify.texts import pool_of
 from vlmdesc.describe.controls import CONTROLS
@@ -21,7 +22,7 @@ from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError
 from vlmdesc.evaluate import taught
 from vlmdesc.evaluate.specs import ALL, TAUGHT, Spec, parse
-from vlmdesc.evaluate.taught import Lesson, Pupil
+from vlmdesc.evaluate.taught import Lesson, Pupil, Reasons
 from vlmdesc.records import Descriptors
 
 
@@ -60,7 +61,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Run:
-    """A method with one seed, encoded. `columns` and `said` stay where reasons are wanted; `learned` is a record."""
+    """A method with one seed, encoded; `learned` is a record of what it was taught.
+
+    `reasons` gives, for images and a class of each, numbers of texts in `said` and their similarities, as
+    `classify.explain.reasons` does, where reasons are wanted; `columns` stay where these are each class's own.
+    """
 
     method: Method
     seed: int | None
@@ -70,6 +75,7 @@ class Run:
     n_classes: int
     name_score: Scorer | None = None
     columns: Columns | None = None
+    reasons: Reasons | None = None
     said: Sequence[str] = ()
     learned: Mapping[str, Any] | None = None
 
@@ -217,8 +223,10 @@ def encoded(
     n_texts = int((sheet.weights > 0).sum())
     if method.descriptors is not None and lesson is not None:
         pupil = Pupil(method.base, method.per_class, columns.means, _first_of(sheet), method.descriptors)
-        score, learned = taught.teach(pupil, seed, lesson, encode)
-        return Run(method, seed, score, form, n_texts + learned["texts"], sheet.n_classes, learned=learned)
+        found = taught.teach(pupil, seed, lesson, encode)
+        n_texts += found.record["texts"]
+        run = Run(method, seed, found.score, form, n_texts, sheet.n_classes, learned=found.record)
+        return replace(run, reasons=found.reasons, said=found.said) if run.primary else run
     name = method.name_sheet
     keep = seed == method.seeds[0] and method.kind != "name"
     return Run(
@@ -232,6 +240,7 @@ def encoded(
         if name
         else None,
         columns=columns if keep else None,
+        reasons=partial(reasons, columns=columns) if keep else None,
         said=sheet.said if keep else (),
     )
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
-from vlmdesc.classify.explain import reasons
 from vlmdesc.classify.score import ranking
 from vlmdesc.evaluate import fit
 from vlmdesc.evaluate.methods import Run
@@ -41,7 +40,7 @@ class Outcome:
     ranked: Int32[np.ndarray, "n k"]
     scores: Float32[np.ndarray, "n k"]
     confidence: Float32[np.ndarray, " n"]
-    reasons: Int32[np.ndarray, "n r"]  # numbers of the run's columns, -1 for none
+    reasons: Int32[np.ndarray, "n r"]  # numbers of what the run has `said`, -1 for none
 
     def right(self, labels: Int[np.ndarray, " n"], top: int = 1) -> Bool[np.ndarray, " n"]:
         """Whether the true class is among the `top` best: (N,)."""
@@ -84,7 +83,7 @@ def outcomes(
 def _empty(run: Run, fit_: Fitted, n: int) -> Outcome:
     k = min(TOP, run.n_classes)
     ranked, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
-    why = np.full((n, REASONS if run.columns else 0), -1, np.int32)
+    why = np.full((n, REASONS if run.reasons else 0), -1, np.int32)
     return Outcome(run, fit_, ranked, scores, np.zeros(n, np.float32), why)
 
 
@@ -97,5 +96,5 @@ def _fill(outcome: Outcome, block: Float32[np.ndarray, "b d"], fold: Int[np.ndar
     outcome.scores[at] = np.take_along_axis(scores, best, axis=1)
     if run.primary:
         outcome.confidence[at] = fit.confidences(scores, chosen.temperatures[fold])
-    if run.columns is not None:
-        outcome.reasons[at] = reasons(block, best[:, 0], run.columns, REASONS)[0]
+    if run.reasons is not None:
+        outcome.reasons[at] = run.reasons(block, best[:, 0], k=REASONS)[0]

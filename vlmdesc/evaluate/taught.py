@@ -23,6 +23,7 @@ from vlmdesc.records import ClassName, Descriptors
 
 Record = dict[str, Any]
 Encode = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
+Reasons = Callable[..., tuple[Int[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]]  # of images, classes, k=
 DRAWN = ("neighborhood-waffle", "neighborhood-random")  # of which every seed gives another
 
 
@@ -65,8 +66,18 @@ class Pupil:
     descriptors: Descriptors
 
 
-def teach(pupil: Pupil, seed: int | None, lesson: Lesson, encode: Encode) -> tuple[Scorer, Record]:
-    """Images to class scores, and a record of what was learned from how many pictures."""
+@dataclass(frozen=True)
+class Taught:
+    """Images to class scores, a record of what was learned from how many pictures, and reasons in numbers of `said`."""
+
+    score: Scorer
+    record: Record
+    reasons: Reasons | None = None
+    said: Sequence[str] = ()
+
+
+def teach(pupil: Pupil, seed: int | None, lesson: Lesson, encode: Encode) -> Taught:
+    """A method that has learned what the lesson teaches."""
     if pupil.base == "few-shot":
         return _few_shot(pupil, seed, lesson)
     texts = _texts(pupil, seed, encode)
@@ -80,10 +91,10 @@ def teach(pupil: Pupil, seed: int | None, lesson: Lesson, encode: Encode) -> tup
     record["ceiling"] = round(float((selection.candidates == lesson.truth[:, None]).any(axis=1).mean()), 6)
     if found.profile is not None:
         record["fallback"] = round(float(selection.fallback.mean()), 6)
-    return found.scores, record
+    return Taught(found.scores, record, found.reasons, texts.said)
 
 
-def _few_shot(pupil: Pupil, seed: int | None, lesson: Lesson) -> tuple[Scorer, Record]:
+def _few_shot(pupil: Pupil, seed: int | None, lesson: Lesson) -> Taught:
     photos, labels = lesson.drawn(pupil.per_class, seed)
     captions = pupil.captions
     shots = fewshot.fit(photos, labels, photos @ captions.T)
@@ -95,7 +106,7 @@ def _few_shot(pupil: Pupil, seed: int | None, lesson: Lesson) -> tuple[Scorer, R
         "labels": "reference",
         "classes_without": [pupil.descriptors.classes[c].name for c in bare],
     }
-    return (lambda images: images @ captions.T + shots.bonus(images)), record
+    return Taught(lambda images: images @ captions.T + shots.bonus(images), record)
 
 
 def _texts(pupil: Pupil, seed: int | None, encode: Encode) -> Texts:
