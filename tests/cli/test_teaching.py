@@ -173,7 +173,7 @@ def test_photographs_add_a_class_and_leave_the_scores_of_the_others(home):
     assert [line["ranked"][0]["class"] for line in after] == ["frog", NEWT]
     for old, new in zip(before, after, strict=True):
         assert {name: score for name, score in scores(new).items() if name != NEWT} == scores(old)
-    assert f"learned from 2 photographs: {NEWT}, 1 of them new" in result.stderr
+    assert f"learned from 2 photographs: {NEWT} (new) from 2" in result.stderr
     assert "against" not in after[0]
     assert "(its photographs)" in [reason["descriptor"] for reason in after[1]["because"]]
 
@@ -184,7 +184,7 @@ def test_photographs_of_a_known_class_count_for_it_alone(home):
     changed = {name for name, score in scores(after).items() if score != scores(before)[name]}
     assert changed == {"raven"}
     result = classified(*DESCRIBED, "--shots", "shots", "--against", "raven", "--json")
-    assert "learned from 2 photographs: raven\n" in result.stderr
+    assert "learned from 2 photographs: raven from 2\n" in result.stderr
     against = lines(result)[0]["against"]
     assert sum(d["contribution"] for d in against["descriptors"]) == pytest.approx(against["margin"], abs=1e-5)
     assert "(its photographs)" in [d["descriptor"] for d in against["descriptors"]]
@@ -204,7 +204,7 @@ def test_beside_photographs_a_reference_teaches_the_others_and_nothing_is_select
         result, classified(*DESCRIBED, "--shots", "shots", "--json"), classified(*DESCRIBED, "--json")
     ))  # fmt: skip
     assert line["ranked"][0]["class"] == "frog" and "against" not in line
-    assert "selection:" not in result.stderr and f"learned from 2 photographs: {NEWT}, 1 of them new" in result.stderr
+    assert "selection:" not in result.stderr and f"learned from 2 photographs: {NEWT} (new) from 2" in result.stderr
     assert scores(line)["frog"] > scores(alone)["frog"] == scores(plain)["frog"]  # it has photographs now
     assert scores(line)[NEWT] > 0
 
@@ -239,7 +239,7 @@ def test_hostile_folder_names_are_shown_as_escapes_or_refused(home):
     (home / "shots" / NEWT).rename(home / "shots" / hostile)
     result = classified(*DESCRIBED, "--shots", "shots", images="newt.png")
     assert result.exit_code == 0 and "\u202e" not in result.stdout + result.stderr
-    assert r"newt \u202e[bold]" in result.stdout and r"newt \u202e[bold], 1 of them new" in result.stderr
+    assert r"newt \u202e[bold]" in result.stdout and r"newt \u202e[bold] (new) from 2" in result.stderr
     (home / "shots" / hostile).rename(home / "shots" / "newt\x1b[31m")
     result = classified(*DESCRIBED, "--shots", "shots", images="newt.png")
     assert result.exit_code == 2 and "U+001B" in result.stderr and "\x1b" not in result.stderr
@@ -280,7 +280,7 @@ def test_a_class_is_learned_from_one_photograph(home, photos):
         rest = {name: score for name, score in scores(new).items() if name != "zorblat"}
         assert rest == pytest.approx(scores(old), abs=2e-6)
     assert after[0]["because"][0] == {"descriptor": "(its photographs)", "similarity": pytest.approx(1, abs=1e-4)}
-    assert "learned from 1 photograph: zorblat, 1 of them new" in result.stderr
+    assert "learned from 1 photograph: zorblat (new) from 1" in result.stderr
 
 
 @pytest.mark.slow
@@ -328,11 +328,30 @@ def test_a_learning_curve(others):
     assert "weight" in Path("out/report.html").read_text()
 
 
-def test_without_a_reference_the_learners_are_left_out_and_said(home):
-    result = evaluated("--methods", "photo,few-shot,neighborhood-free", "--per-class", "1,all", "--json")
+def test_without_a_reference_what_learns_from_one_is_refused(home):
+    result = evaluated("--methods", "photo,few-shot,neighborhood-free", "--per-class", "1,all")
+    assert result.exit_code == 2 and "'few-shot-1' learns from labelled pictures" in result.stderr
+    result = evaluated("--methods", "photo,neighborhood-free", "--json")
     assert result.exit_code == 0 and list(json.loads(result.stdout)["methods"]) == ["photo", "neighborhood-free"]
-    for name in ("few-shot-1", "few-shot"):
-        assert f"left out: {name}: no labelled reference pictures to learn from (--reference)" in result.stderr
+
+
+def test_what_is_wrong_with_a_reference_is_said_and_kept(home, others):
+    (Path(others) / "hen").mkdir()
+    for name in ("frog", "hen"):
+        (Path(others) / name / "broken.png").write_text("no picture")
+    result = evaluated("--methods", "photo,few-shot", "--reference", others, "--json")
+    found = json.loads(result.stdout)["task"]["caveats"]
+    assert any(
+        "1 picture of the reference could not be used; the first: " in said and "broken.png" in said for said in found
+    )
+    assert any("passed over, whose labels are no class: hen" in said for said in found)
+    assert all(said in result.stderr for said in found)
+
+
+def test_a_folder_that_reads_like_a_class_and_is_none_is_refused(home):
+    (home / "shots" / NEWT).rename(home / "shots" / "Raven")
+    result = classified(*DESCRIBED, "--shots", "shots")
+    assert result.exit_code == 2 and "'Raven' is no class, but reads like 'raven'" in result.stderr
 
 
 def test_what_was_learned_is_printed(others, monkeypatch):

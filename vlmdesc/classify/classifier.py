@@ -156,7 +156,8 @@ class Classifier:
             sides = (self._reading.side(item.vector, a), self._reading.side(item.vector, b))
             against = set_against((self._hit(a, scores), self._hit(b, scores)), sides)
         if asked and pair != asked:
-            notes = (*notes, f"{self.descriptors.classes[asked[1]].name} is no candidate of this picture")
+            asked_for = self.descriptors.classes[asked[1]].name
+            notes = (*notes, f"{asked_for} is no candidate of this picture: another is set against")
         return Prediction(item.key, ranked[:top_k], why, margin, against, notes)
 
     def _hit(self, class_: int, scores: Float32[np.ndarray, " c"]) -> Hit:

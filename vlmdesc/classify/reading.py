@@ -100,7 +100,7 @@ class BySelection:
         return self.neighborhood.scores(images)
 
     def because(self, image: Vector, class_: int) -> Hits:
-        """What is picked for the class, else its caption."""
+        """What is picked for the class, best first, else its caption."""
         keys, said, _, similarity = self._parts(image, class_)
         order = np.argsort(-similarity[1:], kind="stable") + 1 if len(keys) > 1 else [0]
         return tuple(Hit(keys[i], float(similarity[i]), said[i]) for i in order)

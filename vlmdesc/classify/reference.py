@@ -196,8 +196,8 @@ def choose(
 ) -> Choice:
     """k, m and name weight of most right answers on reference images, each left out in turn.
 
-    At most 5,000, of classes that have two or more. Of equal choices the one nearest to the name alone. Where no class
-    has two images, k and m are the published ones and the weight is `balanced`.
+    At most 5,000, of classes that have two or more. Of equal choices the one nearest to the published k, then m, then
+    to a `balanced` weight, which are the choice where no class has two images.
     """
     n_classes = len(texts.captions)
     check_labels(len(images), labels, n_classes)
@@ -206,7 +206,7 @@ def choose(
         return _published(texts, taught, images, labels)
     some = some[np.argsort(labels[some], kind="stable")]
     some = some[np.linspace(0, len(some) - 1, min(len(some), MOST)).astype(np.intp)]
-    options = []
+    options: list[tuple[tuple[float, ...], Choice]] = []
     for k in sorted({min(k, n_classes) for k in KS}):
         found = candidates(images[some], texts.captions, k)
         chosen = leave_one_out(texts, taught, images, labels, some, found)
@@ -214,10 +214,11 @@ def choose(
         described, right = running_means(picked), found == labels[some, None]
         by_name, ceiling, fallback = (float(x.mean()) for x in (right[:, 0], right.any(axis=1), chosen.fallback))
         for m in MS:
+            usual = balanced(named, described[:, :, m - 1])
             for weight, accuracy in zip(NAME_WEIGHTS, _accuracies(named, described[:, :, m - 1], right), strict=True):
-                options.append(Choice(k, m, float(weight), accuracy, by_name, ceiling, fallback))
-    # Of equals max takes the first: fewest candidates, then fewest descriptors.
-    return max(options, key=lambda option: (option.accuracy, option.name_weight))
+                rank = (accuracy, -abs(k - PUBLISHED_K), -abs(m - PUBLISHED_M), -abs(float(weight) - usual))
+                options.append((rank, Choice(k, m, float(weight), accuracy, by_name, ceiling, fallback)))
+    return max(options, key=lambda option: option[0])[1]
 
 
 def _accuracies(

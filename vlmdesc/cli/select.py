@@ -118,6 +118,8 @@ def select(
     beside = out.with_suffix(".pairs.json")
     lines = [_pair(pair) for pair in pairs]
     write_atomic(beside, json_lines({"schema": 1, "pairs": lines}).encode())
+    if known and not only_present and len(found.bare) > len(given.classes) / 2:
+        say("most classes have no reference pictures; --only-present leaves these out")
     if as_json:
         figures = {"pictures": len(vectors), "fallback": round(float(selection.fallback.mean()), 6)}
         print(json.dumps({"schema": 1, "selection": record, **figures, "out": str(out), "pairs": lines}))

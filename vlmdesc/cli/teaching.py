@@ -42,6 +42,7 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
     """
     from vlmdesc.classify.texts import pool_of
     from vlmdesc.records.join import Lookup
+    from vlmdesc.records.names import reads_as
 
     if label_column and not reference:
         raise InputError("--label-column without --reference", fix="leave it out")
@@ -56,6 +57,11 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
         raise InputError("no class folders", where=shots, fix="put the photographs of each class into a folder of it")
     lookup = Lookup(given.classes)
     new = tuple(ClassName(label, label) for label in labels if not lookup(label))
+    read_as = {reads_as(class_.name): class_.name for class_ in given.classes}
+    for class_ in new:
+        if (twin := read_as.get(reads_as(class_.name))) is not None:
+            fix = f"name the folder '{twin}', or choose a name that reads differently"
+            raise InputError(f"'{class_.name}' is no class, but reads like '{twin}'", where=shots, fix=fix)
     whole = replace(given, classes=(*given.classes, *new))
     _numbers(photos, whole)
     return Lessons(whole, known, photos, len(new))
@@ -98,9 +104,12 @@ def taught(
     vectors, labels = shots.vectors, shots.labels
     if known:
         vectors, labels = np.concatenate([known.vectors, vectors]), np.concatenate([known.labels, labels])
-    names = few(lessons.descriptors.classes[c].name for c in np.unique(shots.labels))
-    new = f", {lessons.n_new} of them new" if lessons.n_new else ""
-    say(f"learned from {counted(len(shots.labels), 'photograph')}: {shown(names)}{new}")
+    n_base = len(descriptors.classes) - lessons.n_new
+    names = few(
+        f"{descriptors.classes[c].name}{' (new)' if c >= n_base else ''} from {n}"
+        for c, n in zip(*np.unique(shots.labels, return_counts=True), strict=True)
+    )
+    say(f"learned from {counted(len(shots.labels), 'photograph')}: {shown(names)}")
     whole = not shots.failed and not (known and known.failed)
     return classifier.learn(vectors, labels, lessons.n_new), whole
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from vlmdesc.describe.phrase import completed, get_phrase
 from vlmdesc.errors import InputError, counted, few
-from vlmdesc.evaluate.photos import Photos
+from vlmdesc.evaluate.photos import Photos, without
 from vlmdesc.records import Descriptors
 
 MOST_GROUPS = 1_000
@@ -35,3 +35,16 @@ def caveats(photos: Photos, sets: Mapping[str, Descriptors]) -> Iterator[str]:
         if bare:
             names = few(class_.name for class_ in bare)
             yield f"{counted(len(bare), 'class')} of {name} without a descriptor, scored by name: {names}"
+
+
+def reference_caveats(reference: Photos, photos: Photos, labels: Sequence[str | None]) -> Iterator[str]:
+    """The same of a reference; `labels` are those of all its rows."""
+    if failed := reference.failed:
+        yield f"{counted(len(failed), 'picture')} of the reference could not be used; the first: {failed[0]}"
+    used = {labels[row] for row in reference.rows} | {*reference.failed_labels}
+    strange = [label for label in labels if label is not None and label not in used]
+    if strange:
+        of = few(dict.fromkeys(strange))
+        yield f"{counted(len(strange), 'picture')} of the reference passed over, whose labels are no class: {of}"
+    if shared := len(reference.labels) - len(without(reference, photos).labels):
+        yield f"{counted(shared, 'picture')} of the reference left out: they are evaluated on"

@@ -125,8 +125,9 @@ def build(
     for given, spec in parsed.items():
         base = spec.base
         if base in TAUGHT and base != "neighborhood-free" and not reference:
-            left_out[given] = "no labelled reference pictures to learn from (--reference)"
-            continue
+            raise InputError(
+                f"'{given}' learns from labelled pictures", fix="give them with --reference, or leave it out"
+            )
         reads = base not in ("name", "photo", "templates", "templates-7", "few-shot")
         for of, descriptors in sets.items() if reads else [*sets.items()][:1]:
             name = f"{given}@{of}" if reads and len(sets) > 1 else given

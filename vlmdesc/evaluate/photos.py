@@ -16,7 +16,7 @@ from vlmdesc.encode.embed import embedding
 from vlmdesc.encode.pipeline import Encoded
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
-from vlmdesc.errors import ImageError, InputError, counted
+from vlmdesc.errors import ImageError, InputError, counted, few
 from vlmdesc.records import ClassName, Descriptors
 from vlmdesc.records.join import Lookup, join
 from vlmdesc.records.names import reads_as
@@ -72,7 +72,9 @@ def class_numbers(
     absent_ok = joining.allow_absent or joining.only_present
     numbers = join(given, descriptors.classes, ignore_unknown=joining.ignore_unknown, allow_absent=absent_ok)
     if not (numbers >= 0).any():
-        raise InputError("no picture has a label of a class", where=data.name, fix="check --label-column")
+        known, found = (few(dict.fromkeys(x)) for x in ((c.name for c in descriptors.classes), filter(None, labels)))
+        fix = f"rename labels to classes; labels: {found}; classes: {known}"
+        raise InputError("no picture has a label of a class", where=data.name, fix=fix)
     if not joining.only_present:
         return descriptors, numbers
     present = np.unique(numbers[numbers >= 0])

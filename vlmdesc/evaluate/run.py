@@ -12,12 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 import vlmdesc
 from vlmdesc.encode.data import DataSet, load_data
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
-from vlmdesc.errors import InputError, VlmdescWarning, counted
-from vlmdesc.evaluate.caveats import caveats
+from vlmdesc.errors import InputError, VlmdescWarning
+from vlmdesc.evaluate.caveats import caveats, reference_caveats
 from vlmdesc.evaluate.measure import Measured, measure
 from vlmdesc.evaluate.methods import Method, Run, Wording, build, encoded
 from vlmdesc.evaluate.photos import Joining, Photos, aligned, class_numbers, distinct, gather, without
@@ -79,12 +82,17 @@ def evaluate(
     first, numbers = class_numbers(data, given[name], plan.joining)
     sets = {name: first} | {other: aligned(given[other], first.classes, plan.joining) for other in others}
     methods, left_out = build(plan.methods, sets, plan.wording, reference is not None)
+    of_reference = _reference_numbers(reference, first, plan.joining) if reference else None
     tick = stage("images", int((numbers >= 0).sum()))
     photos = gather(data, numbers, encoder, store, lambda: tick(1))
     known_limits = [*caveats(photos, sets)]
+    known = None
+    if reference and of_reference is not None:
+        taken = gather(reference, of_reference, encoder, store)
+        known_limits += reference_caveats(taken, photos, reference.labels())
+        known = _fresh(taken, photos, reference)
     for sentence in known_limits:
         warnings.warn(sentence, VlmdescWarning, stacklevel=2)
-    known = _reference(reference, first, photos, encoder, store, plan.joining) if reference else None
     lesson = Lesson(known.vectors if known else None, known.labels if known else None, photos.vectors, photos.labels)
     runs = _encoded(methods, encoder, store, lesson, stage)
     tick = stage("scoring", len(photos.labels))
@@ -106,21 +114,18 @@ def _opened(data: DataSet | str | Path) -> DataSet:
     return data if isinstance(data, DataSet) else load_data(data)
 
 
-def _reference(
-    data: DataSet, descriptors: Descriptors, photos: Photos, encoder: Encoder, store: Store, joining: Joining
-) -> Photos:
-    """Labelled pictures for choices only; some classes may have none, and pictures of other classes are passed over.
-
-    Those that are evaluated on are left out, with a warning. Raises: InputError when none is left.
-    """
+def _reference_numbers(data: DataSet, descriptors: Descriptors, joining: Joining) -> Int[np.ndarray, " rows"]:
+    """Class numbers of the reference, -1 for none: some classes may have no picture, others are passed over."""
     lenient = Joining(joining.aliases, joining.loose, allow_absent=True, ignore_unknown=True)
-    found = gather(data, class_numbers(data, descriptors, lenient)[1], encoder, store)
-    fresh = without(found, photos)
-    if shared := len(found.labels) - len(fresh.labels):
-        message = f"{counted(shared, 'picture')} of the reference left out: they are evaluated on ({data.name})"
-        warnings.warn(message, VlmdescWarning, stacklevel=3)
+    return class_numbers(data, descriptors, lenient)[1]
+
+
+def _fresh(reference: Photos, photos: Photos, data: DataSet) -> Photos:
+    """The reference without what is evaluated on and without copies. Raises: InputError when none is left."""
+    fresh = without(reference, photos)
     if not len(fresh.labels):
-        raise InputError("no picture of its own in the reference", where=data.name, fix="give other pictures, or none")
+        what = "the reference has no picture that is not evaluated on"
+        raise InputError(what, where=data.name, fix="give other pictures, or none")
     return distinct(fresh)
 
 
