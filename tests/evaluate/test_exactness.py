@@ -47,11 +47,11 @@ def test_as_the_published_loop_on_tiny_imagenet_with_the_published_descriptors(s
     data = load_data(shared / "tiny-imagenet-val.parquet", label_column="label")
     whole = Descriptors.load(shared / "published-descriptors" / "descriptors_imagenet.json")
     descriptors, numbers = class_numbers(data, whole, Joining(only_present=True))
-    numbers = np.where(np.arange(len(numbers)) % 10 == 0, numbers, -1)  # a tenth, for time
+    numbers = np.where(np.arange(len(numbers)) % 25 == 0, numbers, -1)  # a few, for time
     photos = gather(data, numbers, starter, Store())
     [method], _ = build(["describe:dclip"], {"": descriptors}, Wording())
     run = encoded(method, None, starter, Store())
     theirs = published(photos.vectors, run.columns.texts, run.columns.owner, 202)
     ours = run.score(photos.vectors)
-    assert len(ours) == 505 and np.abs(theirs - ours).max() <= 1e-5
+    assert len(ours) == 202 and np.abs(theirs - ours).max() <= 1e-5
     assert np.array_equal(theirs.argmax(axis=1), ours.argmax(axis=1))
