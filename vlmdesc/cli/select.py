@@ -94,37 +94,30 @@ def select(
     from vlmdesc.classify.separate import apart, pruned
     from vlmdesc.classify.texts import pool_of
     from vlmdesc.describe.phrase import PHOTO, get_phrase
-    from vlmdesc.evaluate.photos import Joining, class_numbers
     from vlmdesc.evaluate.taught import about
 
     given, phrase, out = open_set(descriptors), phrase or PHOTO, out or Path("selected.json")
     get_phrase(phrase), pool_of(given)  # what is wrong is told before the model is loaded
     check_out(out, descriptors)
-    if (label_column or only_present) and not reference:
-        option = "--label-column" if label_column else "--only-present"
-        raise InputError(f"{option} without --reference", fix="leave it out: the data set needs no labels")
     data = open_data(dataset, split=split)
-    known = open_reference(reference, given, label_column) if reference else None
-    if known and only_present:
-        given = class_numbers(known, given, Joining(only_present=True, ignore_unknown=True))[0]
+    known, given = _labelled(given, reference, label_column, only_present)
     encoder = open_encoder(model, device, precision)
     found, vectors, failed = _taught(data, known, given, encoder, phrase, stored=not no_store)
     selection = found.select(vectors)
-    record = about(found, given.classes)
-    kept = pruned(given, found.texts, selection)
-    kept = replace(kept, meta=dict(given.meta) | {"selection": record | {"model": encoder.name, "phrase": phrase}})
+    record, fallback = about(found, given.classes), float(selection.fallback.mean())
+    meta = dict(given.meta) | {"selection": record | {"model": encoder.name, "phrase": phrase}}
+    kept = replace(pruned(given, found.texts, selection), meta=meta)
     pairs = apart(found, selection, [class_.id for class_ in given.classes])
+    lines, beside = [_pair(pair) for pair in pairs], out.with_suffix(".pairs.json")
     kept.save(out)
-    beside = out.with_suffix(".pairs.json")
-    lines = [_pair(pair) for pair in pairs]
     write_atomic(beside, json_lines({"schema": 1, "pairs": lines}).encode())
     if known and not only_present and len(found.bare) > len(given.classes) / 2:
         say("most classes have no reference pictures; --only-present leaves these out")
     if as_json:
-        figures = {"pictures": len(vectors), "fallback": round(float(selection.fallback.mean()), 6)}
+        figures = {"pictures": len(vectors), "fallback": round(fallback, 6)}
         print(json.dumps({"schema": 1, "selection": record, **figures, "out": str(out), "pairs": lines}))
     else:
-        _print(record, given, kept, pairs, float(selection.fallback.mean()))
+        _print(record, given, kept, pairs, fallback)
     say(f"descriptors in {shown(out)}, pairs in {shown(beside)}")
     if failed:
         raise typer.Exit(ImageError.exit_code)
@@ -137,6 +130,23 @@ def check_out(out: Path, descriptors: str) -> None:
         raise InputError(what, where=out if out.is_dir() else out.parent, fix="choose another file with --out")
     if out.exists() and Path(descriptors).exists() and out.samefile(descriptors):
         raise InputError("--out is the descriptor file itself", where=out, fix="choose another file with --out")
+
+
+def _labelled(
+    given: Descriptors, reference: str, label_column: str, only_present: bool
+) -> tuple[DataSet | None, Descriptors]:
+    """The reference, if there is one, and the descriptors of the classes that are looked at."""
+    from vlmdesc.evaluate.photos import Joining, class_numbers
+
+    if not reference:
+        if label_column or only_present:
+            option = "--label-column" if label_column else "--only-present"
+            raise InputError(f"{option} without --reference", fix="leave it out: the data set needs no labels")
+        return None, given
+    known = open_reference(reference, given, label_column)
+    if only_present:
+        given = class_numbers(known, given, Joining(only_present=True, ignore_unknown=True))[0]
+    return known, given
 
 
 def _taught(

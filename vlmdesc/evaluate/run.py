@@ -85,12 +85,8 @@ def evaluate(
     of_reference = _reference_numbers(reference, first, plan.joining) if reference else None
     tick = stage("images", int((numbers >= 0).sum()))
     photos = gather(data, numbers, encoder, store, lambda: tick(1))
-    known_limits = [*caveats(photos, sets)]
-    known = None
-    if reference and of_reference is not None:
-        taken = gather(reference, of_reference, encoder, store)
-        known_limits += reference_caveats(taken, photos, reference.labels())
-        known = _fresh(taken, photos, reference)
+    known, of_it = _known(reference, of_reference, photos, encoder, store)
+    known_limits = [*caveats(photos, sets), *of_it]
     for sentence in known_limits:
         warnings.warn(sentence, VlmdescWarning, stacklevel=2)
     lesson = Lesson(known.vectors if known else None, known.labels if known else None, photos.vectors, photos.labels)
@@ -120,13 +116,21 @@ def _reference_numbers(data: DataSet, descriptors: Descriptors, joining: Joining
     return class_numbers(data, descriptors, lenient)[1]
 
 
-def _fresh(reference: Photos, photos: Photos, data: DataSet) -> Photos:
-    """The reference without what is evaluated on and without copies. Raises: InputError when none is left."""
-    fresh = without(reference, photos)
+def _known(
+    data: DataSet | None, numbers: Int[np.ndarray, " rows"] | None, photos: Photos, encoder: Encoder, store: Store
+) -> tuple[Photos | None, list[str]]:
+    """The reference, if there is one, without what is evaluated on and without copies, and what to know about it.
+
+    Raises: InputError when none is left.
+    """
+    if data is None or numbers is None:
+        return None, []
+    found = gather(data, numbers, encoder, store)
+    fresh = without(found, photos)
     if not len(fresh.labels):
         what = "the reference has no picture that is not evaluated on"
         raise InputError(what, where=data.name, fix="give other pictures, or none")
-    return distinct(fresh)
+    return distinct(fresh), [*reference_caveats(found, photos, data.labels())]
 
 
 def _encoded(methods: Sequence[Method], encoder: Encoder, store: Store, lesson: Lesson, stage: Stage) -> list[Run]:
