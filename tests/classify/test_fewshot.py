@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.classify.test_score import unit
-from vlmdesc.classify import fewshot
+from vlmdesc.classify import neighborhood
 from vlmdesc.classify.fewshot import WEIGHTS, FewShot, calibrated, fit, prototypes
 from vlmdesc.errors import InputError, ShapeError
 
@@ -171,7 +171,7 @@ def test_the_weight_is_chosen_on_so_many_photographs(monkeypatch):
     photos, labels = at(0, 90, 0, 90), np.array([0, 1, 0, 1])
     text_scores = np.float32([[0.1, 0], [1, 0], [0, 1], [0, 0.1]])
     assert fit(photos, labels, text_scores).weight > 1
-    monkeypatch.setattr(fewshot, "MOST", 2)
+    monkeypatch.setattr(neighborhood, "MOST", 2)
     assert fit(photos, labels, text_scores).weight < 1
 
 

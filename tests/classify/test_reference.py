@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.classify.test_score import unit
-from vlmdesc.classify import reference, unlabelled
+from vlmdesc.classify import neighborhood, reference, unlabelled
 from vlmdesc.classify.neighborhood import candidates, first_of_each, picks, profile, score
 from vlmdesc.classify.reference import (
     KS,
@@ -172,7 +172,7 @@ def test_choices_are_made_on_so_many_images_of_all_classes(monkeypatch):
         seen.append(args[4].tolist())
         return leave_one_out(*args)
 
-    monkeypatch.setattr(reference, "MOST", 4)
+    monkeypatch.setattr(neighborhood, "MOST", 4)
     monkeypatch.setattr(reference, "leave_one_out", watched)
     fit(texts, images, labels)
     assert seen and all(len(some) == 4 and {*labels[some].tolist()} == {0, 2, 3} for some in seen)

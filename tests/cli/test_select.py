@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.cli.test_teaching import picture
 from vlmdesc.cli.app import app
 from vlmdesc.records import Descriptors
-from vlmdesc.testing import COLOURS, FakeEncoder
+from vlmdesc.testing import FakeEncoder
 
 ZOO = {
     "flamingo": ["pink feathers", "long pink legs"],
@@ -26,15 +27,6 @@ def run(command, *arguments):
 
 def selected(*arguments, data="zoo", descriptors="zoo.json"):
     return run("select", data, "--descriptors", descriptors, *arguments)
-
-
-def picture(path, main, other, seed):
-    """Mostly of one colour, with a patch of another."""
-    pixels = np.full((16, 16, 3), COLOURS[main], np.uint8)
-    pixels[4:10, 4:10] = COLOURS[other]
-    pixels[0, 0] = seed % 256, seed // 256, 0  # no two alike
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture(autouse=True)

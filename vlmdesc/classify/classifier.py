@@ -18,7 +18,7 @@ from vlmdesc.classify.reading import ByDescriptors, BySelection, ByShots, Readin
 from vlmdesc.classify.reference import Neighborhood
 from vlmdesc.classify.score import Columns, get_pool, ranking
 from vlmdesc.describe.phrase import Phrase, completed, get_phrase, texts
-from vlmdesc.encode.embed import embed_texts
+from vlmdesc.encode.embed import text_vectors
 from vlmdesc.encode.picture import Source
 from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.encode.protocol import Encoder
@@ -64,7 +64,7 @@ class Classifier:
         self.descriptors = _complete(descriptors, wording)
         rows = texts(self.descriptors, wording)
         said = [row.text or text for row, text in zip(self.descriptors.rows, rows, strict=True)]
-        vectors = embed_texts(rows, encoder, store.texts(encoder)) if store else encoder.texts(rows)
+        vectors = text_vectors(rows, encoder, store)
         columns = Columns(vectors, self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes))
         self._reading = ByDescriptors(columns, pool, said)
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from vlmdesc.classify.neighborhood import class_means
+from vlmdesc.classify.neighborhood import class_means, left_out_in_turn
 from vlmdesc.classify.score import TINY
 from vlmdesc.errors import InputError, ShapeError
 
 SHARPNESS = 5.5  # of likeness: beta of Tip-Adapter's cache (Zhang et al. 2022)
 TEMPERATURE = 16.0  # of TEEN (Wang et al. 2023)
 WEIGHTS = np.geomspace(0.01, 50, 38)
-MOST = 5_000  # photographs that the weight is chosen on
 RANGES = 1.5  # of a photograph's text scores, that a perfect likeness is worth where photographs cannot tell
 MOSTLY = 0.5  # share of classes with photographs from which these may outweigh the texts
 
@@ -97,16 +96,15 @@ def fit(
     if len(photos) != len(text_scores):
         raise ShapeError(f"{len(photos)} photographs, scores of {len(text_scores)}", fix="give scores of each")
     n_classes = text_scores.shape[1]
-    found, sizes = prototypes(photos, labels, n_classes), np.bincount(labels, minlength=n_classes)
+    means, sizes = class_means(photos, labels, n_classes), np.bincount(labels, minlength=n_classes)
+    found = _unit(means)
     usual = RANGES * float(np.ptp(text_scores, axis=1).mean()) or 1.0
-    some = np.flatnonzero(sizes[labels] > 1)
+    some = left_out_in_turn(labels)
     if not len(some):
         return FewShot(found, usual)
-    some = some[np.argsort(labels[some], kind="stable")]
-    some = some[np.linspace(0, len(some) - 1, min(len(some), MOST)).astype(np.intp)]
     x, y, rows = photos[some], labels[some], np.arange(len(some))
     cosines = x @ found.T
-    rest = class_means(photos, labels, n_classes)[y] * sizes[y, None].astype(np.float32) - x
+    rest = means[y] * sizes[y, None].astype(np.float32) - x
     cosines[rows, y] = (x * _unit(rest)).sum(axis=1)
     likeness = _likeness(cosines)
     stranger = likeness.copy()

@@ -23,6 +23,7 @@ from vlmdesc.records import Selection
 
 BLOCK_BYTES = 3 * 2**20  # of one array in a block: large enough for threads, small enough for the processor's cache
 THREADS = 4  # more would wait for each other
+MOST = 5_000  # images that choices are made on
 
 
 def profile(
@@ -59,6 +60,13 @@ def check_labels(n_images: int, labels: Int[np.ndarray, " _r"], n_classes: int) 
     if len(labels) != n_images or (len(labels) and not 0 <= labels.min() <= labels.max() < n_classes):
         what = f"{n_images} images, {len(labels)} labels, {n_classes} classes"
         raise ShapeError(what, fix="give each image the number of its class, from 0")
+
+
+def left_out_in_turn(labels: Int[np.ndarray, " r"]) -> Int[np.ndarray, " s"]:
+    """Numbers of the images choices are made on: at most 5,000 of classes that have two or more, class by class."""
+    some = np.flatnonzero(np.bincount(labels)[labels] > 1)
+    some = some[np.argsort(labels[some], kind="stable")]
+    return some[np.linspace(0, max(0, len(some) - 1), min(len(some), MOST)).astype(np.intp)]
 
 
 def candidates(

@@ -12,6 +12,7 @@ from vlmdesc.classify.neighborhood import (
     blocks,
     candidates,
     check_labels,
+    left_out_in_turn,
     parts,
     picks,
     profile,
@@ -32,7 +33,6 @@ KS, MS = (2, 3, 5, 8), (1, 2, 3, 5, 10, OWN)
 NAME_WEIGHTS = np.arange(0, 40, 0.25, dtype=np.float32)  # the published sweep
 NAME_SAY = 2.0  # where no label can tell: the name tells candidates apart twice as loudly as the descriptors do
 QUIET = 1e-6  # spread of similarities that is rounding
-MOST = 5_000  # images that choices are made on
 
 
 @dataclass(frozen=True)
@@ -201,11 +201,9 @@ def choose(
     """
     n_classes = len(texts.captions)
     check_labels(len(images), labels, n_classes)
-    some = np.flatnonzero(np.bincount(labels, minlength=n_classes)[labels] > 1)
+    some = left_out_in_turn(labels)
     if not len(some):
         return _published(texts, taught, images, labels)
-    some = some[np.argsort(labels[some], kind="stable")]
-    some = some[np.linspace(0, len(some) - 1, min(len(some), MOST)).astype(np.intp)]
     options: list[tuple[tuple[float, ...], Choice]] = []
     for k in sorted({min(k, n_classes) for k in KS}):
         found = candidates(images[some], texts.captions, k)

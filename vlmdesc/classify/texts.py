@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int
 
 from vlmdesc.classify.score import Columns
 from vlmdesc.describe.phrase import PHOTO, completed, get_phrase, texts
-from vlmdesc.encode.embed import embed_texts
+from vlmdesc.encode.embed import text_vectors
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError
@@ -39,8 +39,7 @@ def texts_of(encoder: Encoder, descriptors: Descriptors, phrase: str = PHOTO, st
     said, own = pool_of(descriptors)
     whole, _ = completed(descriptors, get_phrase(phrase))
     rows = texts(whole, get_phrase(phrase))
-    shelf = store.texts(encoder) if store else None
-    vectors = embed_texts([*rows, *said], encoder, shelf) if shelf else encoder.texts([*rows, *said])
+    vectors = text_vectors([*rows, *said], encoder, store)
     columns = Columns(vectors[: len(rows)], whole.owner, whole.weights, len(whole.classes))
     names = [rows[columns.rows_of(c)[0]] for c in range(len(whole.classes))]
     return Texts(columns.means, vectors[len(rows) :], own, names, said)

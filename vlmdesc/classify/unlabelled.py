@@ -51,7 +51,6 @@ def _surest(labels: Int[np.ndarray, " n"], scores: Float32[np.ndarray, "n k"]) -
     best = np.sort(scores, axis=1)
     margins = best[:, -1] - best[:, -2] if best.shape[1] > 1 else best[:, -1]
     order = np.lexsort((-margins, labels))
-    sizes = np.bincount(labels)
-    starts = np.cumsum(sizes) - sizes
-    rank = np.arange(len(labels)) - starts[labels[order]]
-    return np.sort(order[rank < np.ceil(CONFIDENT * sizes[labels[order]])])
+    ordered = labels[order]
+    rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    return np.sort(order[rank < np.ceil(CONFIDENT * np.bincount(labels)[ordered])])

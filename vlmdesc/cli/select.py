@@ -14,6 +14,7 @@ import typer
 from vlmdesc.cli.border import say
 from vlmdesc.cli.options import (
     DataSource,
+    DescriptorFile,
     Device,
     Json,
     LabelColumn,
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
     from vlmdesc.records import Descriptors, Hits
 
 SHOWN, EACH = 10, 3  # pairs, and descriptors of each side, that are printed
-One = Annotated[
-    str,
-    typer.Option("--descriptors", help="Descriptor file (JSON), or a set that ships.", metavar="FILE|SET"),
-]
 Reference = Annotated[
     str,
     typer.Option(
@@ -70,7 +67,7 @@ Out = Annotated[
 
 def select(
     dataset: DataSource,
-    descriptors: One,
+    descriptors: DescriptorFile,
     reference: Reference = "",
     phrase: Phrase = "",
     out: Out = None,

@@ -103,6 +103,11 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, shelf: Shelf) -> Float32
     return np.stack([vectors[text] for text in texts]) if texts else encoder.texts([])
 
 
+def text_vectors(texts: Sequence[str], encoder: Encoder, store: Store | None) -> Float32[np.ndarray, "m d"]:
+    """Embeddings (M, D) of texts, by way of the store where there is one."""
+    return embed_texts(texts, encoder, store.texts(encoder)) if store else encoder.texts(texts)
+
+
 def text_key(text: str) -> bytes:
     """SHA-256 of a text, exactly as it is: 32 bytes."""
     return hashlib.sha256(b"text\0" + text.encode("utf-8", "surrogatepass")).digest()

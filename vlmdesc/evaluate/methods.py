@@ -16,7 +16,7 @@ from vlmdesc.classify.texts import pool_of
 from vlmdesc.describe.controls import CONTROLS
 from vlmdesc.describe.phrase import PHOTO, completed, get_phrase, name_phrase, texts
 from vlmdesc.describe.templates import EIGHTY, SEVEN
-from vlmdesc.encode.embed import embed_texts
+from vlmdesc.encode.embed import text_vectors
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError
@@ -217,13 +217,14 @@ def encoded(
     method: Method, seed: int | None, encoder: Encoder, store: Store | None, lesson: Lesson | None = None
 ) -> Run:
     """A method's columns through the encoder, or from the store; one that pictures teach, taught by the lesson."""
-    encode = partial(_encode, encoder=encoder, store=store)
+    encode = partial(text_vectors, encoder=encoder, store=store)
     sheet = method.sheet(seed)
     columns = Columns(encode(sheet.texts), sheet.owner, sheet.weights, sheet.n_classes)
     form = sheet.texts[int(np.argmax(sheet.weights > 0))]
     n_texts = int((sheet.weights > 0).sum())
     if method.descriptors is not None and lesson is not None:
-        pupil = Pupil(method.base, method.per_class, columns.means, _first_of(sheet), method.descriptors)
+        names = [sheet.texts[columns.rows_of(c)[0]] for c in range(sheet.n_classes)]
+        pupil = Pupil(method.base, method.per_class, columns.means, names, method.descriptors)
         found = taught.teach(pupil, seed, lesson, encode)
         n_texts += found.record["texts"]
         run = Run(method, seed, found.score, form, n_texts, sheet.n_classes, learned=found.record)
@@ -244,14 +245,3 @@ def encoded(
         reasons=partial(reasons, columns=columns) if keep else None,
         said=sheet.said if keep else (),
     )
-
-
-def _encode(texts: Sequence[str], encoder: Encoder, store: Store | None) -> Float32[np.ndarray, "m d"]:
-    return embed_texts(texts, encoder, store.texts(encoder)) if store else encoder.texts(texts)
-
-
-def _first_of(sheet: Sheet) -> list[str]:
-    """The first text of each class."""
-    _, first = np.unique(sheet.owner[sheet.weights > 0], return_index=True)
-    counting = np.flatnonzero(sheet.weights > 0)
-    return [sheet.texts[counting[i]] for i in first]

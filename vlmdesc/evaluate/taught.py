@@ -46,8 +46,8 @@ class Lesson:
             return self.reference, self.labels
         order = np.random.default_rng(seed).permutation(len(self.labels))
         order = order[np.argsort(self.labels[order], kind="stable")]
-        sizes = np.bincount(self.labels)
-        rank = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[self.labels[order]]
+        ordered = self.labels[order]
+        rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
         kept = np.sort(order[rank < per_class])
         return self.reference[kept], self.labels[kept]
 
