@@ -17,13 +17,16 @@ from vlmdesc.cli.demo import demo
 from vlmdesc.cli.describe import describe
 from vlmdesc.cli.embed import embed
 from vlmdesc.cli.eval import evaluate
+from vlmdesc.cli.index import index
 from vlmdesc.cli.lint import lint
 from vlmdesc.cli.models import models
 from vlmdesc.cli.reproduce import reproduce
+from vlmdesc.cli.search import search
 from vlmdesc.cli.select import select
 
 DESCRIBE = "Describe: classes to descriptors"
 ENCODE, CLASSIFY = "Encode: images and texts to embeddings", "Classify: decisions with reasons"
+CONCEPTS = "Concepts: search pictures, name what they show"
 EVALUATE = "Evaluate: do descriptors help, and whom do they fail?"
 
 app = typer.Typer(
@@ -39,6 +42,8 @@ app.command(rich_help_panel=DESCRIBE)(bordered(lint))
 app.command(rich_help_panel=CLASSIFY)(bordered(classify))
 app.command(rich_help_panel=CLASSIFY)(bordered(demo))
 app.command(rich_help_panel=CLASSIFY)(bordered(select))
+app.command(rich_help_panel=CONCEPTS)(bordered(search))
+app.add_typer(index, name="index", rich_help_panel=CONCEPTS)
 app.command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
 app.command(rich_help_panel=EVALUATE)(bordered(compare))
 app.command(rich_help_panel=EVALUATE)(bordered(reproduce))

@@ -32,6 +32,7 @@ from vlmdesc.errors import ImageError, InputError, counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.encode.data import DataSet, Item
+    from vlmdesc.encode.pipeline import Encoded
     from vlmdesc.encode.protocol import Encoder
     from vlmdesc.encode.shelf import Shelf
 
@@ -46,6 +47,17 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+
+    def take(self, item: Item, found: Encoded | ImageError, strict: bool = False) -> None:
+        """Count a picture; one that failed is named, or with `strict` raised."""
+        if not isinstance(found, ImageError):
+            self.counts["stored" if found.stored else "new"] += 1
+            return
+        if strict:
+            raise found
+        self.failures.append(failure(found, item.label))
+        if len(self.failures) <= NAMED:
+            say(f"error: {found}")
 
 
 def embed(
@@ -102,23 +114,12 @@ def _run(data: DataSet, encoder: Encoder, shelf: Shelf, batch_size: int, workers
         task = progress.add_task("embedding", total=data.n)
         try:
             for item, found in embedding(data, encoder, shelf, batch_size=batch_size, workers=workers):
-                if isinstance(found, ImageError):
-                    if strict:
-                        raise found
-                    _failed(item, found, tally)
-                else:
-                    tally.counts["stored" if found.stored else "new"] += 1
+                tally.take(item, found, strict)
                 progress.advance(task)
         except KeyboardInterrupt:
             say(f"{tally.counts['new']:,} new embeddings are kept; the same command again goes on from there")
             raise
     return tally
-
-
-def _failed(item: Item, error: ImageError, tally: Tally) -> None:
-    tally.failures.append(failure(error, item.label))
-    if len(tally.failures) <= NAMED:
-        say(f"error: {error}")
 
 
 def _summary(

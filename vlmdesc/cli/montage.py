@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from vlmdesc.errors import shown
+from vlmdesc.errors import counted, shown
 from vlmdesc.files import write_atomic
 
+if TYPE_CHECKING:
+    from vlmdesc.concepts.index import Index
+
 SIDE, GAP, LINE = 144, 12, 18
+MOST = 300  # pictures on a sheet
 
 
 def draw_montage(path: Path, pictures: Sequence[tuple[Image.Image | None, str]], columns: int = 6) -> None:
@@ -36,6 +41,18 @@ def draw_montage(path: Path, pictures: Sequence[tuple[Image.Image | None, str]],
     png = BytesIO()
     sheet.save(png, "PNG")
     write_atomic(path, png.getvalue())
+
+
+def draw_rows(path: Path, index: Index, rows: Sequence[int], captions: Sequence[str]) -> None:
+    """A contact sheet of pictures of an index; a crossed box where one is gone or has changed. Raises: StoreError."""
+    from vlmdesc.cli.border import say
+    from vlmdesc.concepts.fetch import fetch
+
+    few = rows[:MOST]
+    found = fetch(index.rows, few, SIDE)
+    draw_montage(path, [(found.get(row), caption) for row, caption in zip(few, captions, strict=False)])
+    more = f", the first of {len(rows):,}" if len(rows) > MOST else ""
+    say(f"{counted(len(few), 'picture')}{more}, drawn to {shown(path)}")
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -14,7 +14,11 @@ from vlmdesc.encode.store import KINDS, Store, read_card
 from vlmdesc.errors import InputError
 from vlmdesc.files import cannot_write
 
-ANSWERS = {"precision": "which precision is fastest", "llm": "what language models answered"}
+ANSWERS = {
+    "precision": "which precision is fastest",
+    "llm": "what language models answered",
+    "indexes": "which indexes were made here, or trusted",
+}
 
 
 @dataclass(frozen=True)

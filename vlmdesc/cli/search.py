@@ -1,0 +1,193 @@
+"""vlmdesc search"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmdesc.cli.index import Filters, Folder, ItsModel, Montage, encoder_of, short
+from vlmdesc.cli.options import Device, Json
+from vlmdesc.errors import ImageError, InputError, did_you_mean, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vlmdesc.concepts.index import Index
+    from vlmdesc.encode.protocol import Encoder
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Texts and picture files to look for; several are looked for together.", metavar="[TEXT|IMAGE]..."
+    ),
+]
+Not = Annotated[
+    list[str],
+    typer.Option("--not", help="A text or picture that is not wanted; may be given again.", metavar="TEXT|IMAGE"),
+]
+Top = Annotated[int, typer.Option(min=1, help="Pictures shown.")]
+Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Answer one query after another.")]
+
+
+def search(
+    folder: Folder,
+    query: Words = None,
+    unwanted: Not = [],  # noqa: B006 - typer copies it
+    top: Top = 20,
+    filters: Filters = [],  # noqa: B006
+    montage: Montage = None,
+    interactive: Interactive = False,
+    model: ItsModel = "",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Find pictures by words, by a picture, or by both: the sum of what is wanted less what is not.
+
+    Scores are cosines between a picture and the query; they compare pictures, not queries or models. A picture that is
+    asked with is itself left out.
+
+    Example: vlmdesc search photos.idx "a red car at night" --not people --montage found.png
+    """
+    from vlmdesc.concepts.index import open_index
+
+    if interactive == bool(query):
+        raise InputError("nothing to look for" if not query else "a query and --interactive", fix="give one of them")
+    given = [(word, kind_of(word)) for word in (*(query or ()), *unwanted)]  # told before the model is loaded
+    found = open_index(folder)
+    if filters:
+        found.rows.where(filters)
+    asked = Asked(found, encoder_of(found, model, device), tuple(filters), top)
+    if interactive:
+        from vlmdesc.cli.interactive import converse
+
+        converse(asked, as_json)
+        return
+    answer = asked.answer(given[: len(query or ())], given[len(query or ()) :])
+    print(json.dumps(record(answer)) if as_json else "\n".join(lines(answer)))
+    if montage:
+        draw(answer, montage)
+
+
+Word = tuple[str, str]  # what was written, and "text", "picture" or "hit"
+
+
+def kind_of(word: str) -> str:
+    """Whether a word of a query is a "picture" or a "text". Raises: InputError when it seems a picture but is none."""
+    from vlmdesc.encode.find import SUFFIXES
+
+    path = Path(word)
+    if not word.strip():
+        raise InputError("an empty text", fix="say what to look for")
+    if os.path.isdir(path):
+        raise InputError("a folder", where=word, fix="give one picture, or words")
+    if os.path.lexists(path):
+        return "picture"
+    if path.suffix.lower() in SUFFIXES:
+        near = os.listdir(path.parent) if os.path.isdir(path.parent) else ()
+        raise InputError("no such picture", where=word, fix=f"{did_you_mean(path.name, near)}check the path")
+    return "text"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found: rows of the index, best first, and their scores."""
+
+    index: Index
+    wanted: Sequence[Word]
+    unwanted: Sequence[Word]
+    rows: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An index and its model, kept warm for one question after another."""
+
+    index: Index
+    encoder: Encoder
+    filters: tuple[str, ...]
+    top: int
+
+    @cached_property
+    def _shelf(self):  # type: ignore[no-untyped-def]
+        from vlmdesc.encode.store import Store
+
+        return Store().images(self.encoder)
+
+    def answer(self, wanted: Sequence[Word], unwanted: Sequence[Word], last: Answer | None = None) -> Answer:
+        """Raises: ImageError for a picture that cannot be used; InputError for a query that says nothing."""
+        import numpy as np
+
+        from vlmdesc.concepts.query import composed, search
+
+        own: list[bytes] = []
+        directions = [
+            np.stack([self._vector(word, own, last) for word in words]) if words else None
+            for words in (wanted, unwanted)
+        ]
+        query = composed(*directions)
+        rows, scores = search(self.index, query, self.top, filters=self.filters, leave_out=own)
+        return Answer(self.index, wanted, unwanted, rows, scores)
+
+    def _vector(self, word: Word, own: list[bytes], last: Answer | None) -> np.ndarray:
+        from vlmdesc.encode.pipeline import encode_pictures
+
+        text, kind = word
+        if kind == "text":
+            return self.encoder.texts([text])[0]
+        if kind == "hit":
+            if last is None or not 1 <= int(text) <= len(last.rows):
+                raise InputError(f"no hit {text}", fix="ask first, then #1 is the first of what was found")
+            row = last.rows[int(text) - 1 : int(text)]
+            own.extend(self.index.rows.column("content", row))
+            return self.index.nearest.vectors(row)[0]
+        [found] = encode_pictures(self.encoder, [Path(text)], shelf=self._shelf)
+        if isinstance(found, ImageError):
+            raise found
+        own.append(found.content)
+        return found.vector
+
+
+def record(answer: Answer) -> dict[str, object]:
+    """An answer as the JSON that --json prints."""
+    rows = answer.index.rows
+    columns = (rows.column(name, answer.rows) for name in ("id", "label"))
+    hits = [
+        {"id": id_, "label": label, "score": round(score, 6)}
+        for id_, label, score in zip(*columns, answer.scores.tolist(), strict=True)
+    ]
+    query = {"wanted": [word for word, _ in answer.wanted], "not": [word for word, _ in answer.unwanted]}
+    return {"index": str(answer.index.folder), "model": answer.index.card.model.name, **query, "hits": hits}
+
+
+def lines(answer: Answer) -> list[str]:
+    """An answer for people: rank, score, label and id."""
+    rows = answer.index.rows
+    labels = [shown(label or "") for label in rows.column("label", answer.rows)]
+    width = max(map(len, labels), default=0)
+    found = zip(answer.scores.tolist(), labels, rows.column("id", answer.rows), strict=True)
+    listed = [
+        f"{rank:3d} {score:6.3f}  {label.ljust(width + 2) if width else ''}{shown(short(id_))}"
+        for rank, (score, label, id_) in enumerate(found, 1)
+    ]
+    return listed or ["nothing found"]
+
+
+def draw(answer: Answer, path: Path) -> None:
+    """A contact sheet of an answer, each picture with its rank, score, and label or name."""
+    from vlmdesc.cli.montage import draw_rows
+
+    rows = answer.index.rows
+    names = zip(rows.column("label", answer.rows), rows.column("id", answer.rows), strict=True)
+    captions = [
+        f"{rank} ({score:.2f}) {label or Path(id_).name}"
+        for rank, (score, (label, id_)) in enumerate(zip(answer.scores.tolist(), names, strict=True), 1)
+    ]
+    draw_rows(path, answer.index, answer.rows.tolist(), captions)

@@ -1,0 +1,134 @@
+"""The card of an index: what its files are, and whether this user has made it or said to trust it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmdesc.cache import Answers, cache_folder, checksum
+from vlmdesc.errors import InputError, StoreError
+from vlmdesc.files import json_lines
+
+SCHEMA, CARD, MAX_CARD = 1, "index.json", 1 << 20
+KINDS = {"vectors": ".faiss", "rows": ".arrow"}
+TRUSTED = "indexes"  # in the cache folder
+AGAIN = "make it again, which is quick since embeddings are kept: vlmdesc index build --replace"
+
+
+@dataclass(frozen=True)
+class Model:
+    """The encoder that an index's vectors are of: how it is named on the command line, and its fingerprint."""
+
+    name: str
+    precision: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class File:
+    """What the card says of a file of the index."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an index.json says. Vectors are kept as `factory` in FAISS's words, tuned on `built_for` of them."""
+
+    model: Model
+    n: int
+    dim: int
+    factory: str
+    probes: int
+    recall: dict[str, float]
+    built_for: int
+    origins: list[dict[str, Any]]
+    files: dict[str, File]
+    schema: int = SCHEMA
+
+
+def to_bytes(card: Card) -> bytes:
+    """What index.json holds. Raises: InputError when that is too much."""
+    values = json.loads(json.dumps(asdict(card)))
+    raw = json_lines(values | {"check": checksum(values)}).encode()
+    if len(raw) > MAX_CARD:
+        what = f"{len(card.origins):,} data sets in one index"
+        raise InputError(what, fix="give a folder, or a table that lists the pictures")
+    return raw
+
+
+def read_card(folder: Path) -> bytes:
+    try:
+        with open(folder / CARD, "rb") as file:
+            return file.read(MAX_CARD + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        fix = "make one: vlmdesc index build DATASET --out IDX"
+        raise InputError("no index", where=folder, fix=fix) from error
+    except OSError as error:
+        raise StoreError(f"cannot read: {error.strerror}", where=folder / CARD, fix="check its permissions") from error
+
+
+def parse(raw: bytes, path: Path) -> Card:
+    with damaged(path):
+        values = json.loads(raw)
+        if values.pop("check") != checksum(values):
+            raise ValueError("its checksum is another")
+        if values["schema"] > SCHEMA:
+            raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc")
+        files = {kind: File(**said) for kind, said in values["files"].items()}
+        card = Card(**{**values, "model": Model(**values["model"]), "files": files})
+        for kind, suffix in KINDS.items():
+            if not re.fullmatch(f"{kind}-[0-9a-f]{{32}}[.]{suffix[1:]}", files[kind].name):
+                raise ValueError(f"no name of a {kind} file")  # it might lead out of the folder
+        if min(card.n, card.dim) < 1 or card.probes < 0:
+            raise ValueError("no size of an index")
+        return card
+
+
+def check_file(path: Path, said: File) -> None:
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            whole = size == said.bytes and hashlib.file_digest(file, "sha256").hexdigest() == said.sha256
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"cannot read: {error.strerror}", where=path, fix="check its permissions") from error
+    if not whole:
+        what = f"damaged: {size:,} bytes where {said.bytes:,} were written" if size != said.bytes else "damaged"
+        raise StoreError(what, where=path, fix=AGAIN)
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """What goes wrong while a file's content is read, as an error that names it."""
+    try:
+        yield
+    except FileNotFoundError:  # `open_index` looks whether the index was replaced
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise StoreError(f"damaged: {error}", where=path, fix=AGAIN) from error
+
+
+def must_be_known(raw: bytes, folder: Path) -> None:
+    if Answers(cache_folder() / TRUSTED).get(_question(raw)) is None:
+        what = "made by another user, on another machine, or before the cache folder was moved"
+        fix = "if you trust where it comes from: vlmdesc index verify --trust-index"
+        raise StoreError(what, where=folder, fix=fix)
+
+
+def remember(raw: bytes, folder: Path) -> None:
+    Answers(cache_folder() / TRUSTED).put(_question(raw), os.path.abspath(folder))
+
+
+def _question(raw: bytes) -> dict[str, str]:
+    return {"index": hashlib.sha256(raw).hexdigest()}

@@ -1,0 +1,271 @@
+"""Pictures that can be searched: a folder with their vectors, and beside them what each one is.
+
+    IDX/index.json             the card: what is here, whose vectors they are, the size and SHA-256 of both files
+    IDX/vectors-SHA256.faiss   what FAISS reads
+    IDX/rows-SHA256.arrow      row i says what vector i is
+
+Files are written whole under names of their content, and the card last: until it is there the index is the old one,
+so that a crash leaves one or the other. FAISS's reader trusts what it reads; it is given files of cards only that this
+user has made or said to trust, and those after their hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from vlmdesc.cache import turn
+from vlmdesc.concepts import nearest
+from vlmdesc.concepts.card import (
+    AGAIN,
+    CARD,
+    KINDS,
+    Card,
+    File,
+    Model,
+    check_file,
+    damaged,
+    must_be_known,
+    parse,
+    read_card,
+    remember,
+    to_bytes,
+)
+from vlmdesc.concepts.nearest import Nearest
+from vlmdesc.concepts.rows import Rows
+from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError, few
+from vlmdesc.files import cannot_write, sync_folder, write_atomic
+from vlmdesc.records.results import Vectors
+
+CHILD_S = 120  # seconds that FAISS may take for an index made elsewhere
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index as it was when it was opened: vector i of `nearest` is what row i of `rows` says."""
+
+    folder: Path
+    card: Card
+    nearest: Nearest = field(repr=False)
+    rows: Rows = field(repr=False)
+
+    def __len__(self) -> int:
+        return self.card.n
+
+    def check(self, fingerprint: str) -> None:
+        """Raises: ModelError when vectors of an encoder with this fingerprint cannot meet those of the index."""
+        if fingerprint != self.card.model.fingerprint:
+            what = "the index holds the embeddings of another model, or of other weights"
+            fix = f"use its model, '{self.card.model.name}' in {self.card.model.precision}, or build it again"
+            raise ModelError(what, where=self.folder, fix=fix)
+
+
+def is_index(folder: Path) -> bool:
+    """Whether a folder claims to be an index."""
+    return os.path.isfile(folder / CARD)
+
+
+def open_index(folder: Path) -> Index:
+    """Open an index; both files are read once, to check them, and mapped.
+
+    Raises: InputError when there is none; StoreError naming the file that is damaged, missing or of a newer version,
+    or when it was made elsewhere and nobody here has said that it can be trusted.
+    """
+    return _open(folder, must_be_known)
+
+
+def trust(folder: Path) -> Index:
+    """Open an index that was made elsewhere, and remember that this user trusts it.
+
+    FAISS reads it in a child process first: what makes it crash does not end this one.
+    Raises: InputError and StoreError, as `open_index` does.
+    """
+
+    def ask(raw: bytes, folder: Path) -> None:
+        _try_in_child(folder)
+        remember(raw, folder)
+
+    return _open(folder, ask)
+
+
+def _open(folder: Path, allow: Callable[[bytes, Path], None]) -> Index:
+    while True:
+        raw = read_card(folder)
+        try:
+            return _load(folder, raw, allow)
+        except FileNotFoundError as error:
+            if read_card(folder) == raw:  # else it was replaced since the card was read
+                raise StoreError("a file of the index is missing", where=error.filename, fix=AGAIN) from error
+
+
+def _load(folder: Path, raw: bytes, allow: Callable[[bytes, Path], None]) -> Index:
+    card = parse(raw, folder / CARD)
+    paths = {kind: folder / card.files[kind].name for kind in KINDS}
+    for kind, path in paths.items():
+        check_file(path, card.files[kind])
+    allow(raw, folder)
+    with damaged(paths["vectors"]):
+        vectors = nearest.read(paths["vectors"], card.n, card.dim, card.factory, card.probes, card.recall)
+    with damaged(paths["rows"]):
+        rows = Rows.read(paths["rows"], card.origins)
+        if len(rows) != card.n:
+            raise ValueError(f"{len(rows)} rows beside {card.n} vectors")
+    return Index(folder, card, vectors, rows)
+
+
+def _try_in_child(folder: Path) -> None:
+    code = "import sys, pathlib, vlmdesc.concepts.index as i; i.try_out(pathlib.Path(sys.argv[1]))"
+    try:
+        done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, timeout=CHILD_S)  # noqa: S603
+        failed = done.returncode != 0
+    except subprocess.TimeoutExpired:
+        failed = True
+    if failed:
+        what = "FAISS fails on it"
+        raise StoreError(what, where=folder, fix="do not use it; build one from the pictures")
+
+
+def try_out(folder: Path) -> None:
+    """Read an index and search it, as a child process does that may die of it."""
+    index = _load(folder, read_card(folder), lambda raw, folder: None)
+    index.nearest.search(index.nearest.vectors(np.arange(1)), 1)
+
+
+def create(
+    folder: Path,
+    vectors: Vectors | Float32[np.ndarray, "n d"],
+    rows: Rows,
+    model: Model,
+    texts: Float32[np.ndarray, "t d"],
+    *,
+    recall: float = nearest.RECALL,
+    replace: bool = False,
+    tick: Callable[[int], object] = lambda done: None,
+) -> Index:
+    """Make an index of vectors (N, D) and the rows that say what they are; see `nearest.build` for the rest.
+
+    With `replace` one that is there is used until the new one is whole.
+    Raises: InputError when something is there that must not be replaced; StoreError when it cannot be written.
+    """
+    check_place(folder, replace)
+    built = nearest.build(vectors, texts, recall, tick)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with _turn(folder):
+        check_place(folder, replace)
+        return _commit(folder, built, rows, model, len(rows))
+
+
+def check_place(folder: Path, replace: bool) -> None:
+    """Raises: InputError when an index cannot be made in a folder, since something else is there."""
+    if is_index(folder) and not replace:
+        raise InputError("there is an index", where=folder, fix="add to it with vlmdesc index add, or use --replace")
+    others = [] if not os.path.lexists(folder) else _others(folder) if folder.is_dir() else [folder.name]
+    if others and not is_index(folder):
+        raise InputError(f"something else is there: {few(others)}", where=folder, fix="choose another --out")
+
+
+def _others(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not name.startswith((".", *KINDS)))
+
+
+Plan = tuple[Bool[np.ndarray, " n"], Vectors | Float32[np.ndarray, "m d"], Rows]
+
+
+def change(
+    folder: Path, plan: Callable[[Rows], Plan], tick: Callable[[int], object] = lambda done: None
+) -> tuple[Index, Index]:
+    """The index as it was, and with what `plan` makes of its rows: those to keep, and vectors and rows to put behind.
+
+    Nobody else writes meanwhile, so that the plan fits. Raises: InputError when nothing would be left; StoreError.
+    """
+    with _turn(folder):
+        old = open_index(folder)
+        keep, vectors, rows = plan(old.rows)
+        if keep.all() and not len(rows):
+            return old, old
+        if not keep.any() and not len(rows):
+            raise InputError("nothing would be left", where=folder, fix="delete the folder instead")
+        changed = nearest.changed(old.nearest, keep, vectors, tick)
+        return old, _commit(folder, changed, old.rows.keep(keep).plus(rows), old.card.model, old.card.built_for)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    with turn(folder) as got:
+        if not got:
+            what = "another vlmdesc has been writing to this index for a minute"
+            raise StoreError(what, where=folder, fix="try again when it is done")
+        yield
+
+
+def _commit(folder: Path, vectors: Nearest, rows: Rows, model: Model, built_for: int) -> Index:
+    if vectors.dim < 1 or len(vectors) != len(rows):
+        raise ShapeError(f"{len(vectors)} vectors but {len(rows)} rows", fix="pass one row per vector")
+    files = {
+        "vectors": _write(folder, "vectors", lambda put: nearest.write(vectors, put)),
+        "rows": _write(folder, "rows", lambda put: put(rows.to_bytes())),
+    }
+    about = (len(rows), vectors.dim, vectors.factory, vectors.probes, vectors.recall, built_for)
+    card = Card(model, *about, [asdict(origin) for origin in rows.origins], files)
+    raw = to_bytes(card)
+    remember(raw, folder)
+    write_atomic(folder / CARD, raw)
+    _tidy(folder, {said.name for said in files.values()})
+    return Index(folder, card, vectors, rows)
+
+
+def _write(folder: Path, kind: str, fill: Callable[[Callable[[Any], int]], object]) -> File:
+    """A file under the name of its content, durable when this returns: its name, size and SHA-256."""
+    part, digest, size = folder / f".{secrets.token_hex(8)}.part", hashlib.sha256(), 0
+    failed: list[OSError] = []
+
+    def put(data: Any) -> int:
+        nonlocal size
+        try:
+            file.write(data)
+        except OSError as error:  # FAISS would say only that it could not write
+            failed.append(error)
+            raise
+        digest.update(data)
+        size += len(data)
+        return len(data)
+
+    try:
+        with open(part, "xb") as file:
+            fill(put)
+            file.flush()
+            os.fsync(file.fileno())
+        name = f"{kind}-{digest.hexdigest()[:32]}{KINDS[kind]}"
+        os.replace(part, folder / name)
+        sync_folder(folder)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        for reason in (*failed, error):
+            if isinstance(reason, OSError):
+                raise cannot_write(folder, reason) from error
+        raise
+    return File(name, size, digest.hexdigest())
+
+
+def _tidy(folder: Path, named: set[str]) -> None:
+    """Delete what earlier cards named, and what crashes left; nobody else writes now."""
+    for path in folder.iterdir():
+        ours = path.name.startswith(tuple(f"{kind}-" for kind in KINDS)) or path.suffix == ".part"
+        if ours and path.name not in named:
+            with suppress(OSError):
+                path.unlink()

@@ -1,0 +1,154 @@
+"""What each vector of an index is: row i of these is row i of the vectors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int
+
+from vlmdesc.encode.data import DataSet, Item, load_data
+from vlmdesc.errors import InputError, did_you_mean
+
+SCHEMA = pa.schema(
+    {
+        "id": pa.large_string(),
+        "label": pa.large_string(),
+        "content": pa.binary(32),
+        "file": pa.bool_(),  # the id is the picture's path; else it is row `number` of its origin
+        "origin": pa.int32(),
+        "number": pa.int64(),
+    }
+)
+FILTERS = ("label", "id")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A data set that rows came from, as `load_data` takes it; local paths are absolute."""
+
+    data: tuple[str, ...]
+    split: str = ""
+    image_column: str = ""
+    label_column: str = ""
+    id_column: str = ""
+
+    @staticmethod
+    def of(data: Sequence[str], **options: str) -> Origin:
+        return Origin(tuple(os.path.abspath(path) if os.path.lexists(path) else path for path in data), **options)
+
+    def open(self) -> DataSet:
+        """The data set as it is now. Raises: InputError when it is gone; EndpointError when the hub does not answer."""
+        options = asdict(self)
+        data = options.pop("data")
+        return load_data(data[0] if len(data) == 1 else data, **options)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of an index, as a table of `SCHEMA`, and the data sets they came from."""
+
+    table: pa.Table
+    origins: tuple[Origin, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def column(self, name: str, rows: Sequence[int] | Int[np.ndarray, " r"] | None = None) -> list[Any]:
+        """What stands in a column, in all rows or in some."""
+        column = self.table[name]
+        return list((column if rows is None else column.take(pa.array(rows, pa.int64()))).to_pylist())
+
+    def labels(self) -> list[str]:
+        """The labels there are, in order."""
+        return sorted(label for label in self.table["label"].unique().to_pylist() if label is not None)
+
+    def contents(self) -> np.ndarray:
+        """The keys of the contents, as one array (N,) of 32 bytes each."""
+        column = self.table["content"].combine_chunks()
+        return np.array(column.to_pylist(), "V32")
+
+    def with_content(self, contents: Sequence[bytes]) -> Int[np.ndarray, " r"]:
+        """Rows of pictures with one of these contents."""
+        return np.flatnonzero(pc.is_in(self.table["content"], pa.array(contents, pa.binary(32))).to_numpy())
+
+    def where(self, filters: Iterable[str]) -> Bool[np.ndarray, " n"]:
+        """Which rows fit filters such as "label=tabby*"; of several for one column one is enough.
+
+        Raises: InputError for a column that is not known, or a filter that no row fits.
+        """
+        fits: dict[str, np.ndarray] = {}
+        for filter_ in filters:
+            column, sign, pattern = filter_.partition("=")
+            if column not in FILTERS or not sign:
+                hint = did_you_mean(column, FILTERS)
+                known = " or ".join(f"{name}=PATTERN" for name in FILTERS)
+                raise InputError(f"unknown filter '{filter_}'", fix=f"{hint}write {known}")
+            found = self.fits(column, pattern)
+            if not found.any():
+                hint = did_you_mean(pattern, self.labels() if column == "label" else ())
+                raise InputError(f"no row has {filter_}", fix=f"{hint}see vlmdesc index info; * stands for anything")
+            fits[column] = fits.get(column, False) | found
+        return np.logical_and.reduce([*fits.values()]) if fits else np.ones(len(self), bool)
+
+    def fits(self, column: str, pattern: str) -> Bool[np.ndarray, " n"]:
+        """Which rows have a value in a column that is the pattern or fits it; * stands for anything."""
+        encoded = self.table[column].combine_chunks().dictionary_encode()
+        known = [value == pattern or fnmatchcase(value or "", pattern) for value in encoded.dictionary.to_pylist()]
+        numbers = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
+        return np.array([*known, False])[numbers]
+
+    @staticmethod
+    def none() -> Rows:
+        return Rows(SCHEMA.empty_table())
+
+    def keep(self, wanted: Bool[np.ndarray, " n"]) -> Rows:
+        return Rows(self.table.filter(pa.array(wanted)), self.origins)
+
+    def keys(self) -> list[tuple[object, ...]]:
+        """What a row is the same by: its path, or its place in its data set."""
+        names = ("id", "file", "origin", "number")
+        columns = zip(*(self.column(name) for name in names), strict=True)
+        return [(id_,) if file else (self.origins[origin], number) for id_, file, origin, number in columns]
+
+    def plus(self, more: Rows) -> Rows:
+        """These rows and more behind them."""
+        origins = tuple(dict.fromkeys((*self.origins, *more.origins)))
+        moved = pa.array([origins.index(more.origins[at]) for at in more.column("origin")], pa.int32())
+        at = SCHEMA.get_field_index("origin")
+        return Rows(pa.concat_tables([self.table, more.table.set_column(at, SCHEMA.field(at), moved)]), origins)
+
+    def to_bytes(self) -> pa.Buffer:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, SCHEMA) as file:
+            file.write_table(self.table.combine_chunks())
+        return sink.getvalue()
+
+    @staticmethod
+    def read(path: Path, origins: Iterable[Mapping[str, Any]]) -> Rows:
+        """Map a file of `to_bytes`. Raises: ValueError when it is no such file."""
+        with pa.memory_map(str(path)) as file:
+            table = pa.ipc.open_file(file).read_all()
+        if table.schema != SCHEMA:
+            raise ValueError("not the columns of an index")
+        return Rows(table, tuple(Origin(**{**origin, "data": tuple(origin["data"])}) for origin in origins))
+
+
+def rows_of(found: Iterable[tuple[int, Item, bytes]], origin: Origin) -> Rows:
+    """Rows of a data set's items, each with its number and the key of its content; of equal paths the first."""
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for number, item, content in found:
+        file = isinstance(item.source, Path)
+        id_ = os.path.abspath(str(item.source)) if file else item.id
+        for name, value in zip(SCHEMA.names, (id_, item.label, content, file, 0, number), strict=True):
+            columns[name].append(value)
+    rows = Rows(pa.table(columns, SCHEMA), (origin,))
+    first = dict(zip(reversed(rows.keys()), range(len(rows) - 1, -1, -1), strict=True))
+    return rows.keep(np.isin(np.arange(len(rows)), [*first.values()]))
