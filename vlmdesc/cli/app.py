@@ -20,6 +20,7 @@ from vlmdesc.cli.eval import evaluate
 from vlmdesc.cli.index import index
 from vlmdesc.cli.lint import lint
 from vlmdesc.cli.models import models
+from vlmdesc.cli.name import name
 from vlmdesc.cli.reproduce import reproduce
 from vlmdesc.cli.search import search
 from vlmdesc.cli.select import select
@@ -43,6 +44,7 @@ app.command(rich_help_panel=CLASSIFY)(bordered(classify))
 app.command(rich_help_panel=CLASSIFY)(bordered(demo))
 app.command(rich_help_panel=CLASSIFY)(bordered(select))
 app.command(rich_help_panel=CONCEPTS)(bordered(search))
+app.command(rich_help_panel=CONCEPTS)(bordered(name))
 app.add_typer(index, name="index", rich_help_panel=CONCEPTS)
 app.command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
 app.command(rich_help_panel=EVALUATE)(bordered(compare))

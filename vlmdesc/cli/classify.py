@@ -98,7 +98,7 @@ def classify(
     lessons = open_lessons(given, reference, shots, label_column)
     if against:
         lessons.descriptors.find(against)
-    paths = _find(images)
+    paths = find(images)
     encoder = open_encoder(model, device, precision)
     classifier, whole = taught(lessons, encoder, phrase, pool, select, stored=not no_store)
     results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size)
@@ -109,7 +109,8 @@ def classify(
         raise typer.Exit(ImageError.exit_code)
 
 
-def _find(images: list[str]) -> tuple[Path, ...]:
+def find(images: list[str]) -> tuple[Path, ...]:
+    """The pictures that files, folders and patterns stand for. Raises: InputError when there are none."""
     from vlmdesc.encode.find import find_pictures
 
     found = find_pictures(images)

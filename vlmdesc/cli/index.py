@@ -183,7 +183,8 @@ def rm(
     if not (ids or filters or missing):
         raise InputError("nothing to take out", fix="name ids, or use --filter or --missing")
 
-    def plan(rows: Rows) -> Plan:
+    def plan(old: Index) -> Plan:
+        rows = old.rows
         out = rows.where(filters) if filters else np.zeros(len(rows), bool)
         for id_ in ids or ():
             named = rows.fits("id", id_) | rows.fits("id", str(Path(id_).absolute()))  # files have their whole path

@@ -79,8 +79,9 @@ def add(folder: Path, collected: Collected, tick: Callable[[int], object] = lamb
     """
     rows = collected.rows
 
-    def plan(old: Rows) -> Plan:
-        keep, fresh = merged(old, rows)
+    def plan(old: Index) -> Plan:
+        old.check(collected.encoder.fingerprint)
+        keep, fresh = merged(old.rows, rows)
         more = rows.keep(fresh)
         return keep, collected.vectors(more), more
 

@@ -186,15 +186,15 @@ Plan = tuple[Bool[np.ndarray, " n"], Vectors | Float32[np.ndarray, "m d"], Rows]
 
 
 def change(
-    folder: Path, plan: Callable[[Rows], Plan], tick: Callable[[int], object] = lambda done: None
+    folder: Path, plan: Callable[[Index], Plan], tick: Callable[[int], object] = lambda done: None
 ) -> tuple[Index, Index]:
-    """The index as it was, and with what `plan` makes of its rows: those to keep, and vectors and rows to put behind.
+    """The index as it was, and with what `plan` makes of it: which rows to keep, and vectors and rows to put behind.
 
     Nobody else writes meanwhile, so that the plan fits. Raises: InputError when nothing would be left; StoreError.
     """
     with _turn(folder):
         old = open_index(folder)
-        keep, vectors, rows = plan(old.rows)
+        keep, vectors, rows = plan(old)
         if keep.all() and not len(rows):
             return old, old
         if not keep.any() and not len(rows):

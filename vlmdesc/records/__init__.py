@@ -3,10 +3,11 @@
 from vlmdesc.records.descriptors import Descriptors
 from vlmdesc.records.names import ClassName, Descriptor
 from vlmdesc.records.report import Report
-from vlmdesc.records.results import Contrast, Embeddings, Hit, Hits, Prediction, Selection
+from vlmdesc.records.results import Concept, Contrast, Embeddings, Hit, Hits, Prediction, Selection
 
 __all__ = [
     "ClassName",
+    "Concept",
     "Contrast",
     "Descriptor",
     "Descriptors",

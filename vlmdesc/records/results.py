@@ -86,6 +86,32 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class Concept:
+    """Something that some of the images show: a direction (D,), and the words and images that are nearest to it.
+
+    `density` is the share of the images that show it. `names` are words, best first, with scores in standard
+    deviations of all images; `named` says whether the first is good enough to be its name: chance gives one as good in
+    a share `chance` of cases. `margin` is the first word's score less the second's, `stability` how alike the best
+    words of two halves of the vocabulary are.
+    """
+
+    index: int
+    direction: Float[np.ndarray, " d"]
+    density: float
+    names: Hits
+    examples: Hits
+    named: bool
+    chance: float
+    margin: float
+    stability: float
+
+    def __post_init__(self) -> None:
+        view = self.direction.view()
+        view.flags.writeable = False
+        object.__setattr__(self, "direction", view)
+
+
+@dataclass(frozen=True)
 class Prediction:
     """One image's classes, best first, and the descriptors that spoke for the winner.
 
