@@ -1,23 +1,30 @@
-"""kill -9 at every I/O call of `vlmdesc embed`, then look at the store, start again, and look once more.
+"""kill -9 at every I/O call of a command that writes, then look at what is there, start again, and look once more.
 
-    python -m eval.killpoints [--points 250] [--nested 0] [--strace] [--json]
+    python -m eval.killpoints [--operation embed] [--points 250] [--nested 0] [--strace] [--json]
 
-The real command runs with the fake encoder on small pictures. By default each run is a fork of this process that is
-killed as it enters its K-th mkdir, open for writing, write, fsync, rename or unlink, K = 1, 2, 3 ...; with --strace it
-is a process of its own, and the kernel kills it as it enters such a system call, each kind of call in turn. --nested
-kills restarts too.
+The real command runs with the fake encoder on small pictures: `vlmdesc embed`; or, with all pictures embedded before,
+`vlmdesc index build`, that with --replace where an index of other pictures is, or `vlmdesc index add` to such a one.
+By default each run is a fork of this process that is killed as it enters its K-th mkdir, open for writing, write,
+fsync, rename or unlink, K = 1, 2, 3 ...; with --strace it is a process of its own, and the kernel kills it as it enters
+such a system call, each kind of call in turn. --nested kills restarts too.
+
+unreadable  the store or the index could not be opened
+stuck       the restart failed
 
 lost        acknowledged (the store's `put` had returned), but not there afterwards, bit for bit
-unreadable  the store could not be opened
-stuck       the restart failed
 repaid      pictures encoded twice beyond the batch in flight
 twice       contents stored more than once, or vectors other than those of a run that nobody killed
+
+mixed       the index is neither the old one nor the new one
+other       after the restart it is another than after a run that nobody killed
+left        files in its folder, after the restart, that it does not name
 """
 
 from __future__ import annotations
 
 import argparse
 import builtins
+import io
 import json
 import os
 import shutil
@@ -28,6 +35,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -35,113 +43,167 @@ import numpy as np
 from PIL import Image
 
 from vlmdesc.cli.app import app
+from vlmdesc.concepts.card import CARD
+from vlmdesc.concepts.index import open_index
 from vlmdesc.encode.picture import content_key
 from vlmdesc.encode.shelf import Shelf
 from vlmdesc.encode.store import Store
-from vlmdesc.errors import VlmdescError
+from vlmdesc.errors import InputError, VlmdescError
 from vlmdesc.testing import FakeEncoder
 
 PICTURES, BATCH = 72, 2
+COMMANDS = {
+    "embed": "embed data --model fake",
+    "build": "index build data --out cache/idx --model fake",
+    "replace": "index build data --out cache/idx --model fake --replace",
+    "add": "index add cache/idx data",
+    "old": "index build data/0[0-3]*.png --out cache/idx --model fake",  # what is replaced, or added to
+}
+DATA, CACHE, BEFORE, INDEX = Path("data"), Path("cache"), Path("before"), "idx"  # in the working folder
+COUNTS = {"embed": ("lost", "unreadable", "stuck", "repaid", "twice")}
+OF_INDEX = ("unreadable", "mixed", "stuck", "other", "left")
 CALLS = ("rename", "fsync", "unlink", "mkdir", "write")
 PATCHED = ((os, "mkdir"), (builtins, "open"), (os, "fsync"), (os, "replace"), (os, "rename"), (os, "unlink"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--operation", choices=("embed", "build", "replace", "add"), default="embed")
     parser.add_argument("--points", type=int, default=250, help="kill points at most")
     parser.add_argument("--every", type=int, default=1, help="only each such kill point")
     parser.add_argument("--nested", type=int, default=0, help="of these, how many kill the restart as well")
     parser.add_argument("--strace", action="store_true")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", nargs=2, metavar=("DATA", "CACHE"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        embed(Path(options.child[0]), Path(options.child[1]), 0)
+        command(options.operation, 0)
     else:
-        report = kill_all(options.points, options.every, options.nested, options.strace)
+        report = kill_all(options.operation, options.points, options.every, options.nested, options.strace)
         print(json.dumps(report) if options.json else "  ".join(f"{what} {n}" for what, n in report.items()))
 
 
-def kill_all(points: int, every: int, nested: int, strace: bool) -> dict[str, int | float]:
+def kill_all(operation: str, points: int, every: int, nested: int, strace: bool) -> dict[str, int | float]:
     """Counts over all kill points, each 0 where nothing was lost, plus how many there were and the seconds."""
     began, found, kills = time.perf_counter(), Counter[str](), 0
-    with tempfile.TemporaryDirectory() as place:
-        data, cache = pictures(Path(place) / "data"), Path(place) / "cache"
-        run(data, Path(place) / "whole", "", 0)
-        whole = vectors(Path(place) / "whole", data)
+    with tempfile.TemporaryDirectory() as place, chdir(place):
+        os.environ["VLMDESC_CACHE"] = str(CACHE)
+        whole = prepare(operation)
         for call in CALLS if strace else ("",):  # strace counts each kind of call by itself
             for at in range(1, 1 + every * points, every):
-                if kills == points or not run(data, cache, call, at):  # it came to its end before that call
-                    shutil.rmtree(cache, ignore_errors=True)
+                afresh()
+                if kills == points or not run(operation, call, at):  # it came to its end before that call
                     break
-                twice = kills < nested and run(data, cache, call, 1 + at // 2)
-                found += judge(data, cache, whole, 1 + twice)
+                twice = kills < nested and run(operation, call, 1 + at // 2)
+                found += judge(whole, 1 + twice) if operation == "embed" else judge_index(operation, whole)
                 kills += 1
-                shutil.rmtree(cache)
-    counts = {what: found[what] for what in ("lost", "unreadable", "stuck", "repaid", "twice")}
+    counts = {what: found[what] for what in COUNTS.get(operation, OF_INDEX)}
     return {"kill points": kills, **counts, "seconds": round(time.perf_counter() - began, 1)}
 
 
-def judge(data: Path, cache: Path, whole: np.ndarray, kills: int) -> Counter[str]:
+def prepare(operation: str) -> Any:
+    """Make pictures and what is there before: the old index, one picture of which then changes, and all embeddings.
+
+    What the command makes when nobody kills it; in this process, so that forks of it have all modules.
+    """
+    DATA.mkdir()
+    for i in range(PICTURES):
+        picture(i).save(DATA / f"{i:03d}.png")
+    CACHE.mkdir()
+    if operation in ("replace", "add"):
+        run("old", "", 0)
+        picture(PICTURES).save(DATA / "000.png")
+    if operation != "embed":
+        run("embed", "", 0)
+    shutil.copytree(CACHE, BEFORE)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        app(arguments(operation), standalone_mode=False)
+    return vectors() if operation == "embed" else indexed(CACHE / INDEX)
+
+
+def arguments(operation: str) -> list[str]:
+    return [*COMMANDS[operation].split(), "--batch-size", str(BATCH), "--workers", "1"]
+
+
+def afresh() -> None:
+    shutil.rmtree(CACHE)
+    shutil.copytree(BEFORE, CACHE)
+
+
+def judge(whole: np.ndarray, kills: int) -> Counter[str]:
     """What a killed run left, and what the next run makes of it."""
     found = Counter[str]()
-    keys = [content_key(path.read_bytes()) for path in sorted(data.iterdir())]
-    acknowledged = {bytes.fromhex(line) for line in lines(cache, "acknowledged")}
+    keys = [content_key(path.read_bytes()) for path in sorted(DATA.iterdir())]
+    acknowledged = {bytes.fromhex(line) for line in lines("acknowledged")}
     try:
-        kept = Store(cache).images(FakeEncoder()).get(keys)
+        kept = Store(CACHE).images(FakeEncoder()).get(keys)
         intact = (kept.vectors == whole).all(axis=1) & kept.good if kept.vectors.size else kept.good
         found["lost"] = sum(not ok for key, ok in zip(keys, intact, strict=True) if key in acknowledged)
     except VlmdescError:
         found["unreadable"] = 1
     try:
-        run(data, cache, "", 0)
-        found["twice"] += not np.array_equal(vectors(cache, data), whole)
-        found["twice"] += sum(map(len, Store(cache).images(FakeEncoder()).parts)) - PICTURES
+        run("embed", "", 0)
+        found["twice"] += not np.array_equal(vectors(), whole)
+        found["twice"] += sum(map(len, Store(CACHE).images(FakeEncoder()).parts)) - PICTURES
     except (VlmdescError, AssertionError):
         found["stuck"] = 1
-    found["repaid"] = max(0, sum(map(int, lines(cache, "encoded"))) - PICTURES - kills * BATCH)
+    found["repaid"] = max(0, sum(map(int, lines("encoded"))) - PICTURES - kills * BATCH)
     return found
 
 
-def run(data: Path, cache: Path, call: str, kill_at: int) -> bool:
+def judge_index(operation: str, whole: Any) -> Counter[str]:
+    """What a killed run left of an index, and what the next run makes of it."""
+    found = Counter[str]()
+    try:
+        found["mixed"] = indexed(CACHE / INDEX) not in (indexed(BEFORE / INDEX), whole)
+    except VlmdescError:
+        found["unreadable"] = 1
+    try:
+        run(operation, "", 0)
+        found["other"] = indexed(CACHE / INDEX) != whole
+        files = open_index(CACHE / INDEX).card.files.values()
+        found["left"] = len({*os.listdir(CACHE / INDEX)} - {file.name for file in files} - {CARD, ".lock"})
+    except (VlmdescError, AssertionError):
+        found["stuck"] = 1
+    return found
+
+
+def run(operation: str, call: str, kill_at: int) -> bool:
     """Run the command; whether it was killed. Raises: AssertionError when it ended badly of its own."""
-    cache.mkdir(exist_ok=True)
     if call:
         trace = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}"]
         inject = ["-e", f"inject={call}:signal=SIGKILL:when={kill_at}"]
-        child = [sys.executable, "-m", "eval.killpoints", "--child", str(data), str(cache)]
-        command = trace + inject + child
-        code = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
-        killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        child = [sys.executable, __file__, "--operation", operation, "--child"]
+        code = subprocess.run(trace + inject + child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
     else:
         pid = os.fork()
         if not pid:
-            embed(data, cache, kill_at)
-        code = os.waitpid(pid, 0)[1]
-        killed = code == signal.SIGKILL
-    assert killed or code == 0, f"vlmdesc embed ended with {code}"
+            command(operation, kill_at)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    refused = operation == "build" and code == InputError.exit_code  # the index is there
+    assert killed or refused or code == 0, f"{operation} ended with {code}"
     return killed
 
 
-def embed(data: Path, cache: Path, kill_at: int) -> None:
-    """`vlmdesc embed` in this process, with a log of what it encodes and what it says is stored. Does not return."""
+def command(operation: str, kill_at: int) -> None:
+    """The command in this process, with a log of what it encodes and what it says is stored. Does not return."""
     code = 1
     try:
-        os.environ["VLMDESC_CACHE"] = str(cache)
-        logged(cache)
+        logged()
         if kill_at:
             count_down(kill_at)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        app(["embed", str(data), "--model", "fake", "--batch-size", str(BATCH), "--workers", "1"])
+        app(arguments(operation))
     except SystemExit as end:
         code = int(end.code or 0)
     finally:
         os._exit(code)
 
 
-def logged(cache: Path) -> None:
+def logged() -> None:
     """Write down each acknowledgement and each picture encoded, on files that no kill point counts."""
-    logs = {name: os.open(cache / f"{name}.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY) for name in LOGS}
+    logs = {name: os.open(CACHE / f"{name}.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY) for name in LOGS}
     put, forward = Shelf.put, FakeEncoder.forward
 
     def logged_put(self: Shelf, keys: list[bytes], *rest: Any) -> None:
@@ -209,25 +271,29 @@ class Torn:
         return len(data)
 
 
-def pictures(folder: Path) -> Path:
-    """Small pictures, all different."""
-    folder.mkdir()
-    for i in range(PICTURES):
-        colours = np.random.default_rng(i).integers(0, 255, (4, 4, 3)).astype(np.uint8)
-        Image.fromarray(colours).save(folder / f"{i:03d}.png")
-    return folder
+def picture(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (4, 4, 3)).astype(np.uint8))
 
 
-def vectors(cache: Path, data: Path) -> np.ndarray:
+def vectors() -> np.ndarray:
     """What the store has of the pictures. Raises: AssertionError when one is missing."""
-    keys = [content_key(path.read_bytes()) for path in sorted(data.iterdir())]
-    found = Store(cache).images(FakeEncoder()).get(keys)
+    keys = [content_key(path.read_bytes()) for path in sorted(DATA.iterdir())]
+    found = Store(CACHE).images(FakeEncoder()).get(keys)
     assert found.good.all(), f"{(~found.good).sum()} embeddings are missing"
     return found.vectors
 
 
-def lines(cache: Path, log: str) -> list[str]:
-    path = cache / f"{log}.log"
+def indexed(folder: Path) -> Any:
+    """All that an index holds, None where there is none."""
+    try:
+        found = open_index(folder)
+    except InputError:
+        return None
+    return found.rows.origins, found.rows.table.to_pylist(), found.nearest.vectors(np.arange(len(found))).tolist()
+
+
+def lines(log: str) -> list[str]:
+    path = CACHE / f"{log}.log"
     return path.read_text().split() if path.exists() else []
 
 

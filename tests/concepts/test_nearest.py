@@ -1,0 +1,320 @@
+from dataclasses import replace
+from io import BytesIO
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlmdesc.concepts import nearest
+from vlmdesc.concepts.nearest import build, changed, lists_for, read, write
+from vlmdesc.errors import InputError, ShapeError
+
+N, DIM, FEW = 5000, 32, 500
+
+
+def unit(n, seed=0, dim=8):
+    found = np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def low(n, seed=0):
+    """Unit vectors (n, 32) that lie near a subspace of 6 dimensions, as embeddings do."""
+    plane, random = unit(6, seed=99, dim=DIM), np.random.default_rng(seed)
+    found = random.standard_normal((n, 6)) @ plane + 0.02 * random.standard_normal((n, DIM))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def best(queries, vectors, k):
+    return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
+
+
+def raw(found):
+    file = BytesIO()
+    write(found, file.write)
+    return file.getvalue()
+
+
+def mapped(found, path):
+    path.write_bytes(raw(found))
+    return read(path, len(found), found.dim, found.factory, found.probes, found.recall)
+
+
+def codes(found):
+    """What lists hold, by row."""
+    held, width = found.index.invlists, found.index.code_size
+    return {
+        int(row): (at, code.tobytes())
+        for at in range(found.index.nlist)
+        if (size := held.list_size(at))
+        for row, code in zip(
+            faiss.rev_swig_ptr(held.get_ids(at), size),
+            faiss.rev_swig_ptr(held.get_codes(at), size * width).reshape(size, width),
+            strict=True,
+        )
+    }
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """More than 500 vectors are many."""
+    monkeypatch.setattr(nearest, "EXACT_ROWS", FEW)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return low(N)
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return low(60, seed=1)
+
+
+@pytest.fixture(scope="module")
+def made(vectors, texts):
+    """Lists of all the vectors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "EXACT_ROWS", FEW)
+        return build(vectors, texts, 0.95)
+
+
+@pytest.fixture
+def lists(made, few):
+    return replace(made, index=faiss.clone_index(made.index))
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 2**32 - 1), st.data())
+@settings(max_examples=40, deadline=None)
+def test_few_vectors_are_searched_exactly(n, dim, seed, data):
+    vectors, queries = unit(n, seed, dim), unit(3, seed + 1, dim)
+    k = data.draw(st.integers(1, n))
+    allowed = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    found = build(vectors, vectors[:0])
+    scores, rows = found.search(queries, k)
+    inner = queries @ vectors.T
+    assert np.allclose(scores, -np.sort(-inner, axis=1)[:, :k], atol=1e-5)
+    assert np.allclose(np.take_along_axis(inner, rows, 1), scores, atol=1e-5)
+    assert all(len({*row}) == k for row in rows)
+    some, n_some = found.search(queries, k, allowed)[1], min(k, int(allowed.sum()))
+    assert (some[:, n_some:] == -1).all()
+    wanted = -np.sort(-np.where(allowed, inner, -9), axis=1)[:, :n_some]
+    assert allowed[some[:, :n_some]].all()
+    assert np.allclose(np.take_along_axis(inner, some[:, :n_some], 1), wanted, atol=1e-5)
+
+
+def test_by_hand():
+    vectors = np.array([[1, 0], [0.6, 0.8], [0, 1], [-1, 0]], np.float32)
+    found = build(vectors, vectors[:0])
+    scores, rows = found.search(np.array([[0.8, 0.6]], np.float32), 6)
+    assert rows.tolist() == [[1, 0, 2, 3, -1, -1]]
+    assert scores[0, :4] == pytest.approx([0.96, 0.8, 0.6, -0.8])
+    assert found.search(vectors[:1], 2, np.array([False, False, True, True]))[1].tolist() == [[2, 3]]
+    assert found.search(vectors[:1], 2, np.zeros(4, bool))[1].tolist() == [[-1, -1]]
+    assert (len(found), found.dim, found.factory, found.probes, found.recall) == (4, 2, "Flat", 0, {})
+
+
+def test_what_cannot_be_searched_is_refused(lists):
+    for found in (lists, build(low(10), low(0))):
+        with pytest.raises(ShapeError, match="queries have 8 dimensions, the vectors 32"):
+            found.search(unit(2), 3)
+        for wrong in (np.nan, np.inf):
+            queries = low(2)
+            queries[1, 3] = wrong
+            with pytest.raises(InputError, match="a query is not finite"):
+                found.search(queries, 3)
+        with pytest.raises(ShapeError, match="vectors of 8 dimensions beside some of 32"):
+            changed(found, np.ones(len(found), bool), unit(2))
+
+
+def test_what_cannot_be_built_is_refused():
+    with pytest.raises(InputError, match="no vectors"):
+        build(unit(0), unit(0))
+    for recall in (0.0, -0.5, 1.01, float("nan")):
+        with pytest.raises(InputError, match="recall"):
+            build(unit(3), unit(0), recall)
+
+
+@pytest.mark.parametrize("n, lists", [(100_001, 1024), (1_000_000, 4096), (10_000_000, 16_384), (10**9, 65_536)])
+def test_how_many_lists(n, lists):
+    assert lists_for(n) == lists
+
+
+def test_as_many_lists_are_looked_into_as_the_recall_wants(few, vectors, texts):
+    cheap, dear = (build(vectors, texts, recall) for recall in (0.6, 0.95))
+    assert cheap.factory == dear.factory == "IVF256_HNSW32,SQ8"
+    assert 0 < cheap.probes < dear.probes <= 256 // 8
+    assert 0.6 <= min(cheap.recall.values()) < 0.95 <= min(dear.recall.values())
+
+
+@pytest.mark.parametrize("recall", [0.5, 0.95])
+def test_the_recall_that_is_said_is_the_recall_there_is(few, vectors, texts, recall):
+    found = build(vectors, texts, recall)
+    truth, near = best(texts, vectors, 10), found.search(texts, 10)[1]
+    shares = [len({*a} & {*b}) / 10 for a, b in zip(truth, near, strict=True)]
+    assert np.mean(shares) == pytest.approx(found.recall["texts"], abs=2 / 600)  # but for ties
+    held = np.sort(np.random.default_rng(nearest.SEED).choice(N, nearest.HELD, replace=False))
+    near, truth = found.search(vectors[held], 11)[1], best(vectors[held], vectors, 11)
+    others = [[[*filter(own.__ne__, row)][:10] for own, row in zip(held, rows, strict=True)] for rows in (truth, near)]
+    shares = [len({*a} & {*b}) / 10 for a, b in zip(*others, strict=True)]
+    assert np.mean(shares) == pytest.approx(found.recall["images"], abs=5 / 5000)
+    assert np.mean(shares) > recall - 0.001
+
+
+def test_without_texts_only_images_are_asked(few, vectors):
+    assert [*build(vectors, vectors[:0], 0.8).recall] == ["images"]
+
+
+def test_a_recall_of_one_is_exact_search(few, vectors, texts):
+    found = build(vectors, texts, 1.0)
+    assert (found.factory, found.probes, found.recall) == ("Flat", 0, {})
+    assert found.search(texts, 10)[1].tolist() == best(texts, vectors, 10).tolist()
+
+
+def test_the_same_vectors_give_the_same_bytes(few, vectors, texts, made):
+    assert raw(build(vectors, texts, 0.95)) == raw(made)
+    assert raw(build(vectors[:400], texts)) == raw(build(vectors[:400], texts))
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_exact_ones_change_as_lists_of_rows_do(data):
+    there = unit(data.draw(st.integers(1, 30)))
+    found = build(there, there[:0])
+    for seed in range(1, 4):
+        keep = np.array(data.draw(st.lists(st.booleans(), min_size=len(there), max_size=len(there))), bool)
+        more = unit(data.draw(st.integers(0, 5)), seed)
+        found, there = changed(found, keep, more), np.vstack([there[keep], more])
+        assert np.array_equal(found.vectors(np.arange(len(found))), there)
+    if len(there):
+        assert np.allclose(found.search(unit(3, 9), 1)[0][:, 0], (unit(3, 9) @ there.T).max(axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["in memory", "mapped", "mapped, with its rows looked up before"])
+def test_lists_that_change_keep_what_they_keep_bit_for_bit(lists, vectors, texts, tmp_path, way):
+    keep, more = np.random.default_rng(3).random(N) < 0.7, low(300, seed=4)
+    old = lists if way == "in memory" else mapped(lists, tmp_path / "a")
+    before = codes(old)
+    if "looked" in way:
+        old.vectors(np.arange(5))
+    new = changed(old, keep, more)
+    assert len(new) == keep.sum() + 300 and len(old) == N and codes(old) == before
+    kept, after = np.flatnonzero(keep), codes(new)
+    assert [after[i] for i in range(len(kept))] == [before[i] for i in kept]
+    there = np.vstack([vectors[keep], more])
+    held = new.vectors(np.arange(len(new)))
+    assert np.abs(held - there).max() < 0.05 and np.array_equal(held[: len(kept)], old.vectors(kept))
+    assert (new.factory, new.probes, new.recall) == (old.factory, old.probes, old.recall)
+    found = new.search(texts, 10)[1]
+    assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(found, best(texts, there, 10), strict=True)]) > 0.9
+    again = mapped(new, tmp_path / "b")
+    assert codes(again) == after and again.search(texts, 10)[1].tolist() == found.tolist()
+    nothing = changed(again, np.zeros(len(again), bool), low(0))
+    assert len(nothing) == 0 and (nothing.search(texts, 3)[1] == -1).all()
+    assert changed(nothing, np.zeros(0, bool), more).search(more[:1], 1)[1].tolist() == [[0]]
+
+
+def test_what_is_written_reads_the_same(lists, tmp_path):
+    for number, found in enumerate((lists, build(unit(50), unit(0)))):
+        again, queries = mapped(found, tmp_path / str(number)), found.vectors(np.arange(20))
+        for one, other in zip(found.search(queries, 5), again.search(queries, 5), strict=True):
+            assert np.array_equal(one, other)
+        assert np.array_equal(found.vectors(np.arange(50)[::-1]), again.vectors(np.arange(50)[::-1]))
+        assert [block.shape for block in again.blocks()] == [(len(found), found.dim)]
+        assert raw(again) == raw(found)
+
+
+def test_another_index_than_was_said_is_not_read(lists, tmp_path):
+    exact = build(unit(50), unit(0))
+    mapped(exact, tmp_path / "exact")
+    mapped(lists, tmp_path / "lists")
+    wrong = [
+        ("exact", 49, 8, 0, "IndexFlatIP of 50 x 8 where Flat of 49 x 8 is said"),
+        ("exact", 50, 9, 0, "where Flat of 50 x 9"),
+        ("exact", 50, 8, 4, "IndexFlatIP of 50 x 8"),
+        ("lists", N, DIM, 0, "IndexIVFScalarQuantizer of 5000 x 32"),
+    ]
+    for name, n, dim, probes, what in wrong:
+        with pytest.raises(ValueError, match=what):
+            read(tmp_path / name, n, dim, "Flat", probes, {})
+    l2 = faiss.IndexFlatL2(8)
+    l2.add(unit(50))
+    faiss.write_index(l2, str(tmp_path / "l2"))
+    for name, data in (("l2", None), ("empty", b""), ("garbage", b"IxFI" + b"\xff" * 999), ("text", b"hello")):
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=r"FAISS cannot read it|IndexFlatL2 of 50 x 8 where Flat"):
+            read(tmp_path / name, 50, 8, "Flat", 0, {})
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "nowhere", 50, 8, "Flat", 0, {})
+
+
+def test_few_allowed_rows_are_searched_exactly_in_lists_too(lists, texts):
+    rows = np.sort(np.random.default_rng(5).choice(N, 300, replace=False))
+    allowed = np.isin(np.arange(N), rows)
+    scores, found = lists.search(texts, 310, allowed)
+    there = lists.vectors(rows)
+    assert found[:, :10].tolist() == rows[best(texts, there, 10)].tolist()
+    assert (np.sort(found[:, :300]) == rows).all() and (found[:, 300:] == -1).all()
+    assert np.allclose(scores[:, 0], (texts @ there.T).max(axis=1), atol=1e-5)
+    assert (lists.search(texts, 3, np.zeros(N, bool))[1] == -1).all()
+
+
+def test_many_allowed_rows_are_the_only_ones_found(lists, vectors, texts):
+    allowed = np.arange(N) % 3 > 0
+    found = lists.search(texts, 10, allowed)[1]
+    assert allowed[found[found >= 0]].all()
+    truth = np.flatnonzero(allowed)[best(texts, vectors[allowed], 10)]
+    assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(found, truth, strict=True)]) > 0.9
+
+
+def test_bad_vectors_are_counted(lists):
+    vectors = unit(9)
+    vectors[1], vectors[3, 2], vectors[4, 0] = 0, np.nan, np.inf
+    vectors[5] *= 1.002
+    vectors[6] *= 1.0005  # what float16 does
+    vectors[7] *= -1
+    assert build(vectors, unit(0)).bad() == 4
+    assert lists.bad() == 0
+    assert changed(lists, np.ones(N, bool), np.vstack([low(4, 6), 0.5 * low(3, 7)])).bad() == 3
+
+
+class Streamed:
+    """Vectors that note how many are read at once, and how."""
+
+    def __init__(self, vectors):
+        self.held, self.shape, self.slices, self.arrays = vectors, vectors.shape, [], []
+
+    def __len__(self):
+        return len(self.held)
+
+    def __getitem__(self, wanted):
+        found = self.held[wanted]
+        (self.slices if isinstance(wanted, slice) else self.arrays).append(len(found))
+        return found
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("all of them at once")
+
+
+def test_vectors_are_read_some_at_a_time(few, vectors, texts, monkeypatch):
+    monkeypatch.setattr(nearest, "BLOCK", 256)
+    monkeypatch.setattr(nearest, "PER_LIST", 8)
+    monkeypatch.setattr(nearest, "HELD", 100)
+    done = []
+    streamed = Streamed(vectors)
+    found = build(streamed, texts, 0.8, done.append)
+    assert found.probes and max(streamed.slices) == 256
+    assert sum(streamed.slices) == 3 * N  # for the truth of images and of texts, and into the lists
+    assert streamed.arrays == [100, 8 * lists_for(N)]
+    assert sum(done) == N
+    streamed, done = Streamed(vectors), []
+    exact = build(streamed, texts, 1.0, done.append)
+    assert (max(streamed.slices), sum(streamed.slices), streamed.arrays, sum(done)) == (256, N, [], N)
+    for old in (found, exact):
+        streamed, done = Streamed(low(700, 8)), []
+        new = changed(old, np.arange(N) % 2 > 0, streamed, done.append)
+        assert (max(streamed.slices), sum(streamed.slices), streamed.arrays, sum(done)) == (256, 700, [], 700)
+        assert len(new) == N // 2 + 700
+        assert [len(block) for block in new.blocks()] == [256] * 12 + [128]

@@ -1,0 +1,190 @@
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlmdesc.concepts.rows import SCHEMA, Origin, Rows, rows_of
+from vlmdesc.encode.data import Item
+from vlmdesc.errors import InputError
+
+ORIGIN = Origin(("org/name",))
+
+
+def key(text):
+    return hashlib.sha256(str(text).encode()).digest()
+
+
+def rows_for(ids, labels=None, contents=None, origin=ORIGIN, file=True):
+    """Rows of files, or of a table; their contents are those of their ids."""
+    ids = [*ids]
+    contents = [key(id_) for id_ in ids] if contents is None else [key(content) for content in contents]
+    columns = [ids, labels or [None] * len(ids), contents, [file] * len(ids), [0] * len(ids), [*range(len(ids))]]
+    return Rows(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), SCHEMA), (origin,))
+
+
+CATS = rows_for(
+    ["/a/1.png", "/a/2.png", "/a[1]/1.png", "/b/x?.png", "/b/xy.png"], ["tabby", "tabby cat", "hen", None, "Tabby"]
+)
+
+
+def fitting(*filters):
+    return np.flatnonzero(CATS.where(filters)).tolist()
+
+
+def test_local_paths_of_an_origin_are_absolute_and_others_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Path("link").symlink_to("nowhere")
+    made = Origin.of(["photos", "link", "org/name", str(tmp_path)], split="train", label_column="class")
+    assert made.data == (f"{tmp_path}/photos", f"{tmp_path}/link", "org/name", str(tmp_path))
+    assert (made.split, made.label_column, made.image_column) == ("train", "class", "")
+    monkeypatch.chdir("/")
+    assert made == Origin.of(made.data, split="train", label_column="class")
+
+
+def test_an_origin_opens_as_it_was_said(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("pic,kind,name\na.png,hen,x\nb.png,owl,y\n")
+    data = Origin((str(table),), image_column="pic", label_column="kind", id_column="name").open()
+    assert [(item.id, item.source, item.label) for item in data] == [
+        ("x", tmp_path / "a.png", "hen"),
+        ("y", tmp_path / "b.png", "owl"),
+    ]
+    both = Origin((str(tmp_path / "b.png"), str(tmp_path / "a.png"))).open()
+    assert [item.source.name for item in both] == ["b.png", "a.png"]
+    with pytest.raises(InputError, match="no such file"):
+        Origin((str(tmp_path / "gone"),)).open()
+
+
+def test_filters_by_hand():
+    assert fitting("label=tabby") == [0]
+    assert fitting("label=tabby*") == [0, 1]
+    assert fitting("label=?abby") == [0, 4]
+    assert fitting("label=*") == [0, 1, 2, 4]  # not those without a label
+    assert fitting("id=/a/*") == [0, 1]
+    assert fitting("id=/a[1]/1.png") == [2]  # exactly, though it is a pattern too
+    assert fitting("id=/b/x?.png") == [3, 4]
+    assert fitting() == [0, 1, 2, 3, 4]
+
+
+def test_filters_of_one_column_are_or_and_of_two_are_and():
+    assert fitting("label=tabby", "label=hen") == [0, 2]
+    assert fitting("label=tabby*", "id=*/1.png") == [0]
+    assert fitting("label=hen", "id=/a/*", "label=tabby", "id=/b/*") == [0]
+    assert fitting("label=hen", "id=/b/*") == []
+
+
+@given(st.lists(st.sampled_from(["label=t*", "label=hen", "id=*1.png", "id=/b/*", "label=*y", "id=*"]), max_size=5))
+@settings(max_examples=25, deadline=None)
+def test_the_order_of_filters_does_not_matter(filters):
+    assert fitting(*filters) == fitting(*filters[::-1]) == fitting(*filters, *filters)
+
+
+def test_filters_see_rows_that_were_put_together():
+    both = CATS.plus(rows_for(["/c.png"], ["owl"])).plus(rows_for(["/d.png"]))
+    assert np.flatnonzero(both.where(["label=owl", "label=hen"])).tolist() == [2, 5]
+    assert np.flatnonzero(both.where(["id=/d.png"])).tolist() == [6]
+    with pytest.raises(InputError, match="no row has label=a"):
+        rows_for("xy").where(["label=a"])
+
+
+@pytest.mark.parametrize(
+    "filter_, what",
+    [
+        ("lable=x", "unknown filter 'lable=x'; fix: did you mean 'label'. write label=PATTERN or id=PATTERN"),
+        ("content=x", "unknown filter 'content=x'; fix: write label=PATTERN or id=PATTERN"),
+        ("label", "unknown filter 'label'"),
+        ("", "unknown filter ''"),
+        ("label=taby", "no row has label=taby; fix: did you mean 'tabby'. see vlmdesc index info"),
+        ("id=/z", "no row has id=/z; fix: see vlmdesc index info"),
+        ("label=", "no row has label="),
+    ],
+)
+def test_a_filter_that_fits_nothing_is_refused(filter_, what):
+    with pytest.raises(InputError, match=what.replace("?", "[?]")):
+        CATS.where(["label=hen", filter_])
+
+
+def test_what_a_row_is_the_same_by():
+    other = Origin(("org/other",))
+    assert rows_for(["/a", "/b"]).keys() == [("/a",), ("/b",)]
+    table = rows_for(["same", "same"], file=False).plus(rows_for(["same"], file=False, origin=other))
+    assert table.keys() == [(ORIGIN, 0), (ORIGIN, 1), (other, 0)]
+    assert table.plus(rows_for(["/a"], origin=other)).keys()[-1] == ("/a",)
+
+
+def test_rows_put_together_keep_their_origins():
+    a, b, c = (Origin((name,)) for name in "abc")
+    both = rows_for("12", origin=a).plus(rows_for("34", origin=b))
+    more = both.plus(rows_for("5", origin=b)).plus(rows_for("6", origin=c)).plus(both)
+    assert more.origins == (a, b, c)
+    assert more.column("id") == [*"12345612", *"34"]
+    assert [more.origins[at].data[0] for at in more.column("origin")] == [*"aabbbcaabb"]
+    assert Rows.none().plus(both).keys() == both.keys() == both.plus(Rows.none()).keys()
+    assert len(Rows.none()) == 0
+
+
+def test_columns_labels_and_contents():
+    assert CATS.labels() == ["Tabby", "hen", "tabby", "tabby cat"]
+    assert CATS.column("label", [3, 0]) == [None, "tabby"]
+    assert CATS.column("id", np.array([2])) == ["/a[1]/1.png"]
+    twice = rows_for("abca", contents="xyzx")
+    assert [content.tobytes() for content in twice.contents()] == [key(c) for c in "xyzx"]
+    assert twice.with_content([key("x"), key("absent")]).tolist() == [0, 3]
+    assert twice.plus(twice).with_content([key("y")]).tolist() == [1, 5]
+    kept = twice.keep(np.array([False, True, False, True]))
+    assert (kept.column("id"), kept.origins) == (["b", "a"], (ORIGIN,))
+
+
+TEXTS = st.text(max_size=12)
+
+
+@given(st.lists(st.tuples(TEXTS, st.none() | TEXTS, st.binary(min_size=32, max_size=32), st.booleans()), max_size=12))
+@settings(max_examples=30, deadline=None)
+def test_rows_come_back_from_their_file(tmp_path_factory, said):
+    numbers = [[0] * len(said), [number * 2**40 for number in range(len(said))]]
+    columns = [*map(list, zip(*said, strict=True)), *numbers] if said else [[]] * 6
+    rows = Rows(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), SCHEMA), (Origin(("ä", "b"), "train"),))
+    path = tmp_path_factory.mktemp("rows") / "rows.arrow"
+    path.write_bytes(rows.to_bytes())
+    again = Rows.read(path, [asdict(origin) for origin in rows.origins])
+    assert again.table.equals(rows.table) and again.origins == rows.origins
+    twice = again.plus(rows)
+    path.write_bytes(twice.to_bytes())
+    assert Rows.read(path, [asdict(ORIGIN)]).table.to_pylist() == 2 * rows.table.to_pylist()
+
+
+def test_what_are_no_rows_are_not_read(tmp_path):
+    path = tmp_path / "rows.arrow"
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, pa.schema({"id": pa.string()})) as file:
+        file.write_table(pa.table({"id": ["a"]}))
+    for data in (b"", b"ARROW1\0\0", b"x" * 999, sink.getvalue(), CATS.to_bytes().to_pybytes()[:-9]):
+        path.write_bytes(data)
+        with pytest.raises((ValueError, OSError)):
+            Rows.read(path, [])
+
+
+def test_of_equal_paths_the_first_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = [
+        Item("one", Path("a.png"), "first"),
+        Item("two", tmp_path / "a.png", "second"),
+        Item("row", b"bytes", "x"),
+        Item("three", Path("b.png")),
+        Item("row", b"bytes", "x"),
+        Item("four", Path("./a.png"), "third"),
+    ]
+    rows = rows_of(((10 * n, item, key(n)) for n, item in enumerate(said)), ORIGIN)
+    assert rows.column("id") == [f"{tmp_path}/a.png", "row", f"{tmp_path}/b.png", "row"]
+    assert rows.column("label") == ["first", "x", None, "x"]
+    assert rows.column("number") == [0, 20, 30, 40]
+    assert rows.column("file") == [True, False, True, False]
+    assert rows.column("content") == [key(n) for n in (0, 2, 3, 4)]
+    assert all(Path(id_).is_absolute() for id_ in rows.column("id", [0, 2]))
+    assert len(rows_of((), ORIGIN)) == 0
