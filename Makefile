@@ -1,6 +1,7 @@
 # Set-up is part of every target: a clean clone needs Python 3.11+, make and pip only.
 PYTHON ?= python3
 VENV ?= .venv
+TESTS ?= -m "not slow" # `make test TESTS=` and .ci/run take all
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -14,7 +15,7 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 bench: $(STAMP)
 	$(BIN)/python -m eval.bench $(ARGS)

@@ -59,7 +59,7 @@ def set_aside(path: Path, why: str) -> None:
 
 @contextmanager
 def turn(folder: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[bool]:
-    """Wait for other processes that write to `folder`, saying so after two seconds; whether the lock was got.
+    """Wait for other processes that write to `folder`, saying so after two seconds; whether it is this one's turn.
 
     Nothing depends on it but tidiness: files are written whole and under names that tell their content, so a process
     that gives up waiting, or a disk without locks, costs a double at worst.
@@ -67,7 +67,7 @@ def turn(folder: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[bool]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock")
+    lock, needed = FileLock(folder / ".lock"), True
     try:
         try:
             lock.acquire(timeout=min(ANNOUNCE_AFTER_S, wait_s))
@@ -80,8 +80,9 @@ def turn(folder: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[bool]:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise cannot_write(folder, error) from error
+        needed = False
     try:
-        yield lock.is_locked
+        yield lock.is_locked or not needed
     finally:
         lock.release()
 

@@ -114,7 +114,11 @@ def test_an_index_that_is_there_is_kept_unless_it_is_to_be_replaced(idx, album):
 @pytest.mark.parametrize("out", ["album", "album/red/10.png", "album/red/10.png/below.idx"])
 def test_an_out_that_cannot_be_is_told_and_nothing_is_lost(album, out):
     result = build("album", "--out", out, "--replace")
-    assert result.exit_code in (2, 4) and out in result.stderr and "fix: choose another" in result.stderr
+    assert (
+        result.exit_code in (2, 4)
+        and (out in result.stderr or "album/red/10.png" in result.stderr)
+        and "fix: choose another" in result.stderr
+    )
     assert sorted(path.name for path in album.iterdir()) == ["blue", "green", "red"]
     Image.open(album / "red" / "10.png").load()
 
@@ -261,7 +265,7 @@ def test_verify_where_pictures_are_gone(idx, album):
     (album / "red" / "10.png").unlink()
     people, machine = run("verify", idx), run("verify", idx, "--json")
     assert people.exit_code == machine.exit_code == 1
-    assert "6 vectors whole, 1 picture gone" in people.stdout and "index rm --missing" in people.stderr
+    assert "6 vectors whole, 1 picture gone" in people.stdout and "index rm album.idx --missing" in people.stderr
     assert json.loads(machine.stdout)["gone"] == [str(album / "red" / "10.png")]
 
 
@@ -396,6 +400,7 @@ def test_real_photographs_and_their_copies_by_the_real_model(photos, home, start
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_kill_9_at_any_call_leaves_the_old_index_or_the_new_one():
     """A slice of `python -m eval.killpoints --operation add`, and so on, which go through all of them."""
     code = (
@@ -406,5 +411,4 @@ def test_kill_9_at_any_call_leaves_the_old_index_or_the_new_one():
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
     for counts in map(json.loads, said.splitlines()):
         assert counts.pop("kill points") == 15 and counts.pop("seconds")
-        del counts["left"]
-        assert counts == {"unreadable": 0, "mixed": 0, "stuck": 0, "other": 0}
+        assert counts == {"unreadable": 0, "mixed": 0, "stuck": 0, "other": 0, "left": 0}

@@ -127,7 +127,7 @@ def test_a_table_of_paths_is_of_files(tmp_path):
     found = index_of(tmp_path / "i", gather(tmp_path / "t.csv"))
     assert labelled(found) == {str(red): "r", str(blue): "b"}
     assert found.rows.column("number") == [0, 2] and found.rows.column("file") == [True, True]
-    assert add(tmp_path / "i", gather(red))[1] == Added(0, 1, 0)  # which says no label
+    assert add(tmp_path / "i", gather(red))[1] == Added(0, 0, 1)  # which says no label, and takes none away
 
 
 def test_a_table_of_bytes_is_of_numbered_rows(tmp_path):
@@ -174,10 +174,10 @@ def test_another_label_is_a_change(tmp_path):
         rows = [f"{name}.png,{label}" for name, label in zip(("red", "blue"), labels, strict=True)]
         (tmp_path / f"{number}.csv").write_text("\n".join(["image,label", *rows]))
     index_of(tmp_path / "i", gather(tmp_path / "0.csv"))
-    for number, label in ((1, "c"), (2, None)):
+    for number, counts in ((1, (0, 1, 1)), (2, (0, 0, 2))):  # where none is said, the one that is there stays
         after, added = add(tmp_path / "i", gather(tmp_path / f"{number}.csv"))
-        assert added == Added(0, 1, 1)
-        assert labelled(after) == {str(tmp_path / "red.png"): "a", str(tmp_path / "blue.png"): label}
+        assert added == Added(*counts)
+        assert labelled(after) == {str(tmp_path / "red.png"): "a", str(tmp_path / "blue.png"): "c"}
 
 
 def test_merged_by_hand():

@@ -306,7 +306,7 @@ def test_vectors_are_read_some_at_a_time(few, vectors, texts, monkeypatch):
     streamed = Streamed(vectors)
     found = build(streamed, texts, 0.8, done.append)
     assert found.probes and max(streamed.slices) == 256
-    assert sum(streamed.slices) == 3 * N  # for the truth of images and of texts, and into the lists
+    assert sum(streamed.slices) == 2 * N  # for the truth, and into the lists
     assert streamed.arrays == [100, 8 * lists_for(N)]
     assert sum(done) == N
     streamed, done = Streamed(vectors), []

@@ -56,11 +56,11 @@ def data(
 
     Example: vlmdesc data photos/ --descriptors everyday
     """
-    from vlmdesc.cli.montage import draw_montage
+    from vlmdesc.cli.montage import check_montage, draw_montage
     from vlmdesc.cli.progress import progress_bar
     from vlmdesc.encode.survey import survey
 
-    _check_name(montage)
+    check_montage(montage)
     given = open_descriptors("", descriptors) if descriptors else None
     columns = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
     found = open_data(dataset, split=split, **{f"{role}_column": column for role, column in columns.items()})
@@ -83,12 +83,6 @@ def data(
         say(f"labels fit the {len(given.classes)} classes of {shown(descriptors)}")
     if seen.broken:
         raise typer.Exit(ImageError.exit_code)
-
-
-def _check_name(montage: Path) -> None:
-    if montage.suffix.lower() != ".png" or not montage.parent.is_dir():
-        what = "the sample needs a name ending in .png, in a folder that exists"
-        raise InputError(what, where=montage, fix="choose another with --montage")
 
 
 def _misfit(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmdesc.cli.border import bordered, say
+from vlmdesc.cli.border import bordered, say, size
 from vlmdesc.cli.embed import Errors, Strict, Tally
 from vlmdesc.cli.failures import write_failures
 from vlmdesc.cli.options import (
@@ -28,7 +28,7 @@ from vlmdesc.cli.options import (
     Workers,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError, StoreError, counted, few, shown
+from vlmdesc.errors import ImageError, InputError, StoreError, counted, did_you_mean, few, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,8 +66,12 @@ ItsModel = Annotated[
     str,
     typer.Option("--model", help="Where the index's model is now, if no longer where it was.", show_default="its own"),
 ]
+TakenOut = Annotated[
+    list[str],
+    typer.Option("--filter", help="Those with label=PATTERN, or id=PATTERN.", metavar="COLUMN=PATTERN"),
+]
 Patterns = Annotated[
-    list[str] | None, typer.Argument(help="Ids (paths) to take out; * stands for anything.", metavar="[ID...]")
+    list[str] | None, typer.Argument(help="Ids (paths) of those to take out; * stands for anything.", metavar="[ID...]")
 ]
 Missing = Annotated[bool, typer.Option("--missing", help="Those whose file is gone.")]
 Trust = Annotated[
@@ -114,7 +118,7 @@ def build(
     origin = Origin.of(dataset, split=split, **columns)
     encoder = open_encoder(model, device, precision)
     collected, tally = _collect(origin, encoder, batch_size, workers, errors, strict)
-    card = Card(model or "starter", getattr(encoder, "precision", "fp32"), encoder.fingerprint)
+    card = Card(_lasting(model), getattr(encoder, "precision", "fp32"), encoder.fingerprint)
     n = len(collected.rows)
     texts = _trial_texts(encoder) if n > nearest.EXACT_ROWS and recall < 1 else encoder.texts([])
     with _ticking("indexing", n) as tick:
@@ -166,7 +170,7 @@ def add(
 def rm(
     folder: Folder,
     ids: Patterns = None,
-    filters: Filters = [],  # noqa: B006 - typer copies it
+    filters: TakenOut = [],  # noqa: B006 - typer copies it
     missing: Missing = False,
     as_json: Json = False,
 ) -> None:
@@ -187,9 +191,10 @@ def rm(
         rows = old.rows
         out = rows.where(filters) if filters else np.zeros(len(rows), bool)
         for id_ in ids or ():
-            named = rows.fits("id", id_) | rows.fits("id", str(Path(id_).absolute()))  # files have their whole path
+            named = rows.fits("id", id_) | rows.fits("id", os.path.abspath(id_))  # files have their whole path
             if not named.any():
-                raise InputError(f"no picture '{id_}'", where=folder, fix="see the ids with vlmdesc search --json")
+                hint = did_you_mean(id_, map(short, rows.column("id")))
+                raise InputError(f"no picture '{id_}'", where=folder, fix=f"{hint}* stands for anything")
             out |= named
         if missing:
             out[gone(rows)] = True
@@ -226,7 +231,7 @@ def verify(folder: Folder, trust_index: Trust = False, as_json: Json = False) ->
     else:
         print(f"{shown(folder)}: {len(found):,} vectors whole, {state}")
     if lost:
-        say(f"{shown(few(found.rows.column('id', lost)))}; vlmdesc index rm --missing takes them out")
+        say(f"{shown(few(found.rows.column('id', lost)))}; vlmdesc index rm {shown(folder)} --missing takes them out")
         raise typer.Exit(ImageError.exit_code)
 
 
@@ -238,9 +243,12 @@ def dups(folder: Folder, threshold: Threshold = 0.95, montage: Montage = None, a
 
     Example: vlmdesc index dups photos.idx --montage copies.png
     """
+    from vlmdesc.cli.montage import check_montage, draw_rows
     from vlmdesc.concepts.copies import copies
     from vlmdesc.concepts.index import open_index
 
+    if montage:
+        check_montage(montage)
     found = open_index(folder)
     with _ticking("comparing", len(found)) as tick:
         groups = copies(found, threshold, tick)
@@ -250,9 +258,7 @@ def dups(folder: Folder, threshold: Threshold = 0.95, montage: Montage = None, a
         )
     else:
         _list(found, groups)
-    if montage:
-        from vlmdesc.cli.montage import draw_rows
-
+    if montage and groups:
         rows = [row for group in groups for row in group.rows]
         captions = [f"group {n}" for n, group in enumerate(groups, 1) for _ in group.rows]
         draw_rows(montage, found, rows, captions)
@@ -267,6 +273,12 @@ def _list(found: Index, groups: tuple[Copies, ...]) -> None:
         print(f"and {counted(len(groups) - SHOWN, 'more group')}; --json lists all")
     extra = sum(len(group.rows) - 1 for group in groups)
     say(f"{counted(len(groups), 'group')}, {counted(extra, 'picture')} more than needed")
+
+
+def _lasting(model: str) -> str:
+    """--model as it will be understood from another folder too."""
+    kind, mark, path = model.partition("/@" if "/@" in model else "local-dir:")
+    return f"{kind}{mark}{os.path.abspath(path)}" if mark else model or "starter"
 
 
 def encoder_of(index: Index, model: str, device: str) -> Encoder:
@@ -353,7 +365,7 @@ def _lines(index: Index) -> list[str]:
     how = "exact" if not card.probes else f"{card.factory}, {counted(card.probes, 'list')} a query"
     measured = ", ".join(f"{share:.3f} for {kind}" for kind, share in card.recall.items())
     lines = [
-        f"{index.folder}: {counted(card.n, 'picture')}{labels}, {about['bytes'] / 2**20:,.1f} MiB",
+        f"{index.folder}: {counted(card.n, 'picture')}{labels}, {size(about['bytes'])}",
         f"of {few(about['data'])}",
         f"by {card.model.name} in {card.model.precision}, {card.dim} dimensions",
         f"search: {how}" + (f"; recall@{AT} {measured}" if measured else ""),

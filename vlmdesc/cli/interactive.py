@@ -54,18 +54,20 @@ def parsed(line: str) -> tuple[list[Word], list[Word]]:
     ([('a dog', 'text'), ('snow', 'text')], [('people', 'text')])
     """
     signed = line if line.startswith(("+ ", "- ")) else f"+ {line}"
-    pieces = re.split(r"(?:^|\s)([+-])\s", signed)[1:]
+    pieces = re.split(r"(?:^|\s)([+-])(?=\s)", signed)[1:]
     words: dict[str, list[Word]] = {"+": [], "-": []}
     for sign, text in zip(pieces[::2], pieces[1::2], strict=True):
         word = text.strip()
-        words[sign].append((word[1:], "hit") if re.fullmatch("#[0-9]+", word) else (word, kind_of(word)))
+        if not word or re.search(r"(^|\s)[+-](\s|$)", word):
+            raise InputError("a + or - with nothing behind it", fix="write it as in :help")
+        words[sign].append((word[1:], "hit") if re.fullmatch("#[0-9]{1,6}", word) else (word, kind_of(word)))
     return words["+"], words["-"]
 
 
 def _command(line: str, asked: Asked, last: Answer | None) -> Asked:
     name, _, value = line[1:].partition(" ")
     value = value.strip()
-    if name == "top" and value.isdecimal() and int(value):
+    if name == "top" and re.fullmatch("[1-9][0-9]{0,5}", value):
         return replace(asked, top=int(value))
     if name == "filter":
         filters = (value,) if value else ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from vlmdesc.errors import counted, shown
+from vlmdesc.errors import InputError, counted, shown
 from vlmdesc.files import write_atomic
 
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 SIDE, GAP, LINE = 144, 12, 18
 MOST = 300  # pictures on a sheet
+
+
+def check_montage(path: Path) -> None:
+    """Raises: InputError when a contact sheet cannot have this name."""
+    if path.suffix.lower() != ".png" or not path.parent.is_dir():
+        what = "a contact sheet needs a name ending in .png, in a folder that exists"
+        raise InputError(what, where=path, fix="choose another with --montage")
 
 
 def draw_montage(path: Path, pictures: Sequence[tuple[Image.Image | None, str]], columns: int = 6) -> None:

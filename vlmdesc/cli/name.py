@@ -71,6 +71,7 @@ def name(
 
     Examples: vlmdesc name photos.idx --clusters 20; vlmdesc name cat.jpg --index photos.idx
     """
+    from vlmdesc.cli.montage import check_montage
     from vlmdesc.concepts.clusters import background
     from vlmdesc.concepts.index import is_index, open_index
     from vlmdesc.concepts.naming import frame
@@ -82,6 +83,8 @@ def name(
         raise InputError("an index and --index", fix="leave --index out: the index is its own background")
     if montage and not whole:
         raise InputError("--montage without clusters", fix="name an index")
+    if montage:
+        check_montage(montage)
     index = open_index(Path(targets[0])) if whole else open_index(against) if against else None
     named = "" if model == os.environ.get("VLMDESC_MODEL") else model  # an index has a model of its own
     paths = () if whole else find(targets)

@@ -55,10 +55,14 @@ def search(
 
     Example: vlmdesc search photos.idx "a red car at night" --not people --montage found.png
     """
+    from vlmdesc.cli.montage import check_montage
     from vlmdesc.concepts.index import open_index
 
     if interactive == bool(query):
-        raise InputError("nothing to look for" if not query else "a query and --interactive", fix="give one of them")
+        what = "a query and --interactive" if query else "nothing to look for"
+        raise InputError(what, fix='say what, as in vlmdesc search IDX "a red car", or leave it out for --interactive')
+    if montage:
+        check_montage(montage)
     given = [(word, kind_of(word)) for word in (*(query or ()), *unwanted)]  # told before the model is loaded
     found = open_index(folder)
     if filters:
@@ -85,12 +89,12 @@ def kind_of(word: str) -> str:
     path = Path(word)
     if not word.strip():
         raise InputError("an empty text", fix="say what to look for")
-    if os.path.isdir(path):
+    if os.path.isdir(path) and os.sep in word:
         raise InputError("a folder", where=word, fix="give one picture, or words")
-    if os.path.lexists(path):
+    if os.path.lexists(path) and not os.path.isdir(path):  # a word may be a folder's name too
         return "picture"
     if path.suffix.lower() in SUFFIXES:
-        near = os.listdir(path.parent) if os.path.isdir(path.parent) else ()
+        near = [other.name for other in path.parent.glob("*")]
         raise InputError("no such picture", where=word, fix=f"{did_you_mean(path.name, near)}check the path")
     return "text"
 

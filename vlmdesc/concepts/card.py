@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -86,12 +87,27 @@ def parse(raw: bytes, path: Path) -> Card:
             raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc")
         files = {kind: File(**said) for kind, said in values["files"].items()}
         card = Card(**{**values, "model": Model(**values["model"]), "files": files})
+        _check_types(card)
         for kind, suffix in KINDS.items():
             if not re.fullmatch(f"{kind}-[0-9a-f]{{32}}[.]{suffix[1:]}", files[kind].name):
                 raise ValueError(f"no name of a {kind} file")  # it might lead out of the folder
         if min(card.n, card.dim) < 1 or card.probes < 0:
             raise ValueError("no size of an index")
         return card
+
+
+def _check_types(card: Card) -> None:
+    """Raises: TypeError for a value that is not what its field holds."""
+    texts = [*asdict(card.model).values(), card.factory, *card.recall]
+    texts += [text for file in card.files.values() for text in (file.name, file.sha256)]
+    texts += [text for origin in card.origins for text in (*origin["data"], *origin)]
+    texts += [value for origin in card.origins for name, value in origin.items() if name != "data"]
+    numbers = [card.n, card.dim, card.probes, card.built_for, *(file.bytes for file in card.files.values())]
+    shares = [*card.recall.values()]
+    if not all(type(text) is str for text in texts) or not all(type(number) is int for number in numbers):
+        raise TypeError("a value of another type")
+    if not all(type(share) in (int, float) and 0 <= share <= 1 for share in shares):
+        raise TypeError("a recall that is no share")
 
 
 def check_file(path: Path, said: File) -> None:
@@ -122,7 +138,7 @@ def damaged(path: Path) -> Iterator[None]:
 def must_be_known(raw: bytes, folder: Path) -> None:
     if Answers(cache_folder() / TRUSTED).get(_question(raw)) is None:
         what = "made by another user, on another machine, or before the cache folder was moved"
-        fix = "if you trust where it comes from: vlmdesc index verify --trust-index"
+        fix = f"if you trust where it comes from: vlmdesc index verify {shlex.quote(str(folder))} --trust-index"
         raise StoreError(what, where=folder, fix=fix)
 
 

@@ -21,7 +21,7 @@ NEIGHBOURS = 32  # looked at for each picture
 class Copies:
     """Rows of pictures that are linked, each to one of the others at least.
 
-    `similarity` is the least cosine of a picture of them to the one that it is nearest to; 1 for equal contents.
+    `similarity` is the least cosine of one of their contents to the nearest other one; 1 where they are all equal.
     """
 
     rows: tuple[int, ...]

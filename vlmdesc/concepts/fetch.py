@@ -41,11 +41,12 @@ def _sources(rows: Rows, wanted: Sequence[int]) -> Iterator[tuple[int, Source]]:
         else:
             elsewhere[origin][number] = row
     for origin, numbers in elsewhere.items():
+        last = max(numbers)
         try:
             for number, item in enumerate(rows.origins[origin].open()):
                 if number in numbers and not isinstance(item.source, ImageError):
                     yield numbers[number], item.source
-                if number >= max(numbers):
+                if number >= last:
                     break
         except VlmdescError:  # the data set is gone
             continue

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -48,6 +49,7 @@ from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError, few
 from vlmdesc.files import cannot_write, sync_folder, write_atomic
 from vlmdesc.records.results import Vectors
 
+OURS = re.compile(r"(vectors-[0-9a-f]{32}\.faiss|rows-[0-9a-f]{32}\.arrow|\.[0-9a-f]{16}\.part)")
 CHILD_S = 120  # seconds that FAISS may take for an index made elsewhere
 
 
@@ -72,8 +74,15 @@ class Index:
 
 
 def is_index(folder: Path) -> bool:
-    """Whether a folder claims to be an index."""
-    return os.path.isfile(folder / CARD)
+    """Whether a folder is an index, whole or not: a card, and files beside it that are named as an index's."""
+    return os.path.isfile(folder / CARD) and any(map(OURS.fullmatch, _names(folder)))
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise StoreError(f"cannot read: {error.strerror}", where=folder, fix="check its permissions") from error
 
 
 def open_index(folder: Path) -> Index:
@@ -132,12 +141,14 @@ def _try_in_child(folder: Path) -> None:
     except subprocess.TimeoutExpired:
         failed = True
     if failed:
-        what = "FAISS fails on it"
-        raise StoreError(what, where=folder, fix="do not use it; build one from the pictures")
+        raise StoreError(
+            "it cannot be read without failing", where=folder, fix="do not use it; build one from the pictures"
+        )
 
 
 def try_out(folder: Path) -> None:
     """Read an index and search it, as a child process does that may die of it."""
+    nearest.limit(sum(path.stat().st_size for path in folder.iterdir()))
     index = _load(folder, read_card(folder), lambda raw, folder: None)
     index.nearest.search(index.nearest.vectors(np.arange(1)), 1)
 
@@ -170,16 +181,25 @@ def create(
 
 
 def check_place(folder: Path, replace: bool) -> None:
-    """Raises: InputError when an index cannot be made in a folder, since something else is there."""
+    """Raises: InputError when an index cannot be made in a folder, since something else is there; StoreError."""
     if is_index(folder) and not replace:
         raise InputError("there is an index", where=folder, fix="add to it with vlmdesc index add, or use --replace")
-    others = [] if not os.path.lexists(folder) else _others(folder) if folder.is_dir() else [folder.name]
-    if others and not is_index(folder):
+    others = _others(folder)
+    if others:
         raise InputError(f"something else is there: {few(others)}", where=folder, fix="choose another --out")
+    above = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not os.path.isdir(above) or not os.access(above, os.W_OK):
+        raise StoreError("cannot write here", where=above, fix="choose another --out")
 
 
 def _others(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if not name.startswith((".", *KINDS)))
+    """What is in a folder, or in its place, that is not an index's."""
+    if not os.path.isdir(folder):
+        return [folder.name] if os.path.lexists(folder) else []
+    card = {CARD} if is_index(folder) else set()
+    return [
+        name for name in _names(folder) if name not in card and not name.startswith(".") and not OURS.fullmatch(name)
+    ]
 
 
 Plan = tuple[Bool[np.ndarray, " n"], Vectors | Float32[np.ndarray, "m d"], Rows]
@@ -192,10 +212,12 @@ def change(
 
     Nobody else writes meanwhile, so that the plan fits. Raises: InputError when nothing would be left; StoreError.
     """
+    read_card(folder)  # else a lock would be left where there is no index
     with _turn(folder):
         old = open_index(folder)
         keep, vectors, rows = plan(old)
         if keep.all() and not len(rows):
+            _tidy(folder, old.card)
             return old, old
         if not keep.any() and not len(rows):
             raise InputError("nothing would be left", where=folder, fix="delete the folder instead")
@@ -215,31 +237,27 @@ def _turn(folder: Path) -> Iterator[None]:
 def _commit(folder: Path, vectors: Nearest, rows: Rows, model: Model, built_for: int) -> Index:
     if vectors.dim < 1 or len(vectors) != len(rows):
         raise ShapeError(f"{len(vectors)} vectors but {len(rows)} rows", fix="pass one row per vector")
+    rows = rows.tidy()
     files = {
         "vectors": _write(folder, "vectors", lambda put: nearest.write(vectors, put)),
         "rows": _write(folder, "rows", lambda put: put(rows.to_bytes())),
     }
     about = (len(rows), vectors.dim, vectors.factory, vectors.probes, vectors.recall, built_for)
-    card = Card(model, *about, [asdict(origin) for origin in rows.origins], files)
+    card = Card(model, *about, [{**asdict(origin), "data": [*origin.data]} for origin in rows.origins], files)
     raw = to_bytes(card)
     remember(raw, folder)
     write_atomic(folder / CARD, raw)
-    _tidy(folder, {said.name for said in files.values()})
+    _tidy(folder, card)
     return Index(folder, card, vectors, rows)
 
 
 def _write(folder: Path, kind: str, fill: Callable[[Callable[[Any], int]], object]) -> File:
     """A file under the name of its content, durable when this returns: its name, size and SHA-256."""
     part, digest, size = folder / f".{secrets.token_hex(8)}.part", hashlib.sha256(), 0
-    failed: list[OSError] = []
 
     def put(data: Any) -> int:
         nonlocal size
-        try:
-            file.write(data)
-        except OSError as error:  # FAISS would say only that it could not write
-            failed.append(error)
-            raise
+        file.write(data)
         digest.update(data)
         size += len(data)
         return len(data)
@@ -255,17 +273,16 @@ def _write(folder: Path, kind: str, fill: Callable[[Callable[[Any], int]], objec
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
-        for reason in (*failed, error):
-            if isinstance(reason, OSError):
-                raise cannot_write(folder, reason) from error
+        if isinstance(error, OSError):
+            raise cannot_write(folder, error) from error
         raise
     return File(name, size, digest.hexdigest())
 
 
-def _tidy(folder: Path, named: set[str]) -> None:
+def _tidy(folder: Path, card: Card) -> None:
     """Delete what earlier cards named, and what crashes left; nobody else writes now."""
+    named = {file.name for file in card.files.values()}
     for path in folder.iterdir():
-        ours = path.name.startswith(tuple(f"{kind}-" for kind in KINDS)) or path.suffix == ".part"
-        if ours and path.name not in named:
+        if OURS.fullmatch(path.name) and path.name not in named:
             with suppress(OSError):
                 path.unlink()

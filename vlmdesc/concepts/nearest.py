@@ -29,6 +29,10 @@ EXACTLY, NEARLY = 1e-3, 0.05  # how far from 1 a norm may be
 MMAP = faiss.IO_FLAG_MMAP_IFC
 
 
+def _unheard(done: int) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Nearest:
     """Vectors (N, D) ready to be searched. `recall` is what was measured when its lists were tuned, by kind of query.
@@ -54,9 +58,9 @@ class Nearest:
         """Inner products and rows of the k best vectors for each query, best first; row -1 where there are fewer.
 
         `allowed` says which rows may be found. Raises: ShapeError for queries of another width; InputError for some
-        that are not finite.
+        that are not finite, or for k below 1.
         """
-        self._check(queries)
+        self._check(queries, k)
         if allowed is not None and allowed.sum() <= EXACT_ROWS and self.probes:
             return self._among(queries, k, np.flatnonzero(allowed))  # few of them may stand in the lists looked into
         options = {} if allowed is None else {"sel": faiss.IDSelectorBatch(np.flatnonzero(allowed).astype(np.int64))}
@@ -70,9 +74,13 @@ class Nearest:
     ) -> tuple[Float32[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
         scores, at = nearest(queries, self.vectors(rows), min(k, len(rows)))
         short = ((0, 0), (0, k - at.shape[1]))
-        return np.pad(scores, short), np.pad(rows[at], short, constant_values=-1)
+        return np.pad(scores, short, constant_values=np.finfo(np.float32).min), np.pad(
+            rows[at], short, constant_values=-1
+        )
 
-    def _check(self, queries: Float32[np.ndarray, "q d"]) -> None:
+    def _check(self, queries: Float32[np.ndarray, "q d"], k: int) -> None:
+        if k < 1:
+            raise InputError(f"the {k} nearest", fix="ask for at least one")
         if queries.shape[1] != self.dim:
             what = f"queries have {queries.shape[1]} dimensions, the vectors {self.dim}"
             raise ShapeError(what, fix="use the encoder that the vectors are of")
@@ -111,7 +119,7 @@ def build(
     vectors: Vectors | Float32[np.ndarray, "n d"],
     texts: Float32[np.ndarray, "t d"],
     recall: float = RECALL,
-    tick: Callable[[int], object] = lambda done: None,
+    tick: Callable[[int], object] = _unheard,
 ) -> Nearest:
     """Vectors (N, D), read some thousand at a time, ready to be searched.
 
@@ -128,13 +136,16 @@ def build(
         return _filled(Nearest(index), vectors, tick)
     held = _sample(len(vectors), HELD, SEED)
     probes = {"images": (np.asarray(vectors[held]), held), "texts": (texts, np.full(len(texts), -1))}
-    trials = [_Trial(kind, queries, own, _exact(vectors, queries, own)) for kind, (queries, own) in probes.items()]
+    queries, own = (np.concatenate(parts) for parts in zip(*probes.values(), strict=True))
+    truth = np.split(_exact(vectors, queries, own), [len(held)])
+    trials = [_Trial(kind, *probes[kind], right) for kind, right in zip(probes, truth, strict=True)]
     sample = np.asarray(vectors[_sample(len(vectors), PER_LIST * lists_for(len(vectors)), SEED + 1)])
     for codec in CODECS:
         filled = _filled(_empty(sample, lists_for(len(vectors)), codec), vectors, tick)
+        tick = _unheard  # each vector once
         if tuned := _tuned(filled, trials, recall):
             return tuned
-    return build(vectors, texts, 1, tick)  # no lists are as good
+    return build(vectors, texts, 1.0)  # no lists are as good
 
 
 def lists_for(n: int) -> int:
@@ -195,7 +206,7 @@ def _empty(sample: Float32[np.ndarray, "s d"], lists: int, codec: str) -> Neares
 
 
 def _filled(
-    empty: Nearest, vectors: Vectors | Float32[np.ndarray, "n d"], tick: Callable[[int], object] = lambda done: None
+    empty: Nearest, vectors: Vectors | Float32[np.ndarray, "n d"], tick: Callable[[int], object] = _unheard
 ) -> Nearest:
     for start in range(0, len(vectors), BLOCK):
         block = np.ascontiguousarray(vectors[start : start + BLOCK])
@@ -212,7 +223,7 @@ def changed(
     old: Nearest,
     keep: Bool[np.ndarray, " n"],
     more: Vectors | Float32[np.ndarray, "m d"],
-    tick: Callable[[int], object] = lambda done: None,
+    tick: Callable[[int], object] = _unheard,
 ) -> Nearest:
     """A new one with the rows of `old` that are kept, in their order, and more vectors behind them.
 
@@ -269,15 +280,20 @@ def write(found: Nearest, file: Callable[[bytes], int]) -> None:
     faiss.write_index(found.index, faiss.PyCallbackIOWriter(file, 1 << 20))
 
 
+def limit(n_bytes: int) -> None:
+    """Let FAISS's reader, in this whole process, ask for no more memory at once than this."""
+    faiss.set_deserialization_vector_byte_limit(n_bytes)
+
+
 def read(path: Path, n: int, dim: int, factory: str, probes: int, recall: dict[str, float]) -> Nearest:
     """Map a file that `write` made; what is in it must be known to be whole, since FAISS's reader trusts it.
 
-    Raises: ValueError when it is another index than was said.
+    Raises: FileNotFoundError; ValueError when it is another index than was said.
     """
-    faiss.set_deserialization_vector_byte_limit(path.stat().st_size)
     try:
         index = faiss.read_index(str(path), MMAP)
     except RuntimeError as error:
+        path.stat()  # gone meanwhile is no damage
         raise ValueError(f"FAISS cannot read it: {str(error).splitlines()[0]}") from error
     kind = faiss.IndexIVF if probes else faiss.IndexFlatIP
     if not isinstance(index, kind) or (index.ntotal, index.d) != (n, dim):

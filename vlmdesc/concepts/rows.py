@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from vlmdesc.errors import InputError, did_you_mean
 
 SCHEMA = pa.schema(
     {
-        "id": pa.large_string(),
-        "label": pa.large_string(),
+        "id": pa.large_binary(),  # UTF-8; file names may hold what is not, as Python's surrogates do
+        "label": pa.large_binary(),
         "content": pa.binary(32),
         "file": pa.bool_(),  # the id is the picture's path; else it is row `number` of its origin
         "origin": pa.int32(),
@@ -42,7 +43,10 @@ class Origin:
 
     @staticmethod
     def of(data: Sequence[str], **options: str) -> Origin:
-        return Origin(tuple(os.path.abspath(path) if os.path.lexists(path) else path for path in data), **options)
+        return Origin(
+            tuple(os.path.abspath(path) if os.path.lexists(path) or has_magic(path) else path for path in data),
+            **options,
+        )
 
     def open(self) -> DataSet:
         """The data set as it is now. Raises: InputError when it is gone; EndpointError when the hub does not answer."""
@@ -64,11 +68,16 @@ class Rows:
     def column(self, name: str, rows: Sequence[int] | Int[np.ndarray, " r"] | None = None) -> list[Any]:
         """What stands in a column, in all rows or in some."""
         column = self.table[name]
-        return list((column if rows is None else column.take(pa.array(rows, pa.int64()))).to_pylist())
+        values = (column if rows is None else column.take(pa.array(rows, pa.int64()))).to_pylist()
+        return [*map(_text, values)] if name in FILTERS else list(values)
 
     def labels(self) -> list[str]:
         """The labels there are, in order."""
-        return sorted(label for label in self.table["label"].unique().to_pylist() if label is not None)
+        return sorted(
+            label.decode("utf-8", "surrogatepass")
+            for label in self.table["label"].unique().to_pylist()
+            if label is not None
+        )
 
     def contents(self) -> np.ndarray:
         """The keys of the contents, as one array (N,) of 32 bytes each."""
@@ -99,15 +108,25 @@ class Rows:
         return np.logical_and.reduce([*fits.values()]) if fits else np.ones(len(self), bool)
 
     def fits(self, column: str, pattern: str) -> Bool[np.ndarray, " n"]:
-        """Which rows have a value in a column that is the pattern or fits it; * stands for anything."""
+        """Which rows have a value in a column that fits a pattern, where * stands for anything."""
+        wanted = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
         encoded = self.table[column].combine_chunks().dictionary_encode()
-        known = [value == pattern or fnmatchcase(value or "", pattern) for value in encoded.dictionary.to_pylist()]
+        known = [
+            value is not None and bool(wanted.fullmatch(value)) for value in map(_text, encoded.dictionary.to_pylist())
+        ]
         numbers = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
         return np.array([*known, False])[numbers]
 
     @staticmethod
     def none() -> Rows:
         return Rows(SCHEMA.empty_table())
+
+    def tidy(self) -> Rows:
+        """The same, without data sets that no row is from."""
+        used = self.table["origin"].unique().to_pylist()
+        if len(used) == len(self.origins):
+            return self
+        return self._among(tuple(origin for at, origin in enumerate(self.origins) if at in used))
 
     def keep(self, wanted: Bool[np.ndarray, " n"]) -> Rows:
         return Rows(self.table.filter(pa.array(wanted)), self.origins)
@@ -121,9 +140,13 @@ class Rows:
     def plus(self, more: Rows) -> Rows:
         """These rows and more behind them."""
         origins = tuple(dict.fromkeys((*self.origins, *more.origins)))
-        moved = pa.array([origins.index(more.origins[at]) for at in more.column("origin")], pa.int32())
+        return Rows(pa.concat_tables([self._among(origins).table, more._among(origins).table]), origins)
+
+    def _among(self, origins: tuple[Origin, ...]) -> Rows:
+        """The same rows, where their data sets stand among others."""
+        moved = pa.array([origins.index(self.origins[at]) for at in self.column("origin")], pa.int32())
         at = SCHEMA.get_field_index("origin")
-        return Rows(pa.concat_tables([self.table, more.table.set_column(at, SCHEMA.field(at), moved)]), origins)
+        return Rows(self.table.set_column(at, SCHEMA.field(at), moved), origins)
 
     def to_bytes(self) -> pa.Buffer:
         sink = pa.BufferOutputStream()
@@ -148,7 +171,11 @@ def rows_of(found: Iterable[tuple[int, Item, bytes]], origin: Origin) -> Rows:
         file = isinstance(item.source, Path)
         id_ = os.path.abspath(str(item.source)) if file else item.id
         for name, value in zip(SCHEMA.names, (id_, item.label, content, file, 0, number), strict=True):
-            columns[name].append(value)
+            columns[name].append(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value)
     rows = Rows(pa.table(columns, SCHEMA), (origin,))
     first = dict(zip(reversed(rows.keys()), range(len(rows) - 1, -1, -1), strict=True))
     return rows.keep(np.isin(np.arange(len(rows)), [*first.values()]))
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode("utf-8", "surrogatepass")
