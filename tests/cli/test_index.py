@@ -83,7 +83,7 @@ def test_what_a_build_says(album):
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1 and "embedding" not in result.stderr
     said = json.loads(result.stdout)
     assert set(said) == SUMMARY | {"new", "failed"}
-    assert (said["index"], said["pictures"], said["labels"], said["dimensions"]) == ("album.idx", 6, 3, 16)
+    assert (said["index"], said["pictures"], len(said["labels"]), said["dimensions"]) == ("album.idx", 6, 3, 16)
     assert (said["model"], said["precision"], said["fingerprint"]) == ("fake", "fp32", FakeEncoder.fingerprint)
     assert (said["search"], said["probes"], said["recall"]) == ("Flat", 0, {})
     assert said["data"] == [str(album)] and (said["new"], said["failed"]) == (6, 0)
@@ -210,7 +210,7 @@ def test_rm_by_path_by_pattern_and_by_label(idx, album):
     assert run("rm", idx, "album/red/20.png").exit_code == 0
     assert ids() == ["album/blue/10.png", "album/blue/20.png", "album/green/10.png", "album/green/20.png"]
     said = found("rm", idx, "album/*/20.png")
-    assert set(said) == SUMMARY | {"removed"} and (said["removed"], said["pictures"], said["labels"]) == (2, 2, 2)
+    assert set(said) == SUMMARY | {"removed"} and (said["removed"], said["pictures"], len(said["labels"])) == (2, 2, 2)
     assert found("rm", idx, "--filter", "label=gr*")["removed"] == 1
     assert ids() == ["album/blue/10.png"] and len(list(album.rglob("*.png"))) == 6
     assert run("rm", idx, "*").exit_code == 2 and ids() == ["album/blue/10.png"]
@@ -249,7 +249,7 @@ def test_rm_that_cannot_be_leaves_all_as_it_was(idx, arguments, says):
 
 def test_info(idx, album):
     said = found("info", idx)
-    assert set(said) == SUMMARY and (said["pictures"], said["labels"], said["model"]) == (6, 3, "fake")
+    assert set(said) == SUMMARY and (said["pictures"], len(said["labels"]), said["model"]) == (6, 3, "fake")
     people = run("info", idx).stdout
     assert "album.idx: 6 pictures, 3 labels" in people and f"of {album}\nby fake in fp32" in people
 

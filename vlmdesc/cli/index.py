@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmdesc.cli.border import bordered, say, size
-from vlmdesc.cli.embed import Errors, Strict, Tally
-from vlmdesc.cli.failures import write_failures
+from vlmdesc.cli.border import bordered, say
+from vlmdesc.cli.embed import Errors, Strict
+from vlmdesc.cli.indexing import about, collect, encoder_of, lasting, leave, lines, short, ticking, trial_texts
 from vlmdesc.cli.options import (
     BatchSize,
     DataSource,
@@ -31,15 +29,9 @@ from vlmdesc.cli.options import (
 from vlmdesc.errors import ImageError, InputError, StoreError, counted, did_you_mean, few, shown
 
 if TYPE_CHECKING:
-    import numpy as np
 
-    from vlmdesc.concepts.collect import Collected
     from vlmdesc.concepts.copies import Copies
     from vlmdesc.concepts.index import Index
-    from vlmdesc.concepts.rows import Origin
-    from vlmdesc.encode.data import Item
-    from vlmdesc.encode.pipeline import Encoded
-    from vlmdesc.encode.protocol import Encoder
 
 index = typer.Typer(help="Indexes of pictures, for vlmdesc search and vlmdesc name.", no_args_is_help=True)
 
@@ -80,7 +72,6 @@ Trust = Annotated[
 Threshold = Annotated[float, typer.Option(min=-1, max=1, help="How alike two pictures are, as a cosine.")]
 Montage = Annotated[Path | None, typer.Option(help="Draw a contact sheet.", metavar="FILE.png")]
 SHOWN = 20  # groups of copies that are listed
-TRIAL_TEXTS = 200
 
 
 def build(
@@ -117,15 +108,15 @@ def build(
     columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
     origin = Origin.of(dataset, split=split, **columns)
     encoder = open_encoder(model, device, precision)
-    collected, tally = _collect(origin, encoder, batch_size, workers, errors, strict)
-    card = Card(_lasting(model), getattr(encoder, "precision", "fp32"), encoder.fingerprint)
+    collected, tally = collect(origin, encoder, batch_size, workers, errors, strict)
+    card = Card(lasting(model), getattr(encoder, "precision", "fp32"), encoder.fingerprint)
     n = len(collected.rows)
-    texts = _trial_texts(encoder) if n > nearest.EXACT_ROWS and recall < 1 else encoder.texts([])
-    with _ticking("indexing", n) as tick:
+    texts = trial_texts(encoder) if n > nearest.EXACT_ROWS and recall < 1 else encoder.texts([])
+    with ticking("indexing", n) as tick:
         made = create(out, collected.vectors(), collected.rows, card, texts, recall=recall, replace=replace, tick=tick)
-    summary = _about(made) | {"new": tally.counts["new"], "failed": len(tally.failures)}
-    print(json.dumps(summary) if as_json else "\n".join(_lines(made)))
-    _leave(tally)
+    summary = about(made) | {"new": tally.counts["new"], "failed": len(tally.failures)}
+    print(json.dumps(summary) if as_json else "\n".join(lines(made)))
+    leave(tally)
 
 
 def add(
@@ -155,16 +146,16 @@ def add(
     columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
     origin = Origin.of(dataset, split=split, **columns)
     encoder = encoder_of(old, model, device)
-    collected, tally = _collect(origin, encoder, batch_size, workers, errors, strict)
-    with _ticking("indexing", len(collected.rows)) as tick:
+    collected, tally = collect(origin, encoder, batch_size, workers, errors, strict)
+    with ticking("indexing", len(collected.rows)) as tick:
         new, added = put(folder, collected, tick)
     if as_json:
         counts = {"new": added.new, "changed": added.changed, "same": added.same, "failed": len(tally.failures)}
-        print(json.dumps(_about(new) | counts))
+        print(json.dumps(about(new) | counts))
     else:
         print(f"{added.new:,} new, {added.changed:,} changed, {added.same:,} there already")
-        print("\n".join(_lines(new)))
-    _leave(tally)
+        print("\n".join(lines(new)))
+    leave(tally)
 
 
 def rm(
@@ -202,7 +193,7 @@ def rm(
 
     before, after = change(folder, plan)
     taken = len(before) - len(after)
-    print(json.dumps(_about(after) | {"removed": taken}) if as_json else f"{counted(taken, 'picture')} taken out")
+    print(json.dumps(about(after) | {"removed": taken}) if as_json else f"{counted(taken, 'picture')} taken out")
 
 
 def info(folder: Folder, as_json: Json = False) -> None:
@@ -210,7 +201,7 @@ def info(folder: Folder, as_json: Json = False) -> None:
     from vlmdesc.concepts.index import open_index
 
     found = open_index(folder)
-    print(json.dumps(_about(found)) if as_json else "\n".join(_lines(found)))
+    print(json.dumps(about(found)) if as_json else "\n".join(lines(found)))
 
 
 def verify(folder: Folder, trust_index: Trust = False, as_json: Json = False) -> None:
@@ -227,7 +218,7 @@ def verify(folder: Folder, trust_index: Trust = False, as_json: Json = False) ->
         raise StoreError(f"{counted(bad, 'vector')} not of norm 1", where=folder, fix="build it again with --replace")
     state = f"{counted(len(lost), 'picture')} gone" if lost else "all pictures there"
     if as_json:
-        print(json.dumps(_about(found) | {"gone": found.rows.column("id", lost)}))
+        print(json.dumps(about(found) | {"gone": found.rows.column("id", lost)}))
     else:
         print(f"{shown(folder)}: {len(found):,} vectors whole, {state}")
     if lost:
@@ -250,7 +241,7 @@ def dups(folder: Folder, threshold: Threshold = 0.95, montage: Montage = None, a
     if montage:
         check_montage(montage)
     found = open_index(folder)
-    with _ticking("comparing", len(found)) as tick:
+    with ticking("comparing", len(found)) as tick:
         groups = copies(found, threshold, tick)
     if as_json:
         print(
@@ -273,106 +264,6 @@ def _list(found: Index, groups: tuple[Copies, ...]) -> None:
         print(f"and {counted(len(groups) - SHOWN, 'more group')}; --json lists all")
     extra = sum(len(group.rows) - 1 for group in groups)
     say(f"{counted(len(groups), 'group')}, {counted(extra, 'picture')} more than needed")
-
-
-def _lasting(model: str) -> str:
-    """--model as it will be understood from another folder too."""
-    kind, mark, path = model.partition("/@" if "/@" in model else "local-dir:")
-    return f"{kind}{mark}{os.path.abspath(path)}" if mark else model or "starter"
-
-
-def encoder_of(index: Index, model: str, device: str) -> Encoder:
-    """The encoder that an index's vectors are of. Raises: ModelError when it is another, or cannot be loaded."""
-    card = index.card.model
-    encoder = open_encoder(model or card.name, device, card.precision)
-    index.check(encoder.fingerprint)
-    return encoder
-
-
-def short(id_: str) -> str:
-    """A path as it is from here, if it lies below."""
-    here = f"{Path.cwd()}{os.sep}"
-    return id_.removeprefix(here)
-
-
-def _collect(
-    origin: Origin, encoder: Encoder, batch_size: int, workers: int, errors: Path, strict: bool
-) -> tuple[Collected, Tally]:
-    """A data set's pictures, embedded; those that failed are named and listed."""
-    from vlmdesc.concepts.collect import collect
-
-    if not errors.parent.is_dir():
-        raise InputError("no such folder", where=errors.parent, fix="choose another place with --errors")
-    tally = Tally()
-    try:
-        with _ticking("embedding", None) as tick:
-
-            def seen(item: Item, found: Encoded | ImageError) -> None:
-                tally.take(item, found, strict)
-                tick(1)
-
-            found = collect(origin, encoder, batch_size=batch_size, workers=workers or None, seen=seen)
-    finally:
-        if tally.failures:
-            write_failures(errors, tally.failures)
-            say(f"{counted(len(tally.failures), 'picture')} could not be used, listed in {shown(errors)}")
-    return found, tally
-
-
-def _trial_texts(encoder: Encoder) -> np.ndarray:
-    """Texts to tune the lists with: words from the vocabulary."""
-    from vlmdesc.concepts.vocabulary import shipped_words
-
-    return encoder.texts(shipped_words()[:: len(shipped_words()) // TRIAL_TEXTS])
-
-
-@contextmanager
-def _ticking(what: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    from vlmdesc.cli.progress import stages
-
-    with stages() as stage:
-        yield stage(what, total)
-
-
-def _leave(tally: Tally) -> None:
-    if tally.failures:
-        raise typer.Exit(ImageError.exit_code)
-
-
-def _about(index: Index) -> dict[str, Any]:
-    card = index.card
-    return {
-        "index": str(index.folder),
-        "pictures": card.n,
-        "labels": len(index.rows.labels()),
-        "dimensions": card.dim,
-        "model": card.model.name,
-        "precision": card.model.precision,
-        "fingerprint": card.model.fingerprint,
-        "search": card.factory,
-        "probes": card.probes,
-        "recall": card.recall,
-        "data": [" ".join(origin["data"]) for origin in card.origins],
-        "bytes": sum(file.bytes for file in card.files.values()),
-    }
-
-
-def _lines(index: Index) -> list[str]:
-    from vlmdesc.concepts.nearest import AT, EXACT_ROWS
-
-    card, about = index.card, _about(index)
-    labels = f", {counted(about['labels'], 'label')}" if about["labels"] else ""
-    how = "exact" if not card.probes else f"{card.factory}, {counted(card.probes, 'list')} a query"
-    measured = ", ".join(f"{share:.3f} for {kind}" for kind, share in card.recall.items())
-    lines = [
-        f"{index.folder}: {counted(card.n, 'picture')}{labels}, {size(about['bytes'])}",
-        f"of {few(about['data'])}",
-        f"by {card.model.name} in {card.model.precision}, {card.dim} dimensions",
-        f"search: {how}" + (f"; recall@{AT} {measured}" if measured else ""),
-    ]
-    if card.n > 2 * max(card.built_for, EXACT_ROWS):
-        lines.append("it has outgrown its lists: vlmdesc index build --replace makes it faster")
-    return [shown(line) for line in lines]
 
 
 for _command in (build, add, rm, info, verify, dups):

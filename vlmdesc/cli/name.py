@@ -14,7 +14,8 @@ import typer
 
 from vlmdesc.cli.border import say
 from vlmdesc.cli.classify import find
-from vlmdesc.cli.index import Montage, encoder_of
+from vlmdesc.cli.index import Montage
+from vlmdesc.cli.indexing import encoder_of
 from vlmdesc.cli.options import Device, Json, Model, Precision, open_encoder
 from vlmdesc.errors import ImageError, InputError, counted, shown
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmdesc.cli.index import Filters, Folder, ItsModel, Montage, encoder_of, short
+from vlmdesc.cli.index import Filters, Folder, ItsModel, Montage
+from vlmdesc.cli.indexing import encoder_of, short
 from vlmdesc.cli.options import Device, Json
 from vlmdesc.errors import ImageError, InputError, did_you_mean, shown
 
