@@ -26,7 +26,6 @@ from vlmdesc.concepts.vocabulary import WORDS, shipped_words
 from vlmdesc.describe.phrase import name_phrase
 from vlmdesc.encode.data import load_data
 from vlmdesc.encode.embed import embed_texts
-from vlmdesc.encode.load import load_encoder
 from vlmdesc.encode.store import Store
 from vlmdesc.evaluate.photos import Joining, Photos, class_numbers, gather
 from vlmdesc.evaluate.run import environment
@@ -41,10 +40,9 @@ DRAWS, DRAWN = 1_000, (16, 64, 256)  # means of so many images drawn at random
 STEPS = ("published", "centred", "deviations", "ours")
 TOO_GENERAL = 0.1  # a hypernym of a larger share of the classes is no name
 NOTE = (
-    "The starter's image backbone was trained on ImageNet and its text head on names and hypernyms of ImageNet's "
-    "classes: these figures are not zero-shot; they compare rules, not models. The word list was made without the list "
-    "of classes, but {n} class names stand in its hand lists. Our rule was chosen on classes whose wnid's last two "
-    "digits are even; the others are held out."
+    "The starter's image backbone was trained on ImageNet and its text head on names and hypernyms of its classes: not "
+    "zero-shot, so figures compare rules, not models. The word list was made without the class list, but {n} class "
+    "names stand in its hand lists. Our rule was chosen on classes whose wnid ends in an even digit; odd are held out."
 )
 ABOUT: dict[str, Any] = {
     "own": "right is a lemma of the class's WordNet synset, or the project's name of the class",
@@ -53,12 +51,11 @@ ABOUT: dict[str, Any] = {
     "ours": "first word of naming.name, given or not: images and words 'centred', then in 'deviations', then whitened",
     "unique": "the word that naming.name gives with unique=True, where it gives one",
     "texts": {"queries": FORMS, "words": "{c}"},
-    "intervals": "95 %, bootstrap over classes (clusters: commonest class; random means: draws); of no "
-    "width where all rows are alike, which is no certainty",
+    "random means": f"of images of Tiny ImageNet, of which nominally {naming.LEVEL:.0%} are given names",
+    "intervals": "95 %, bootstrap over classes (clusters' commonest; random means: draws); no width if all rows agree",
     "seed": SEED,
     "resamples": RESAMPLES,
 }
-Task = tuple[str, str, np.ndarray, np.ndarray]  # what, of which data set; directions as they are, and their classes
 Names = list[frozenset[str]]  # by class
 Columns = dict[str, np.ndarray]  # measure -> its value in each row, NaN in those that it is no mean of
 
@@ -68,7 +65,6 @@ class Data(NamedTuple):
     captions: dict[str, np.ndarray]  # embedded class names, by text form
     words: np.ndarray  # embedded
     right: dict[str, np.ndarray]  # "own" and "kind": which words (V,) are right for each class: (C, V)
-    held: np.ndarray
 
 
 def main() -> None:
@@ -87,14 +83,13 @@ def main() -> None:
 
 def load(place: Path) -> tuple[dict[str, Any], Data]:
     """What the figures are of, to be written down, and the data."""
-    synsets = wordnet()  # or the error that tells how to get it
+    from vlmdesc.encode.load import load_encoder  # torch
+
+    classes, words, synsets, photos = imagenet().classes, shipped_words(), wordnet(), {}
     encoder, store = load_encoder("starter", device="cpu", precision="fp32"), Store()
-    classes, words, photos, shelf = imagenet().classes, shipped_words(), {}, store.texts(encoder)
     for name, file in SETS.items():
         set_ = load_data(place / file, label_column="wnid")
-        _, numbers = class_numbers(set_, imagenet(), Joining(allow_absent=True))
-        photos[name] = gather(set_, numbers, encoder, store)
-    said = {form: [name_phrase(form)(class_.name, "") for class_ in classes] for form in FORMS}
+        photos[name] = gather(set_, class_numbers(set_, imagenet(), Joining(allow_absent=True))[1], encoder, store)
     own = [frozenset((class_.name, *synsets[offset(class_.id)].lemmas)) for class_ in classes]
     kinds = with_kinds(own, [ancestors(offset(class_.id)) for class_ in classes], synsets)
     right = {"own": right_words(own, words), "kind": right_words(kinds, words)}
@@ -104,9 +99,9 @@ def load(place: Path) -> tuple[dict[str, Any], Data]:
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision},
         "vocabulary": {"words": len(words), "sha256": hashlib.sha256(WORDS.read_bytes()).hexdigest()},
     }
-    held = np.array([int(class_.id[-2:]) % 2 == 1 for class_ in classes])
-    captions = {form: embed_texts(texts, encoder, shelf) for form, texts in said.items()}
-    return about, Data(photos, captions, embed_texts(words, encoder, shelf), right, held)
+    shelf = store.texts(encoder)
+    captions = {f: embed_texts([name_phrase(f)(c.name, "") for c in classes], encoder, shelf) for f in FORMS}
+    return about, Data(photos, captions, embed_texts(words, encoder, shelf), right)
 
 
 def with_kinds(own: Names, above: Sequence[Sequence[int]], synsets: Mapping[int, Synset]) -> Names:
@@ -138,18 +133,18 @@ def others(found: np.ndarray) -> np.ndarray:
 
 def rates(columns: Columns, classes: np.ndarray) -> dict[str, Any]:
     """Mean, interval and n of each measure that has rows; all see the same resamples of classes, rows and all."""
-    at = np.unique(classes, return_inverse=True)[1]
-    values = np.stack([*columns.values()], axis=1).astype(float)
+    at, values = np.unique(classes, return_inverse=True)[1], np.stack([*columns.values()], axis=1).astype(float)
     both = np.zeros((at.max() + 1, 2 * len(columns)))  # by class: sums, and of how many
     np.add.at(both, at, np.hstack([np.nan_to_num(values), ~np.isnan(values)]))
     totals, counts = np.split(both.sum(axis=0), 2)
     sums, ns = np.split(resampled_means(both, np.zeros(len(both), np.intp), RESAMPLES, SEED), 2, axis=1)
     means = np.divide(sums, ns, out=np.full(sums.shape, np.nan), where=ns > 0)
-    found: dict[str, Any] = {"n": len(classes), "classes": len(both)}
-    for k in np.flatnonzero(counts).tolist():
-        figure = np.round([totals[k] / counts[k], *interval(means[:, k])], 4).tolist()
-        found[[*columns][k]] = dict(zip(("mean", "low", "high", "n"), (*figure, int(counts[k])), strict=True))
-    return found
+    found = {}
+    for name, total, n, drawn in zip(columns, totals, counts, means.T, strict=True):
+        if n:
+            mean, low, high = np.round([total / n, *interval(drawn)], 4).tolist()
+            found[name] = {"mean": mean, "low": low, "high": high, "n": int(n)}
+    return {"n": len(classes), "resampled": len(both), "measures": found}
 
 
 def finding(data: Data) -> Iterator[dict[str, Any]]:
@@ -165,11 +160,12 @@ def finding(data: Data) -> Iterator[dict[str, Any]]:
     within = others(nearest(tiny.vectors, tiny.vectors, AT + 1)[1])
     across = nearest(sample.vectors[shared], tiny.vectors, AT)[1]
     for of, found, labels in (("tiny", within, tiny.labels), ("sample into tiny", across, sample.labels[shared])):
-        columns = {f"precision@{AT}": precision(found, tiny.labels, labels)}
-        yield {"task": "image to image", "of": of} | rates(columns, labels)
+        share = precision(found, tiny.labels, labels)
+        yield {"task": "image to image", "of": of} | rates({f"precision@{AT}": share}, labels)
 
 
-def tasks(data: Data) -> Iterator[Task]:
+def tasks(data: Data) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """What is named, the data set whose images make the frame, the directions as they are, and their classes."""
     for name, photos in data.photos.items():
         yield f"{name} images", name, photos.vectors, photos.labels
     tiny = data.photos["tiny"]
@@ -182,13 +178,14 @@ def tasks(data: Data) -> Iterator[Task]:
 def means(photos: Photos, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean of each group's vectors (N,), as it is, and the group's commonest class."""
     members = [group == g for g in np.unique(group)]
-    commonest = [np.bincount(photos.labels[of]).argmax() for of in members]
-    return np.stack([photos.vectors[of].mean(axis=0) for of in members]), np.array(commonest)
+    commonest = np.array([np.bincount(photos.labels[of]).argmax() for of in members])
+    return np.stack([photos.vectors[of].mean(axis=0) for of in members]), commonest
 
 
 def named(data: Data) -> Iterator[dict[str, Any]]:
     """The rules for names, on all classes and on those that ours was not chosen on."""
     frames = {name: steps(data.words, photos.vectors) for name, photos in data.photos.items()}
+    held = np.array([int(class_.id[-2:]) % 2 == 1 for class_ in imagenet().classes])
     for task, images, directions, classes in tasks(data):
         words = {"published": naming.by_cosine(directions, data.words)}
         for step, frame in frames[images].items():
@@ -197,7 +194,7 @@ def named(data: Data) -> Iterator[dict[str, Any]]:
         if not task.endswith("images"):
             words["unique"] = naming.name(directions, frame, unique=True, seed=SEED).chosen
         columns = compared({kind: right[classes] for kind, right in data.right.items()}, words, names)
-        for of, rows in {"all": np.ones(len(classes), bool), "held-out": data.held[classes]}.items():
+        for of, rows in {"all": np.ones(len(classes), bool), "held-out": held[classes]}.items():
             distinct = {rule: len({*word[rows].tolist()} - {-1}) for rule, word in words.items()}
             found = rates({name: column[rows] for name, column in columns.items()}, classes[rows])
             yield {"task": f"names of {task}", "of": of, "distinct": distinct} | found
@@ -215,16 +212,15 @@ def steps(words: np.ndarray, images: np.ndarray) -> dict[str, naming.Frame]:
 
 def compared(right: dict[str, np.ndarray], words: dict[str, np.ndarray], names: naming.Names) -> Columns:
     """What the words (P,) of each rule are right by (P, V), what each step gains, and our names, given and not."""
-    given, rows = np.greater_equal(names.chosen, 0), np.arange(len(names.chosen))
-    columns: Columns = {"class has a word": right["own"].any(axis=1), "named": given}
+    cases = {"named": names.chosen >= 0, "not named": names.chosen < 0}
+    columns: Columns = {"class has a word": right["own"].max(axis=1), "named": cases["named"]}
     columns |= {f"named, {rule}": np.greater_equal(word, 0) for rule, word in words.items() if rule not in STEPS}
     for kind, fits in right.items():
-        of = {rule: np.where(word >= 0, fits[rows, word], np.nan) for rule, word in words.items()}
+        of = {rule: np.where(word >= 0, fits[np.arange(len(word)), word], np.nan) for rule, word in words.items()}
         columns |= {f"{kind}, {rule}": value for rule, value in of.items()}
         for a, b in [("published", "ours"), *pairwise(STEPS)]:
             columns[f"{kind}, {b} - {a}"] = of[b] - of[a]
-        for case, among in {"named": given, "not named": ~given}.items():
-            columns[f"{kind}, ours, {case}"] = np.where(among, of["ours"], np.nan)
+        columns |= {f"{kind}, ours, {case}": np.where(rows, of["ours"], np.nan) for case, rows in cases.items()}
         for case, value in {"right": 1, "wrong": 0}.items():
             columns[f"stability, {kind} {case}"] = np.where(of["ours"] == value, names.stability, np.nan)
     return columns
@@ -236,8 +232,7 @@ def calibration(data: Data) -> Iterator[dict[str, Any]]:
     for n in DRAWN:
         mixed = np.stack([vectors[rng.choice(len(vectors), n, replace=False)].mean(axis=0) for _ in range(DRAWS)])
         chosen = naming.name(mixed, naming.frame(data.words, vectors), seed=SEED).chosen
-        found = rates({"named": np.greater_equal(chosen, 0)}, np.arange(DRAWS))
-        yield {"task": "names of random means", "of": f"{n} of tiny"} | found
+        yield {"task": "names of random means", "of": f"{n} images"} | rates({"named": chosen >= 0}, np.arange(DRAWS))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -245,10 +240,9 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def table(row: dict[str, Any]) -> Iterator[str]:
-    yield f"{row['task']}, {row['of']}: n {row['n']:,}, {row['classes']} classes, distinct {row.get('distinct', '-')}"
-    for name, value in row.items():
-        if isinstance(value, dict) and "mean" in value:
-            yield f"    {name:28s}{value['mean']:7.3f} [{value['low']:.3f}, {value['high']:.3f}]  n {value['n']:,}"
+    yield f"{row['task']}, {row['of']}: n {row['n']:,}, {row['resampled']} resampled {row.get('distinct', '')}"
+    cells = [f"{name:26s}{v['mean']:7.3f} [{v['low']:6.3f}, {v['high']:6.3f}]" for name, v in row["measures"].items()]
+    yield from ("    " + "     ".join(cells[at : at + 2]) for at in range(0, len(cells), 2))
 
 
 if __name__ == "__main__":
