@@ -53,6 +53,7 @@ def main() -> None:
         evaluating(10_000 if quick else 50_000),
         asking(200 if quick else 1_000),
         selecting(5_000 if quick else 50_000),
+        searching(150_000 if quick else 1_000_000),
     )
     for section in sections:
         for row in section:
@@ -256,6 +257,30 @@ def selecting(n: int) -> Iterator[Row]:
     yield Row("    profile of 20,000 reference images", f"{found['profile']:.2f} s", "-")
     peaks = " and ".join(f"{run['peak_mib']:.0f}" for run in (half, found))
     yield Row(f"    memory above the inputs at {n // 2:,} and {n:,}", f"{peaks} MiB", "under 500 MB")
+
+
+def searching(n: int) -> Iterator[Row]:
+    """An index of many pictures against exact search, and naming against one product."""
+    command = [sys.executable, "-m", "eval.searching", str(n)]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    seconds, recall = found["seconds"], min(found["recall"].values(), default=1.0)
+    size = f"{n:,} x 512, {found['factory']}, recall@10 {recall:.3f}"
+    for how, what in (("one", "one query at a time"), ("many", "256 at once")):
+        ratio = seconds[how]["exact"] / seconds[how]["lists"]
+        yield Row(f"search {size}: {what}: exact / time", f"{ratio:.0f}", "at least 20")
+    yield Row(
+        "    a query by lists, and exactly",
+        f"{seconds['one']['lists'] * 1e3:.2f}, {seconds['one']['exact'] * 1e3:.0f} ms",
+        "-",
+    )
+    yield Row("    build, with the tuning; open", f"{seconds['build']:.0f} s, {seconds['open']:.2f} s", "-")
+    yield Row("    memory of the process while it is built", f"{found['peak_gib']:.1f} GiB", "under 4 GB")
+    naming = seconds["naming"]
+    yield Row(
+        "name 8,192 directions by 20,000 words: time / product",
+        f"{naming['names'] / naming['product']:.2f}",
+        "at most 2",
+    )
 
 
 def untrained(folder: Path) -> Path:

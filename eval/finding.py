@@ -21,7 +21,8 @@ import numpy as np
 from eval.starter.corpus import Synset, ancestors, imagenet, offset, wordnet
 from eval.vocabulary import MORE, PEOPLE
 from vlmdesc.concepts import naming
-from vlmdesc.concepts.nearest import cluster, nearest
+from vlmdesc.concepts.clusters import cluster
+from vlmdesc.concepts.nearest import nearest
 from vlmdesc.concepts.vocabulary import WORDS, shipped_words
 from vlmdesc.describe.phrase import name_phrase
 from vlmdesc.encode.data import load_data
@@ -207,7 +208,9 @@ def steps(words: np.ndarray, images: np.ndarray) -> dict[str, naming.Frame]:
     spread, centred = root @ root.T - eye / len(eye), unit(words - words.mean(axis=0))
     deviation = np.sqrt(np.einsum("vd,vd->v", centred @ spread, centred))[:, None].astype(np.float32)
     less = {"centred": centred, "deviations": centred / deviation}
-    return {step: naming.Frame(full.mean, eye, spread, placed) for step, placed in less.items()} | {"ours": full}
+    return {step: naming.Frame(full.mean, full.scale, eye, spread, placed) for step, placed in less.items()} | {
+        "ours": full
+    }
 
 
 def compared(right: dict[str, np.ndarray], words: dict[str, np.ndarray], names: naming.Names) -> Columns:

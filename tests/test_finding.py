@@ -126,7 +126,7 @@ def test_steps_end_at_the_shipped_frame_and_recover_its_spread():
     assert np.allclose(steps["centred"].words, centred, atol=1e-6)
     # In the frame without whitening, scores of the images themselves are in their standard deviations.
     trust = len(images) / (len(images) + naming.PRIOR)
-    seen = finding.unit(images - trust * images.mean(axis=0))
+    seen = finding.unit(images - images.mean(axis=0))
     spread = trust * seen.T @ seen / len(images) + (1 - trust) * np.eye(6) / 6
     assert np.allclose(steps["deviations"].spread, spread, atol=1e-6)
     scores = steps["deviations"].words

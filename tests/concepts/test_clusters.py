@@ -123,7 +123,7 @@ def test_names_of_parts_are_unique_or_not(index, words, planted):
     halves = Clusters(planted.rows, 2 * planted.number + np.arange(N) % 2, planted.closeness)
     repeated = [c.names[0].text for c in concepts(index, halves, NAMES, words, unique=False) if c.named]
     assert {*repeated} == {*KINDS} and len(repeated) > 12
-    given = [c.names[0].text for c in concepts(index, halves, NAMES, words) if c.named]
+    given = [c.names[0].text for c in concepts(index, halves, NAMES, words, unique=True) if c.named]
     assert len(given) == len({*given}) and {*KINDS} <= {*given}
 
 

@@ -57,7 +57,7 @@ def test_parse_is_what_unique_leaves(lines):
 def test_control_characters_are_refused_where_they_stand(wrong):
     with pytest.raises(InputError) as told:
         parse(f"# first\nblue\n\n{wrong}\ngreen", HERE)
-    assert str(told.value).startswith("control characters (words.txt:4); fix: write one word")
+    assert str(told.value).startswith("characters that cannot be seen (words.txt:4); fix: write one word")
 
 
 def test_a_word_may_be_so_long_and_no_longer():

@@ -29,7 +29,6 @@ from vlmdesc.cli.options import (
 from vlmdesc.errors import ImageError, InputError, StoreError, counted, did_you_mean, few, shown
 
 if TYPE_CHECKING:
-
     from vlmdesc.concepts.copies import Copies
     from vlmdesc.concepts.index import Index
 

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 Targets = Annotated[
     list[str], typer.Argument(help="An index; or picture files, folders or patterns.", metavar="IDX|IMAGE...")
 ]
-Count = Annotated[int, typer.Option("--clusters", min=1, help="Clusters of an index that are named.")]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "--clusters", min=1, help="Clusters of an index that are named.", show_default="20, of few pictures fewer"
+    ),
+]
 Vocabulary = Annotated[
     str,
     typer.Option(
@@ -48,12 +53,13 @@ Against = Annotated[
 ]
 Top = Annotated[int, typer.Option(min=1, max=32, help="Words shown for each.")]
 Unique = Annotated[bool, typer.Option("--unique", help="No name twice among the clusters.")]
-Seed = Annotated[int, typer.Option(help="Of the clusters' starts and the random directions.")]
+CLUSTERS = 20
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the clusters' starts and the random directions.")]
 
 
 def name(
     targets: Targets,
-    clusters: Count = 20,
+    clusters: Count = None,
     vocabulary: Vocabulary = "",
     against: Against = None,
     unique: Unique = False,
@@ -67,8 +73,8 @@ def name(
 ) -> None:
     """Say what an index's pictures show, cluster by cluster; or what concepts a picture shows.
 
-    A word's score is how many standard deviations it lies above the mean of all pictures of the index. No name is given
-    where a random direction would have one as good in more than one case of twenty.
+    A word's score is how many standard deviations it lies above the mean of all pictures of the index (without one,
+    of random directions). No name is given where a random direction has one as good in more than one case of twenty.
 
     Examples: vlmdesc name photos.idx --clusters 20; vlmdesc name cat.jpg --index photos.idx
     """
@@ -80,6 +86,8 @@ def name(
 
     words = open_vocabulary(vocabulary)
     whole = len(targets) == 1 and is_index(Path(targets[0]))
+    if not whole and any(is_index(Path(target)) for target in targets):
+        raise InputError("an index among pictures", fix="name one index, or pictures with --index IDX")
     if whole and against:
         raise InputError("an index and --index", fix="leave --index out: the index is its own background")
     if montage and not whole:
@@ -108,7 +116,7 @@ def _vectors(words: Sequence[str], encoder: Encoder) -> np.ndarray:
 
 def _clusters(
     index: Index,
-    k: int,
+    k: int | None,
     words: Sequence[str],
     frame: Frame,
     unique: bool,
@@ -119,7 +127,7 @@ def _clusters(
 ) -> None:
     from vlmdesc.concepts.clusters import clusters, concepts
 
-    found = clusters(index, k, seed)
+    found = clusters(index, k or min(CLUSTERS, len(index)), seed)
     named = concepts(index, found, words, frame, unique=unique, top=top, seed=seed)
     if as_json:
         print(json.dumps({"index": str(index.folder), "seed": seed, "clusters": [_record(c) for c in named]}))
@@ -128,24 +136,28 @@ def _clusters(
     if montage:
         from vlmdesc.cli.montage import draw_rows
 
-        rows = {id_: row for row, id_ in enumerate(index.rows.column("id"))}
-        shown_ = [(rows[hit.key], c.names[0].text if c.named else "(no name)") for c in named for hit in c.examples]
-        draw_rows(montage, index, [row for row, _ in shown_], [caption for _, caption in shown_])
+        middles = [found.rows[found.middle(number)].tolist() for number in found.order()]
+        captions = [
+            c.names[0].text if c.named else "(no name)" for c, rows in zip(named, middles, strict=True) for _ in rows
+        ]
+        draw_rows(montage, index, [row for rows in middles for row in rows], captions)
 
 
 def _table(named: Sequence[Concept], n: int) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="bold")
     table.add_column("pictures", justify="right")
-    for column in ("name", "or", "in its middle"):
+    for column in ("name", "or else", "pictures in its middle show"):
         table.add_column(column, overflow="fold")
     for concept in named:
         texts = [f"{shown(hit.text)} {hit.score:.1f}" for hit in concept.names]
         first, others = (texts[0], texts[1:]) if concept.named else ("(no name fits)", texts)
         labels = dict.fromkeys(shown(hit.text or Path(hit.key).name) for hit in concept.examples)
-        table.add_row(f"{round(concept.density * n):,}", first, ", ".join(others), ", ".join(labels))
+        cells = (f"{round(concept.density * n):,}", first, ", ".join(others), ", ".join(labels))
+        table.add_row(*map(Text, cells))  # not markup
     Console(file=sys.stdout).print(table)
     n_named = sum(concept.named for concept in named)
     stability = np.mean([concept.stability for concept in named])
@@ -159,7 +171,7 @@ def _record(concept: Concept) -> dict[str, object]:
         "density": round(concept.density, 6),
         "named": concept.named,
         "names": _hits(concept.names),
-        "chance": concept.chance,
+        "chance": round(concept.chance, 6),
         "margin": round(concept.margin, 6),
         "stability": round(concept.stability, 6),
         "examples": [{"id": hit.key, "label": hit.text or None} for hit in concept.examples],
@@ -184,7 +196,7 @@ def _pictures(
             else:
                 print("\n".join((shown(picture.key), *_names(names, at, words, top))), end="\n\n")
     if len(found) < len(paths):
-        say(f"{len(paths) - len(found)} of {len(paths)} pictures could not be used")
+        say(f"{len(paths) - len(found)} of {counted(len(paths), 'picture')} could not be used")
         raise typer.Exit(ImageError.exit_code)
 
 
@@ -218,7 +230,7 @@ def _picture(
         "model": encoder.name,
         "named": bool(names.chosen[at] >= 0),
         "names": _hits(names.hits(at, words, top)),
-        "chance": float(names.chance[at]),
+        "chance": round(float(names.chance[at]), 6),
         "margin": round(float(names.margin[at]), 6),
         "stability": round(float(names.stability[at]), 6),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,13 +11,14 @@ from jaxtyping import Float32, Int
 
 from vlmdesc.concepts import naming
 from vlmdesc.concepts.index import Index
-from vlmdesc.concepts.nearest import cluster
 from vlmdesc.concepts.query import hits
+from vlmdesc.errors import InputError
 from vlmdesc.records import Concept
 
 SAMPLE = 100_000  # images that clusters are looked for in
 BACKGROUND = 20_000  # images that say what is common to all
 EXAMPLES, WORDS = 5, 5
+TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,35 @@ class Clusters:
     number: Int[np.ndarray, " n"]
     closeness: Float32[np.ndarray, " n"]
 
+    def order(self) -> list[int]:
+        """The numbers of the clusters, largest first, without empty ones."""
+        sizes = np.bincount(self.number)
+        return [c for c in np.argsort(-sizes, kind="stable").tolist() if sizes[c]]
+
+    def middle(self, number: int) -> Int[np.ndarray, " e"]:
+        """The places in `rows` of the five pictures nearest to a cluster's centre."""
+        members = np.flatnonzero(self.number == number)
+        return members[np.argsort(-self.closeness[members], kind="stable")[:EXAMPLES]]
+
+
+def cluster(
+    vectors: Float32[np.ndarray, "n d"], k: int, seed: int = 0
+) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "k d"]]:
+    """k-means: for each unit vector the number of its cluster (N,), and the clusters' unit centres (K, D).
+
+    The best of three greedy k-means++ starts. Raises: InputError for more clusters than vectors.
+    """
+    if not 1 <= k <= len(vectors):
+        raise InputError(f"{k} clusters of {len(vectors)} vectors", fix="ask for fewer, and for one at least")
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of equal vectors there are fewer clusters
+        found = KMeans(k, n_init=3, random_state=seed).fit(vectors)
+    centres = found.cluster_centers_.astype(np.float32)
+    return found.labels_, centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), TINY)
+
 
 def background(index: Index, seed: int = 0) -> Float32[np.ndarray, "n d"]:
     """The vectors of an index, or of 20,000 drawn from it: what directions are held against."""
@@ -34,14 +65,14 @@ def background(index: Index, seed: int = 0) -> Float32[np.ndarray, "n d"]:
 
 
 def clusters(index: Index, k: int, seed: int = 0) -> Clusters:
-    """An index's pictures (100,000 of them at most) in k clusters, by spherical k-means about their mean.
+    """An index's pictures (100,000 of them at most) in k clusters, by k-means about their mean.
 
     Raises: InputError for more clusters than pictures.
     """
     rows = _drawn(len(index), SAMPLE, seed)
     vectors = index.nearest.vectors(rows)
     centred = vectors - vectors.mean(axis=0)
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), TINY)
     number, centres = cluster(centred, k, seed)
     return Clusters(rows, number, np.einsum("nd,nd->n", centred, centres[number]))
 
@@ -52,40 +83,29 @@ def concepts(
     words: Sequence[str],
     frame: naming.Frame,
     *,
-    unique: bool = True,
+    unique: bool = False,
     top: int = WORDS,
     seed: int = 0,
 ) -> tuple[Concept, ...]:
     """Each cluster as a concept, largest first, with its best words and the pictures in its middle."""
-    sizes = np.bincount(found.number)
-    order = [c for c in np.argsort(-sizes, kind="stable").tolist() if sizes[c]]
-    members = {c: np.flatnonzero(found.number == c) for c in order}
-    means = np.stack([index.nearest.vectors(found.rows[members[c]]).mean(axis=0) for c in order])
+    order = found.order()
+    members = [found.rows[found.number == number] for number in order]
+    means = np.stack([index.nearest.vectors(rows).mean(axis=0) for rows in members])
     names = naming.name(means, frame, unique=unique, seed=seed)
-    return tuple(_concept(index, found, members[c], means[at], names, at, words, top) for at, c in enumerate(order))
-
-
-def _concept(
-    index: Index,
-    found: Clusters,
-    members: Int[np.ndarray, " m"],
-    mean: Float32[np.ndarray, " d"],
-    names: naming.Names,
-    at: int,
-    words: Sequence[str],
-    top: int,
-) -> Concept:
-    closest = members[np.argsort(-found.closeness[members], kind="stable")[:EXAMPLES]]
-    return Concept(
-        index=at,
-        direction=mean,
-        density=len(members) / len(found.rows),
-        names=names.hits(at, words, top),
-        examples=hits(index, found.rows[closest], found.closeness[closest]),
-        named=bool(names.chosen[at] >= 0),
-        chance=float(names.chance[at]),
-        margin=float(names.margin[at]),
-        stability=float(names.stability[at]),
+    middles = [found.middle(number) for number in order]
+    return tuple(
+        Concept(
+            index=at,
+            direction=means[at],
+            density=len(members[at]) / len(found.rows),
+            names=names.hits(at, words, top),
+            examples=hits(index, found.rows[middle], found.closeness[middle]),
+            named=bool(names.chosen[at] >= 0),
+            chance=float(names.chance[at]),
+            margin=float(names.margin[at]),
+            stability=float(names.stability[at]),
+        )
+        for at, middle in enumerate(middles)
     )
 
 

@@ -24,6 +24,8 @@ LEVEL = 0.05  # how often chance may give as good a name
 DRAWS = 1_000  # random directions that tell what chance gives
 CLOSE = 32  # words looked at for each direction
 SPLITS = 20  # of the vocabulary into halves
+FAINT = 0.05  # of the images' own distance from their mean: where the mean of 400 random images lies
+SAME = 1e-5  # of unit vectors: a word so near to the mean of all is nothing but rounding
 PRIOR = 50  # images of no kind that every data set is thought to have besides its own: few images tell little
 
 
@@ -31,11 +33,13 @@ PRIOR = 50  # images of no kind that every data set is thought to have besides i
 class Frame:
     """Where directions and words meet: what is common to images and to words taken off, and their scale.
 
-    `mean` (D,) is the images', `whiten` (D, D) evens out half way how they spread, `spread` (D, D) is what is left of
-    that, for unit vectors; `words` (V, D) are such that a product with a placed direction is the word's score.
+    `mean` (D,) is the images' and `scale` how far from it they lie, root mean square; `whiten` (D, D) evens out half
+    way how they spread, `spread` (D, D) is what is left of that, for unit vectors; `words` (V, D) are such that a
+    product with a placed direction is the word's score.
     """
 
     mean: Float[np.ndarray, " d"]
+    scale: float
     whiten: Float[np.ndarray, "d d"]
     spread: Float[np.ndarray, "d d"]
     words: Float32[np.ndarray, "v d"]
@@ -44,13 +48,17 @@ class Frame:
         """Directions (P, D) as unit vectors of the frame; `differences` of embeddings have no mean to lose."""
         return _unit((directions - (0 if differences else self.mean)) @ self.whiten).astype(np.float32)
 
+    def faint(self, directions: Float[np.ndarray, "p d"]) -> Bool[np.ndarray, " p"]:
+        """Which places (P, D) lie so near to the images' mean that they are no direction from it."""
+        return np.linalg.norm(directions - self.mean, axis=1) <= FAINT * self.scale
+
     def random(self, n: int, seed: int) -> Float32[np.ndarray, "n d"]:
         """Placed directions that mean nothing: what sums of many images drawn at random are like."""
         draws = np.random.default_rng(seed).standard_normal((n, len(self.mean)))
         return _unit(draws @ np.linalg.cholesky(self.spread).T).astype(np.float32)
 
 
-def frame(words: Float32[np.ndarray, "v d"], images: Float32[np.ndarray, "n d"] | None = None) -> Frame:
+def frame(words: Float32[np.ndarray, "v d"], images: Float32[np.ndarray, "n e"] | None = None) -> Frame:
     """The frame of a vocabulary's embeddings (V, D) and of images (N, D), those that directions come from or the like.
 
     Without images words are only centred. Raises: ShapeError when the widths differ.
@@ -60,22 +68,27 @@ def frame(words: Float32[np.ndarray, "v d"], images: Float32[np.ndarray, "n d"] 
     if seen.shape[1] != dim:
         raise ShapeError(f"words have {dim} dimensions, images {seen.shape[1]}", fix="use one encoder")
     trust = len(seen) / (len(seen) + PRIOR)
-    mean = trust * seen.mean(axis=0) if len(seen) else np.zeros(dim)
+    mean = seen.mean(axis=0) if len(seen) else np.zeros(dim)
+    scale = np.sqrt(((seen - mean) ** 2).sum(axis=1).mean()) if len(seen) else 0.0
     centred = _unit(seen - mean)
     spread = trust * centred.T @ centred / max(len(seen), 1) + (1 - trust) * np.eye(dim) / dim  # its trace is 1
     whiten = np.linalg.inv(np.linalg.cholesky(spread + np.eye(dim) / dim)).T
     even = whiten.T @ spread @ whiten
     even /= np.trace(even)
-    turned = _unit((words - words.mean(axis=0)) @ whiten)
+    apart = words - words.mean(axis=0)
+    apart[np.linalg.norm(apart, axis=1) < SAME] = 0
+    turned = _unit(apart @ whiten)
     deviation = np.sqrt(((turned @ even) * turned).sum(axis=1))
-    return Frame(mean, whiten, even, (turned / deviation[:, None]).astype(np.float32))
+    scaled = turned / np.maximum(deviation, np.finfo(np.float32).tiny)[:, None]  # a word of nothing stays nothing
+    return Frame(mean, float(scale), whiten, even, scaled.astype(np.float32))
 
 
 @dataclass(frozen=True)
 class Names:
     """The best words for P directions, best first: their numbers (P, T) and scores (P, T), in standard deviations.
 
-    `chance` (P,) is the share of random directions whose best word scores as well. `stability` (P,) is how alike the
+    `chance` (P,) is the share of random directions whose best word scores as well as the chosen, or else the best.
+    `stability` (P,) is how alike the
     best words of two halves of the vocabulary are, as a cosine in the frame, over 20 random halvings. `chosen` (P,) is
     the word that is given as the name, -1 where none fits.
     """
@@ -111,7 +124,7 @@ def name(
 
     Means are to be given as they are: brought to norm 1, they would no longer lie where the images' mean is.
     No name is given where chance gives one as good more often than `level`. With `unique` no two directions have the
-    same name: those that have one are assigned words of their 32 best so that the scores' sum is greatest.
+    same name: of each one's 32 best words those that are good enough are assigned so that the scores' sum is greatest.
     Raises: InputError when there are fewer than two words.
     """
     n_words = len(frame.words)
@@ -119,10 +132,13 @@ def name(
         raise InputError(f"{n_words} words", fix="give at least two")
     scores, best = nearest(frame.place(directions, differences), frame.words, min(CLOSE, n_words))
     by_chance = np.sort(nearest(frame.random(DRAWS, seed), frame.words, 1)[0][:, 0])
-    chance = 1 - np.searchsorted(by_chance, scores[:, 0], side="left") / DRAWS
+    chance = 1 - np.searchsorted(by_chance, scores, side="left") / DRAWS
+    if not differences:
+        chance[frame.faint(directions)] = 1
     fits = chance <= level
-    chosen = _assigned(best, scores, fits) if unique else np.where(fits, best[:, 0], -1)
-    return Names(best, scores, chance, _stability(best, _unit(frame.words), seed), chosen)
+    chosen = _assigned(best, scores, fits) if unique else np.where(fits[:, 0], best[:, 0], -1)
+    at = np.argmax(best == chosen[:, None], axis=1)  # the first where none is chosen
+    return Names(best, scores, chance[np.arange(len(at)), at], _stability(best, _unit(frame.words), seed), chosen)
 
 
 def by_cosine(directions: Float32[np.ndarray, "p d"], words: Float32[np.ndarray, "v d"]) -> Int[np.ndarray, " p"]:
@@ -131,23 +147,21 @@ def by_cosine(directions: Float32[np.ndarray, "p d"], words: Float32[np.ndarray,
 
 
 def _assigned(
-    best: Int[np.ndarray, "p t"], scores: Float32[np.ndarray, "p t"], fits: Bool[np.ndarray, " p"]
+    best: Int[np.ndarray, "p t"], scores: Float32[np.ndarray, "p t"], fits: Bool[np.ndarray, "p t"]
 ) -> Int[np.ndarray, " p"]:
-    """A word for each direction that has one, no word twice; -1 also where others have taken all of its best."""
-    chosen = np.full(len(best), -1)
-    rows = np.flatnonzero(fits)
-    if not rows.size:
+    """A word that fits for each direction, no word twice; -1 where there is none, or others have taken them all."""
+    chosen, n = np.full(len(best), -1), len(best)
+    row, place = np.nonzero(fits)
+    if not row.size:
         return chosen
-    words, column = np.unique(best[rows], return_inverse=True)
-    n, width = len(rows), best.shape[1]
-    weight = 1 + scores[rows] - scores[rows].min()  # above 0, as the solver wants it
+    words, column = np.unique(best[row, place], return_inverse=True)
+    worth = scores[row, place] - scores[row, place].min() + 1  # above 0, as the solver wants it
     # A column of its own for each row, worth next to nothing, so that there is always a solution.
-    at = np.concatenate([np.repeat(np.arange(n), width), np.arange(n)])
-    to = np.concatenate([column.ravel(), len(words) + np.arange(n)])
-    graph = coo_array((np.concatenate([weight.ravel(), np.full(n, 1e-6)]), (at, to))).tocsr()
+    at, to = np.concatenate([row, np.arange(n)]), np.concatenate([column, len(words) + np.arange(n)])
+    graph = coo_array((np.concatenate([worth, np.full(n, 1e-6)]), (at, to))).tocsr()
     taken, word = min_weight_full_bipartite_matching(graph, maximize=True)
     given = word < len(words)
-    chosen[rows[taken[given]]] = words[word[given]]
+    chosen[taken[given]] = words[word[given]]
     return chosen
 
 

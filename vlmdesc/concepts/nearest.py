@@ -261,20 +261,6 @@ def _list(lists: Any, at: int, width: int) -> tuple[Int[np.ndarray, " r"], np.nd
     return rows, faiss.rev_swig_ptr(lists.get_codes(at), size * width).reshape(size, width).copy()
 
 
-def cluster(
-    vectors: Float32[np.ndarray, "n d"], k: int, seed: int = SEED
-) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "k d"]]:
-    """Spherical k-means: for each unit vector the number of its cluster (N,), and the clusters' unit centres (K, D).
-
-    The best of three starts. Raises: InputError for more clusters than vectors.
-    """
-    if not 1 <= k <= len(vectors):
-        raise InputError(f"{k} clusters of {len(vectors)} vectors", fix="ask for fewer, and for one at least")
-    means = faiss.Kmeans(vectors.shape[1], k, spherical=True, niter=25, nredo=3, seed=seed, min_points_per_centroid=1)
-    means.train(np.ascontiguousarray(vectors))
-    return nearest(vectors, means.centroids, 1)[1][:, 0], means.centroids
-
-
 def write(found: Nearest, file: Callable[[bytes], int]) -> None:
     """Hand FAISS's file of it to a file's `write`, some bytes at a time."""
     faiss.write_index(found.index, faiss.PyCallbackIOWriter(file, 1 << 20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ MIN = 2
 
 @cache
 def shipped_words() -> tuple[str, ...]:
-    """Some 15,000 names of visible things, materials and qualities, from WordNet 3.0."""
+    """Some 18,000 names of visible things, materials and qualities, from WordNet 3.0."""
     return parse(read_text(WORDS), WORDS)
 
 
@@ -29,7 +30,7 @@ def open_vocabulary(source: str) -> tuple[str, ...]:
     if not source:
         return shipped_words()
     path = Path(source)
-    if path.suffix == ".json" or not path.exists():
+    if path.suffix == ".json" or not os.path.exists(source):
         given = open_set(source)
         return unique([class_.name for class_ in given.classes] + [row.text for row in given.rows], source)
     return parse(read_text(path), path)
@@ -38,12 +39,12 @@ def open_vocabulary(source: str) -> tuple[str, ...]:
 def parse(text: str, path: Path) -> tuple[str, ...]:
     """The words of a text, one a line; lines that begin with # are remarks. Raises: InputError."""
     words = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         word = line.strip()
         if not word or word.startswith("#"):
             continue
         if len(word) > MAX_TEXT or not word.isprintable():
-            what = f"more than {MAX_TEXT} characters" if word.isprintable() else "control characters"
+            what = f"more than {MAX_TEXT} characters" if word.isprintable() else "characters that cannot be seen"
             raise InputError(what, where=f"{path}:{number}", fix="write one word or short phrase a line")
         words.append(word)
     return unique(words, path)
