@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vlmdesc.cli.border import say, size
+from vlmdesc.cli.border import say
 from vlmdesc.cli.embed import Tally
 from vlmdesc.cli.failures import write_failures
 from vlmdesc.cli.options import open_encoder
@@ -119,8 +119,8 @@ def lines(index: Index) -> list[str]:
     how = "exact" if not card.probes else f"{card.factory}, {counted(card.probes, 'list')} a query"
     measured = ", ".join(f"{share:.3f} for {kind}" for kind, share in card.recall.items())
     lines = [
-        f"{index.folder}: {counted(card.n, 'picture')}{labels}, {size(said['bytes'])}",
-        f"of {few(said['data'])}",
+        f"{index.folder}: {counted(card.n, 'picture')}{labels}",
+        f"of {few(map(short, said['data']))}",
         f"by {card.model.name} in {card.model.precision}, {card.dim} dimensions",
         f"search: {how}" + (f"; recall@{AT} {measured}" if measured else ""),
     ]
