@@ -22,7 +22,8 @@ from eval.starter.corpus import Synset, ancestors, imagenet, offset, wordnet
 from eval.vocabulary import MORE, PEOPLE
 from vlmdesc.concepts import naming
 from vlmdesc.concepts.clusters import cluster
-from vlmdesc.concepts.nearest import nearest
+from vlmdesc.concepts.naming import unit
+from vlmdesc.concepts.nearest import nearest, others
 from vlmdesc.concepts.vocabulary import WORDS, shipped_words
 from vlmdesc.describe.phrase import name_phrase
 from vlmdesc.encode.data import load_data
@@ -126,12 +127,6 @@ def precision(found: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np.n
     return (labels[found] == wanted[:, None]).mean(axis=1)
 
 
-def others(found: np.ndarray) -> np.ndarray:
-    """What row after row found (N, K + 1) among all, less itself, or less the last where it is not there: (N, K)."""
-    last = np.argsort(found == np.arange(len(found))[:, None], axis=1, kind="stable")
-    return np.take_along_axis(found, last[:, :-1], axis=1)
-
-
 def rates(columns: Columns, classes: np.ndarray) -> dict[str, Any]:
     """Mean, interval and n of each measure that has rows; all see the same resamples of classes, rows and all."""
     at, values = np.unique(classes, return_inverse=True)[1], np.stack([*columns.values()], axis=1).astype(float)
@@ -158,7 +153,7 @@ def finding(data: Data) -> Iterator[dict[str, Any]]:
             yield {"task": "text to image", "of": f"{name}, '{form}'"} | rates(columns, present)
     sample, tiny = data.photos["sample"], data.photos["tiny"]
     shared = np.isin(sample.labels, tiny.labels)
-    within = others(nearest(tiny.vectors, tiny.vectors, AT + 1)[1])
+    within = others(nearest(tiny.vectors, tiny.vectors, AT + 1)[1], np.arange(len(tiny.vectors)))
     across = nearest(sample.vectors[shared], tiny.vectors, AT)[1]
     for of, found, labels in (("tiny", within, tiny.labels), ("sample into tiny", across, sample.labels[shared])):
         share = precision(found, tiny.labels, labels)
@@ -236,10 +231,6 @@ def calibration(data: Data) -> Iterator[dict[str, Any]]:
         mixed = np.stack([vectors[rng.choice(len(vectors), n, replace=False)].mean(axis=0) for _ in range(DRAWS)])
         chosen = naming.name(mixed, naming.frame(data.words, vectors), seed=SEED).chosen
         yield {"task": "names of random means", "of": f"{n} images"} | rates({"named": chosen >= 0}, np.arange(DRAWS))
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def table(row: dict[str, Any]) -> Iterator[str]:

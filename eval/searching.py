@@ -9,7 +9,6 @@ that vary in 64 dimensions, as embeddings of photographs vary in far fewer direc
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.bench import medians
 from eval.selecting import kib
 from vlmdesc.concepts import index, naming, nearest
 from vlmdesc.concepts.card import Model
@@ -110,13 +110,7 @@ def named() -> dict[str, float]:
 
 
 def times(jobs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each job; they take turns, so that a slow minute of the machine hits all of them."""
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for name, job in [*jobs.items()] * (ROUNDS + 1):
-        began = time.perf_counter()
-        job()
-        found[name].append(time.perf_counter() - began)
-    return {name: statistics.median(seconds[1:]) for name, seconds in found.items()}
+    return dict(zip(jobs, medians([*jobs.values()], ROUNDS), strict=True))
 
 
 if __name__ == "__main__":

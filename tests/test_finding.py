@@ -8,6 +8,7 @@ import pytest
 from eval import finding
 from eval.starter.corpus import WORDNET, Synset, ancestors, imagenet, offset, wordnet
 from vlmdesc.concepts import naming
+from vlmdesc.concepts.nearest import others
 
 NAN = np.nan
 
@@ -45,7 +46,7 @@ def test_precision_is_the_share_of_the_found_that_are_of_the_class():
 
 def test_others_leave_out_the_query_and_else_the_last():
     found = np.array([[0, 1, 2], [2, 1, 0], [0, 1, 3]])  # the third did not find itself
-    assert finding.others(found).tolist() == [[1, 2], [2, 0], [0, 1]]
+    assert others(found, np.arange(3)).tolist() == [[1, 2], [2, 0], [0, 1]]
 
 
 def test_rates_are_means_of_the_rows_that_count():

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.cli.test_index import paint
 from vlmdesc.cli.app import app
 from vlmdesc.cli.interactive import HELP
 from vlmdesc.testing import COLOURS, FakeEncoder
@@ -32,15 +33,6 @@ def hits(*arguments, **options):
 
 def build(data="album", out="album.idx", *more):
     return CliRunner().invoke(app, ["index", "build", data, "--out", out, "--model", "fake", *more])
-
-
-def paint(path, *colours, side=16):
-    """Stripes of colours."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.new("RGB", (side, side))
-    for i, colour in enumerate(colours):
-        image.paste(COLOURS[colour], (i * side // len(colours), 0, side, side))
-    image.save(path)
 
 
 def colours_of(path):

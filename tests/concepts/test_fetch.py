@@ -6,6 +6,7 @@ from pyarrow import parquet
 
 from tests.concepts.test_collect import gather, paint
 from vlmdesc.concepts.fetch import fetch, gone
+from vlmdesc.encode.data import DataSet
 from vlmdesc.testing import COLOURS
 
 
@@ -103,13 +104,13 @@ def test_only_as_much_of_a_table_is_read_as_is_wanted(table, monkeypatch):
     read = []
     data = rows.origins[0].open()
 
-    class Noted:
+    class Noted(DataSet):
         def __iter__(self):
-            for item in data:
+            for item in super().__iter__():
                 read.append(item.id)
                 yield item
 
-    monkeypatch.setattr("vlmdesc.concepts.rows.Origin.open", lambda self: Noted())
+    monkeypatch.setattr("vlmdesc.concepts.rows.Origin.open", lambda self: Noted(data.name, data.table, data.roles))
     assert fetched(rows, [1]) == {1: "blue"} and read == ["row 0", "row 1", "row 2"]
 
 

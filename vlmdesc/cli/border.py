@@ -87,19 +87,6 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def size(n_bytes: int) -> str:
-    """A number of bytes, for people.
-
-    >>> size(7), size(3_000_000)
-    ('7 B', '2.9 MiB')
-    """
-    count, units = float(n_bytes), ["B", "KiB", "MiB", "GiB"]
-    while count >= 1024 and len(units) > 1:
-        count /= 1024
-        units.pop(0)
-    return f"{count:.0f} {units[0]}" if units[0] == "B" else f"{count:.1f} {units[0]}"
-
-
 def print_messages(messages: Iterable[Mapping[str, str]]) -> None:
     """The messages of a chat, for people, on stdout."""
     for message in messages:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmdesc.cache import cache_folder
-from vlmdesc.cli.border import bordered, print_messages, say, size
+from vlmdesc.cli.border import bordered, print_messages, say
 from vlmdesc.cli.options import Json
 from vlmdesc.errors import InputError, StoreError, counted, shown
 
@@ -83,12 +83,12 @@ def ls(as_json: Json = False) -> None:
         table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     table.add_column("last written")
     for item in found:
-        cells = (item.id[:12], item.kind, shown(item.about), f"{item.entries:,}", size(item.bytes), _age(item))
+        cells = (item.id[:12], item.kind, shown(item.about), f"{item.entries:,}", _size(item.bytes), _age(item))
         table.add_row(*cells)
     if found:
         Console().print(table)
     total = sum(item.bytes for item in found)
-    say(f"{size(total)} in {shown(cache_folder())}" if found else f"nothing in {shown(cache_folder())}")
+    say(f"{_size(total)} in {shown(cache_folder())}" if found else f"nothing in {shown(cache_folder())}")
 
 
 def show(id_: Id, as_json: Json = False) -> None:
@@ -132,7 +132,7 @@ def prune(id_: SomeId = "", as_json: Json = False) -> None:
 
     found, troubles = _each(tidy, id_)
     freed = {item.id + "/" + item.kind: size for item, size in found}
-    print(json.dumps({"freed": freed}) if as_json else f"freed {size(sum(freed.values()))}")
+    print(json.dumps({"freed": freed}) if as_json else f"freed {_size(sum(freed.values()))}")
     if troubles:
         raise typer.Exit(StoreError.exit_code)
 
@@ -149,16 +149,16 @@ def rm(id_: RemovedId = "", all_: All = False, yes: Yes = False, as_json: Json =
         print(json.dumps({"removed": [str(one)]}) if as_json else f"removed {shown(one)}")
         return
     found = _some(id_)
-    total = size(sum(item.bytes for item in found))
+    size = _size(sum(item.bytes for item in found))
     if found and not yes:
         if not sys.stdin.isatty():
-            raise InputError(f"this would remove {total}", fix="add --yes")
+            raise InputError(f"this would remove {size}", fix="add --yes")
         typer.confirm(
-            f"Remove {total} ({', '.join(f'{item.kind} of {shown(item.about)}' for item in found)})?", abort=True
+            f"Remove {size} ({', '.join(f'{item.kind} of {shown(item.about)}' for item in found)})?", abort=True
         )
     for item in found:
         remove(item)
-    print(json.dumps({"removed": [_record(item) for item in found]}) if as_json else f"removed {total}")
+    print(json.dumps({"removed": [_record(item) for item in found]}) if as_json else f"removed {size}")
 
 
 def _show_answer(path: Path, as_json: bool) -> None:
@@ -182,6 +182,14 @@ for _command in (ls, show, verify, prune, rm):
 
 def _record(item: Kept) -> dict[str, object]:
     return asdict(item) | {"folder": str(item.folder)}
+
+
+def _size(n_bytes: int) -> str:
+    size, units = float(n_bytes), ["B", "KiB", "MiB", "GiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
 def _age(item: Kept) -> str:

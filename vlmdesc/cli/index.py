@@ -104,8 +104,7 @@ def build(
     from vlmdesc.concepts.rows import Origin
 
     check_place(out, replace)
-    columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
-    origin = Origin.of(dataset, split=split, **columns)
+    origin = Origin.of(dataset, split=split, image_column=image_column, label_column=label_column, id_column=id_column)
     encoder = open_encoder(model, device, precision)
     collected, tally = collect(origin, encoder, batch_size, workers, errors, strict)
     card = Card(lasting(model), getattr(encoder, "precision", "fp32"), encoder.fingerprint)
@@ -142,8 +141,7 @@ def add(
     from vlmdesc.concepts.rows import Origin
 
     old = open_index(folder)
-    columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
-    origin = Origin.of(dataset, split=split, **columns)
+    origin = Origin.of(dataset, split=split, image_column=image_column, label_column=label_column, id_column=id_column)
     encoder = encoder_of(old, model, device)
     collected, tally = collect(origin, encoder, batch_size, workers, errors, strict)
     with ticking("indexing", len(collected.rows)) as tick:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from vlmdesc.concepts.index import Index
     from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.encode.shelf import Shelf
 
 Words = Annotated[
     list[str] | None,
@@ -121,7 +122,7 @@ class Asked:
     top: int
 
     @cached_property
-    def _shelf(self):  # type: ignore[no-untyped-def]
+    def _shelf(self) -> Shelf:
         from vlmdesc.encode.store import Store
 
         return Store().images(self.encoder)

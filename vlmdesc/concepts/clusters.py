@@ -18,7 +18,6 @@ from vlmdesc.records import Concept
 SAMPLE = 100_000  # images that clusters are looked for in
 BACKGROUND = 20_000  # images that say what is common to all
 EXAMPLES, WORDS = 5, 5
-TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def cluster(
         warnings.simplefilter("ignore", ConvergenceWarning)  # of equal vectors there are fewer clusters
         found = KMeans(k, n_init=3, random_state=seed).fit(vectors)
     centres = found.cluster_centers_.astype(np.float32)
-    return found.labels_, centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), TINY)
+    return found.labels_, naming.unit(centres)
 
 
 def background(index: Index, seed: int = 0) -> Float32[np.ndarray, "n d"]:
@@ -71,8 +70,7 @@ def clusters(index: Index, k: int, seed: int = 0) -> Clusters:
     """
     rows = _drawn(len(index), SAMPLE, seed)
     vectors = index.nearest.vectors(rows)
-    centred = vectors - vectors.mean(axis=0)
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), TINY)
+    centred = naming.unit(vectors - vectors.mean(axis=0))
     number, centres = cluster(centred, k, seed)
     return Clusters(rows, number, np.einsum("nd,nd->n", centred, centres[number]))
 

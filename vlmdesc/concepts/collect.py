@@ -77,17 +77,18 @@ def add(folder: Path, collected: Collected, tick: Callable[[int], object] = lamb
 
     Raises: ModelError when they were embedded by another model; InputError and StoreError as `open_index` does.
     """
-    rows = collected.rows
+    came = gone = 0
 
     def plan(old: Index) -> Plan:
+        nonlocal came, gone
         old.check(collected.encoder.fingerprint)
-        keep, fresh = merged(old.rows, rows)
-        more = rows.keep(fresh)
+        keep, fresh = merged(old.rows, collected.rows)
+        came, gone = int(fresh.sum()), int((~keep).sum())
+        more = collected.rows.keep(fresh)
         return keep, collected.vectors(more), more
 
-    before, after = change(folder, plan, tick)
-    came, gone = len(after) - len(before), int((~merged(before.rows, rows)[0]).sum())
-    return after, Added(came, gone, len(rows) - came - gone)
+    _, after = change(folder, plan, tick)
+    return after, Added(came - gone, gone, len(collected.rows) - came)
 
 
 def merged(old: Rows, new: Rows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -22,12 +23,10 @@ def fetch(rows: Rows, wanted: Sequence[int], side: int) -> dict[int, Image.Image
     keys = dict(zip(wanted, rows.column("content", wanted), strict=True))
     found = {}
     for row, source in _sources(rows, wanted):
-        try:
+        with suppress(ImageError):
             raw = contents(source)
             if content_key(raw) == keys[row]:
                 found[row] = (raw if isinstance(raw, Picture) else open_picture(raw, fit_px=side)).image
-        except ImageError:
-            continue
     return found
 
 
@@ -41,13 +40,10 @@ def _sources(rows: Rows, wanted: Sequence[int]) -> Iterator[tuple[int, Source]]:
         else:
             elsewhere[origin][number] = row
     for origin, numbers in elsewhere.items():
-        last = max(numbers)
         try:
-            for number, item in enumerate(rows.origins[origin].open()):
-                if number in numbers and not isinstance(item.source, ImageError):
+            for number, item in rows.origins[origin].open().some(numbers):
+                if not isinstance(item.source, ImageError):
                     yield numbers[number], item.source
-                if number >= last:
-                    break
         except VlmdescError:  # the data set is gone
             continue
 

@@ -46,7 +46,7 @@ class Frame:
 
     def place(self, directions: Float[np.ndarray, "p d"], differences: bool = False) -> Float32[np.ndarray, "p d"]:
         """Directions (P, D) as unit vectors of the frame; `differences` of embeddings have no mean to lose."""
-        return _unit((directions - (0 if differences else self.mean)) @ self.whiten).astype(np.float32)
+        return unit((directions - (0 if differences else self.mean)) @ self.whiten).astype(np.float32)
 
     def faint(self, directions: Float[np.ndarray, "p d"]) -> Bool[np.ndarray, " p"]:
         """Which places (P, D) lie so near to the images' mean that they are no direction from it."""
@@ -55,7 +55,7 @@ class Frame:
     def random(self, n: int, seed: int) -> Float32[np.ndarray, "n d"]:
         """Placed directions that mean nothing: what sums of many images drawn at random are like."""
         draws = np.random.default_rng(seed).standard_normal((n, len(self.mean)))
-        return _unit(draws @ np.linalg.cholesky(self.spread).T).astype(np.float32)
+        return unit(draws @ np.linalg.cholesky(self.spread).T).astype(np.float32)
 
 
 def frame(words: Float32[np.ndarray, "v d"], images: Float32[np.ndarray, "n e"] | None = None) -> Frame:
@@ -70,14 +70,14 @@ def frame(words: Float32[np.ndarray, "v d"], images: Float32[np.ndarray, "n e"] 
     trust = len(seen) / (len(seen) + PRIOR)
     mean = seen.mean(axis=0) if len(seen) else np.zeros(dim)
     scale = np.sqrt(((seen - mean) ** 2).sum(axis=1).mean()) if len(seen) else 0.0
-    centred = _unit(seen - mean)
+    centred = unit(seen - mean)
     spread = trust * centred.T @ centred / max(len(seen), 1) + (1 - trust) * np.eye(dim) / dim  # its trace is 1
     whiten = np.linalg.inv(np.linalg.cholesky(spread + np.eye(dim) / dim)).T
     even = whiten.T @ spread @ whiten
     even /= np.trace(even)
     apart = words - words.mean(axis=0)
     apart[np.linalg.norm(apart, axis=1) < SAME] = 0
-    turned = _unit(apart @ whiten)
+    turned = unit(apart @ whiten)
     deviation = np.sqrt(((turned @ even) * turned).sum(axis=1))
     scaled = turned / np.maximum(deviation, np.finfo(np.float32).tiny)[:, None]  # a word of nothing stays nothing
     return Frame(mean, float(scale), whiten, even, scaled.astype(np.float32))
@@ -88,9 +88,8 @@ class Names:
     """The best words for P directions, best first: their numbers (P, T) and scores (P, T), in standard deviations.
 
     `chance` (P,) is the share of random directions whose best word scores as well as the chosen, or else the best.
-    `stability` (P,) is how alike the
-    best words of two halves of the vocabulary are, as a cosine in the frame, over 20 random halvings. `chosen` (P,) is
-    the word that is given as the name, -1 where none fits.
+    `stability` (P,) is how alike the best words of two halves of the vocabulary are, as a cosine in the frame, over 20
+    random halvings. `chosen` (P,) is the word that is given as the name, -1 where none fits.
     """
 
     best: Int[np.ndarray, "p t"]
@@ -138,12 +137,12 @@ def name(
     fits = chance <= level
     chosen = _assigned(best, scores, fits) if unique else np.where(fits[:, 0], best[:, 0], -1)
     at = np.argmax(best == chosen[:, None], axis=1)  # the first where none is chosen
-    return Names(best, scores, chance[np.arange(len(at)), at], _stability(best, _unit(frame.words), seed), chosen)
+    return Names(best, scores, chance[np.arange(len(at)), at], _stability(best, unit(frame.words), seed), chosen)
 
 
 def by_cosine(directions: Float32[np.ndarray, "p d"], words: Float32[np.ndarray, "v d"]) -> Int[np.ndarray, " p"]:
     """The published rule: for each direction (P, D) the word (V, D) of the highest cosine. Rao et al. 2024, 3.2."""
-    return nearest(_unit(directions), _unit(words), 1)[1][:, 0]
+    return nearest(unit(directions), unit(words), 1)[1][:, 0]
 
 
 def _assigned(
@@ -175,7 +174,7 @@ def _stability(best: Int[np.ndarray, "p t"], words: Float32[np.ndarray, "v d"], 
     return alike / SPLITS
 
 
-def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+def unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """Of norm 1; a vector of nothing stays as it is."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)

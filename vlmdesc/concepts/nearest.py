@@ -163,7 +163,7 @@ class _Trial:
     truth: Int[np.ndarray, "q k"]
 
     def recall(self, trial: Nearest) -> float:
-        found = _others(trial.search(self.queries, AT + 1)[1], self.own)
+        found = others(trial.search(self.queries, AT + 1)[1], self.own)
         return float(np.mean([len({*a} & {*b}) / AT for a, b in zip(found, self.truth, strict=True)]))
 
 
@@ -176,12 +176,12 @@ def _exact(
         scores, rows = np.hstack([scores, found]), np.hstack([rows, at + start])
         best = np.argsort(-scores, axis=1, kind="stable")[:, : AT + 1]
         scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
-    return _others(rows, own)
+    return others(rows, own)
 
 
-def _others(rows: Int[np.ndarray, "q k1"], own: Int[np.ndarray, " q"]) -> Int[np.ndarray, "q k"]:
-    """The first 10 rows of each query that are not itself: finding oneself is no merit."""
-    last = np.argsort(rows == own[:, None], axis=1, kind="stable")[:, :AT]
+def others(rows: Int[np.ndarray, "q k1"], own: Int[np.ndarray, " q"]) -> Int[np.ndarray, "q k"]:
+    """What each query found, less itself, or less the last where it is not there: finding oneself is no merit."""
+    last = np.argsort(rows == own[:, None], axis=1, kind="stable")[:, :-1]
     return np.take_along_axis(rows, last, 1)
 
 

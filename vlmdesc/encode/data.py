@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ class DataSet:
         roles = self.roles
         for number, row in enumerate(self._rows(roles.image, roles.label, roles.group, roles.id)):
             yield self._item(number, row)
+
+    def some(self, rows: Collection[int]) -> Iterator[tuple[int, Item]]:
+        """The items of some rows, each with its number, in order; what lies behind the last is not read."""
+        wanted = {*rows}
+        return ((row, item) for row, item in enumerate(islice(self, max(wanted, default=-1) + 1)) if row in wanted)
 
     def labels(self) -> list[str | None]:
         """The label of each row, None where there is none; read without pictures.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -18,16 +19,11 @@ SIDE = 176
 
 def thumbnails(data: DataSet, rows: Collection[int], side: int = SIDE) -> dict[int, bytes]:
     """A JPEG of at most `side` pixels of each row's picture, made anew from its pixels; without those that fail."""
-    wanted, found = set(rows), dict[int, bytes]()
-    last = max(wanted, default=-1)
-    for row, item in enumerate(data):
-        if row > last:
-            break
-        if row in wanted and not isinstance(item.source, ImageError):
-            try:
+    found = dict[int, bytes]()
+    for row, item in data.some(rows):
+        if not isinstance(item.source, ImageError):
+            with suppress(ImageError):  # gone or changed since it was embedded: the page does without
                 found[row] = _jpeg(item.source, side)
-            except ImageError:  # gone or changed since it was embedded: the page does without
-                continue
     return found
 
 
