@@ -2,7 +2,8 @@
 
 VlmdescError
 ├── InputError     a file, an option or a value the user gave            exit 2
-│   └── ShapeError    arrays that do not fit together
+│   ├── ShapeError    arrays that do not fit together
+│   └── ConflictError a file that someone else has changed meanwhile
 ├── ModelError     a model that cannot be loaded or used                 exit 2
 ├── EndpointError  a hub or service that does not answer                 exit 3
 ├── StoreError     a disk or cache that cannot be read or written        exit 4
@@ -85,6 +86,10 @@ class InputError(VlmdescError):
 
 class ShapeError(InputError):
     """Arrays that do not fit together."""
+
+
+class ConflictError(InputError):
+    """A file was changed by someone else between reading and saving, so that saving would lose their work."""
 
 
 class ModelError(VlmdescError):

@@ -65,4 +65,4 @@ def pruned(descriptors: Descriptors, texts: Texts, selection: Selection) -> Desc
     tells = [(c, number.get(row.text)) in pairs for row, c in rows]
     some = {c for (_, c), tell in zip(rows, tells, strict=True) if tell}
     kept = (row for (row, c), tell in zip(rows, tells, strict=True) if tell or c not in some or row.text not in number)
-    return replace(descriptors, rows=tuple(kept))
+    return replace(descriptors, rows=tuple(kept), history=())

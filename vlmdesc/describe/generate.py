@@ -198,7 +198,9 @@ def _origin(question: Question, date: str) -> str:
 
 
 def described(classes: Iterable[ClassName], outcomes: Mapping[str, Outcome], base: Descriptors | None) -> Descriptors:
-    """The classes with what was answered about them. Rows of `base`, an earlier set, stay as they are, its meta too."""
+    """The classes with what was answered about them. Rows of `base`, an earlier set, stay as they are, and its meta
+    and history with them.
+    """
     rows = list(base.rows if base else ())
     for class_ in classes:
         outcome = outcomes.get(class_.id)
@@ -206,4 +208,4 @@ def described(classes: Iterable[ClassName], outcomes: Mapping[str, Outcome], bas
             rows += [Descriptor(class_.id, text, origin=outcome.origin) for text in outcome.texts]
     order = {class_.id: i for i, class_ in enumerate(classes)}
     rows.sort(key=lambda row: order[row.class_id])
-    return Descriptors(tuple(classes), tuple(rows), base.meta if base else {})
+    return Descriptors(tuple(classes), tuple(rows), *((base.meta, base.history) if base else ()))

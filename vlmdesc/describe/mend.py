@@ -43,7 +43,7 @@ def mend(
         changes += [replace(change, row=numbers[change.row]) for change in new.values()]
         kept = [m for m in range(len(numbers)) if m not in new or new[m].after is not None]
         rows = tuple(_after(descriptors.rows[m], new.get(m)) for m in kept)
-        numbers, descriptors = [numbers[m] for m in kept], replace(descriptors, rows=rows)
+        numbers, descriptors = [numbers[m] for m in kept], replace(descriptors, rows=rows, history=())
         findings = lint(descriptors, ignore=others)
     return descriptors, tuple(sorted(changes, key=lambda change: change.row))
 

@@ -7,7 +7,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ def _task(data: DataSet, photos: Photos, sets: Mapping[str, Descriptors], plan: 
         "descriptors": {
             name: {
                 "rows": len(set_.rows),
-                "sha256": hashlib.sha256(set_.to_json().encode("utf-8", "surrogatepass")).hexdigest(),
+                "sha256": _sha256(replace(set_, history=()).to_json()),
             }
             for name, set_ in sets.items()
         },
@@ -167,6 +167,10 @@ def _task(data: DataSet, photos: Photos, sets: Mapping[str, Descriptors], plan: 
         "resamples": plan.resamples,
         "seed": plan.seed,
     }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _about(reference: DataSet | None, photos: Photos | None, descriptors: Descriptors) -> dict[str, Any] | None:

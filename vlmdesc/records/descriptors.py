@@ -18,6 +18,7 @@ from vlmdesc.assets import shipped, shipped_sets
 from vlmdesc.errors import InputError, did_you_mean, few
 from vlmdesc.files import read_json, write_atomic
 from vlmdesc.records import forms
+from vlmdesc.records.edits import Done
 from vlmdesc.records.join import Lookup
 from vlmdesc.records.names import ClassName, Descriptor
 
@@ -28,7 +29,8 @@ Meta = Mapping[str, Any]
 class Descriptors:
     """Classes, their descriptor rows, and where they come from. Row m is column m of every similarity matrix.
 
-    `classes` is stored, so an edit that drops a class's last row cannot lose the class.
+    `classes` is stored, so an edit that drops a class's last row cannot lose the class. `history` are the edits that
+    people made, first to last, each with what it did; it is saved in the same file, so that neither outlives the other.
     Raises: InputError when two classes have one id, or a row belongs to no class.
 
     >>> zoo = Descriptors.of({"hen": ["a red comb"], "zebra": ["black stripes", "white stripes"]})
@@ -39,6 +41,7 @@ class Descriptors:
     classes: tuple[ClassName, ...]
     rows: tuple[Descriptor, ...]
     meta: Meta = field(default_factory=dict)
+    history: tuple[Done, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "meta", dict(self.meta))
@@ -112,11 +115,12 @@ class Descriptors:
     def to_json(self) -> str:
         """Our JSON form; fields at their default are left out."""
         classes = [_without(asdict(c), aliases=()) for c in self.classes]
-        rows = [_without(asdict(r), weight=1.0, enabled=True, origin="") for r in self.rows]
+        lists = {"classes": classes, "rows": [_row(row) for row in self.rows]}
+        if self.history:
+            lists["edits"] = [_done(done) for done in self.history]
         lines = [f'"schema": {forms.SCHEMA}', f'"meta": {_line(dict(self.meta))}']
         lines += [
-            f'"{name}": [\n' + ",\n".join(f"  {_line(x)}" for x in list_) + "\n]"
-            for name, list_ in (("classes", classes), ("rows", rows))
+            f'"{name}": [\n' + ",\n".join(f"  {_line(x)}" for x in list_) + "\n]" for name, list_ in lists.items()
         ]
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -129,6 +133,15 @@ def open_set(name: str | Path) -> Descriptors:
         fix = f"{did_you_mean(str(name), shipped_sets())}sets: {', '.join(shipped_sets())}"
         raise InputError("no such file or shipped set", where=name, fix=fix)
     return Descriptors.load(name)
+
+
+def _done(done: Done) -> dict[str, Any]:
+    did = [[change.at, *(row and _row(row) for row in (change.before, change.after))] for change in done.changes]
+    return done.edit.record() | {"did": did}
+
+
+def _row(row: Descriptor) -> dict[str, Any]:
+    return _without(asdict(row), weight=1.0, enabled=True, origin="")
 
 
 def _line(value: object) -> str:

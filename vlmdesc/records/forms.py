@@ -1,6 +1,7 @@
 """The three JSON forms of a descriptor set that are in use, told apart by their keys.
 
-ours       {"schema": 1, "meta": {...}, "classes": [{"id", "name", "aliases"}], "rows": [{"class_id", "text", ...}]}
+ours       {"schema": 1, "meta": {...}, "classes": [{"id", "name", "aliases"}], "rows": [{"class_id", "text", ...}],
+            "edits": [{"op", "class", "text", ..., "who", "when", "why", "did": [[at, row before, row after], ...]}]}
 plain      {class name: [descriptor, ...]}                              classify_by_description, WaffleCLIP
 DisCLIP    {"index_to_classname": {i: name}, "index_to_descriptions": {i: [descriptor, ...]}}
 """
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from vlmdesc.errors import InputError, VlmdescError
+from vlmdesc.records.edits import Change, Done, edit_of
 from vlmdesc.records.names import ClassName, Descriptor
 
 SCHEMA = 1
@@ -23,11 +25,11 @@ _KINDS: tuple[tuple[Any, str], ...] = (
     ((int, float), "a number"),
     (list, "a list"),
 )
-Parts = tuple[tuple[ClassName, ...], tuple[Descriptor, ...], dict[str, Any]]
+Parts = tuple[tuple[ClassName, ...], tuple[Descriptor, ...], dict[str, Any], tuple[Done, ...]]
 
 
 def parse(data: Any, file: str) -> Parts:
-    """Classes, rows and meta of a JSON value read from `file`.
+    """Classes, rows, meta and edits of a JSON value read from `file`.
 
     Raises: InputError naming the file, the class and the position.
     """
@@ -44,15 +46,16 @@ def parse(data: Any, file: str) -> Parts:
 def _ours(data: dict[str, Any], file: str) -> Parts:
     if data["schema"] != SCHEMA:
         raise InputError(f"schema {data['schema']}, this reads {SCHEMA}", where=file, fix="upgrade vlmdesc")
-    stray = data.keys() - {"schema", "meta", "classes", "rows"}
+    stray = data.keys() - {"schema", "meta", "classes", "rows", "edits"}
     if stray:
-        raise _wrong(file, f'unknown key "{min(stray)}"; known: schema, meta, classes, rows')
+        raise _wrong(file, f'unknown key "{min(stray)}"; known: schema, meta, classes, rows, edits')
     meta = data.get("meta", {})
     if not isinstance(meta, dict):
         raise _wrong(file, f"meta must be an object, found {_kind(meta)}")
     classes = [_class(c, i, file) for i, c in enumerate(_list(data, "classes", file))]
-    rows = [_row(r, m, file) for m, r in enumerate(_list(data, "rows", file))]
-    return tuple(classes), tuple(rows), meta
+    rows = [_row(r, f"{file}, row {m}") for m, r in enumerate(_list(data, "rows", file))]
+    edits = [_done(e, f"{file}, edit {i}") for i, e in enumerate(_list({"edits": []} | data, "edits", file), 1)]
+    return tuple(classes), tuple(rows), meta, tuple(edits)
 
 
 def _class(value: Any, i: int, file: str) -> ClassName:
@@ -63,15 +66,26 @@ def _class(value: Any, i: int, file: str) -> ClassName:
     return _located(f"{file}, class {i}", ClassName, value["id"], value["name"], tuple(aliases))
 
 
-def _row(value: Any, m: int, file: str) -> Descriptor:
+def _done(value: Any, where: str) -> Done:
+    if not isinstance(value, dict) or not isinstance(value.get("did"), list):
+        raise _wrong(where, 'an edit must be an object with a list "did"')
+    changes = []
+    for change in value["did"]:
+        if not (isinstance(change, list) and len(change) == 3 and type(change[0]) is int and change[0] >= 0):
+            raise _wrong(where, '"did" must hold lists of a place, the row before and the row after')
+        changes.append(Change(change[0], *(None if row is None else _row(row, where) for row in change[1:])))
+    return Done(edit_of({name: field for name, field in value.items() if name != "did"}, where), tuple(changes))
+
+
+def _row(value: Any, where: str) -> Descriptor:
     kinds = {"class_id": str, "text": str, "weight": (int, float), "enabled": bool, "origin": str}
-    value = _fields(value, kinds, {"class_id", "text"}, f"{file}, row {m}")
+    value = _fields(value, kinds, {"class_id", "text"}, where)
     try:
         weight = float(value.get("weight", 1.0))
     except OverflowError as error:
-        raise _wrong(f"{file}, row {m}", "the weight is too large") from error
+        raise _wrong(where, "the weight is too large") from error
     rest = (weight, value.get("enabled", True), value.get("origin", ""))
-    return _located(f"{file}, row {m}", Descriptor, value["class_id"], value["text"], *rest)
+    return _located(where, Descriptor, value["class_id"], value["text"], *rest)
 
 
 def _disclip(data: dict[str, Any], file: str) -> Parts:
@@ -95,7 +109,7 @@ def _build(classes: list[tuple[str, str, tuple[str, ...]]], lists: dict[str, lis
         for id, texts in lists.items()
         for i, text in enumerate(texts)
     )
-    return named, tuple(rows), {}
+    return named, tuple(rows), {}, ()
 
 
 def _texts(value: Any, class_: str, file: str) -> list[str]:

@@ -1,0 +1,273 @@
+"""Edits of a descriptor set, all pure: a set and what is asked for in, a new set with its history out.
+
+Every operation comes down to changes of rows, and these are what the history keeps, so that any of them can be undone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from vlmdesc.errors import InputError, did_you_mean, few
+from vlmdesc.records import Change, ClassName, Descriptor, Descriptors, Done, Edit
+from vlmdesc.records.join import Lookup
+from vlmdesc.records.names import reads_as
+
+BY_HAND = "user"  # the origin of what a person wrote
+Changes = tuple[Change, ...]
+Rows = tuple[Descriptor, ...]
+
+
+def edited(descriptors: Descriptors, edits: Iterable[Edit]) -> Descriptors:
+    """The set after some edits, one after the other, each at the end of its history.
+
+    Raises: InputError naming the edit that does not fit, and why.
+    """
+    for number, edit in enumerate(edits, 1):
+        try:
+            descriptors = _edited(descriptors, edit)
+        except InputError as error:
+            where = error.where or f"edit {number}: {edit}"
+            raise InputError(error.what, where=where, fix=error.fix, details=error.details) from error
+    return descriptors
+
+
+def _edited(descriptors: Descriptors, edit: Edit) -> Descriptors:
+    changes = CHANGES[edit.op](descriptors, edit)
+    rows, classes = list(descriptors.rows), descriptors.classes
+    asked, back = _asked(descriptors.history, edit)
+    if asked.op == "add-class":
+        new = ClassName(asked.class_, asked.text)
+        classes = tuple(class_ for class_ in classes if class_ != new) if back else (*classes, new)
+    for change in changes:
+        rows[change.at : change.at + (change.before is not None)] = [change.after] if change.after else []
+    history = (*descriptors.history, Done(edit, changes))
+    return replace(descriptors, classes=classes, rows=tuple(rows), history=history)
+
+
+def _asked(history: Sequence[Done], edit: Edit) -> tuple[Edit, bool]:
+    """The edit that an undo, or the undo of an undo, is about; and whether that takes it back."""
+    back = False
+    while edit.op == "undo":
+        edit, back = history[(edit.number or 0) - 1].edit, not back
+    return edit, back
+
+
+# One function for each operation: what it changes. Each change finds the rows as the ones before it left them.
+
+
+def _add(descriptors: Descriptors, edit: Edit) -> Changes:
+    """Behind the class's last row."""
+    class_ = descriptors.classes[descriptors.find(edit.class_)]
+    twin = next((row for row in descriptors.rows if row.class_id == class_.id and row.text == edit.text), None)
+    if twin is not None:
+        fix = "reword it, or leave it" if twin.enabled else "enable it"
+        raise InputError(f'has "{edit.text}" already', where=f'class "{class_.name}"', fix=fix)
+    own = [m for m, row in enumerate(descriptors.rows) if row.class_id == class_.id]
+    at = own[-1] + 1 if own else len(descriptors.rows)
+    return (Change(at, None, Descriptor(class_.id, edit.text, origin=BY_HAND)),)
+
+
+def _drop(descriptors: Descriptors, edit: Edit) -> Changes:
+    at = place(descriptors, edit.class_, edit.text)
+    return (Change(at, descriptors.rows[at], None),)
+
+
+def _changed(descriptors: Descriptors, edit: Edit, **fields: object) -> Changes:
+    at = place(descriptors, edit.class_, edit.text)
+    before = descriptors.rows[at]
+    after = replace(before, **fields)  # type: ignore[arg-type]
+    if after == before:
+        raise InputError(f"{edit.op} changes nothing", where=f'"{before.text}"', fix="leave it out")
+    twin = after.text != before.text and any(
+        row.class_id == after.class_id and row.text == after.text for row in descriptors.rows
+    )
+    if twin:
+        raise InputError(f'has "{after.text}" already', where=f'class "{edit.class_}"', fix="drop the one instead")
+    return (Change(at, before, after),)
+
+
+def _reword(descriptors: Descriptors, edit: Edit) -> Changes:
+    return _changed(descriptors, edit, text=edit.to, origin=BY_HAND)
+
+
+def _weigh(descriptors: Descriptors, edit: Edit) -> Changes:
+    return _changed(descriptors, edit, weight=float(edit.weight or 0))
+
+
+def _disable(descriptors: Descriptors, edit: Edit) -> Changes:
+    return _changed(descriptors, edit, enabled=False)
+
+
+def _enable(descriptors: Descriptors, edit: Edit) -> Changes:
+    return _changed(descriptors, edit, enabled=True)
+
+
+def _move(descriptors: Descriptors, edit: Edit) -> Changes:
+    """To the end of another class, weight and origin with it."""
+    (gone,) = _drop(descriptors, edit)
+    row = descriptors.rows[gone.at]
+    rest = replace(descriptors, rows=descriptors.rows[: gone.at] + descriptors.rows[gone.at + 1 :])
+    (new,) = _add(rest, Edit("add", edit.to, row.text))
+    return gone, replace(new, after=replace(row, class_id=descriptors.classes[descriptors.find(edit.to)].id))
+
+
+def _replace(descriptors: Descriptors, edit: Edit) -> Changes:
+    """Whole words, in every class; a descriptor that its class has already, or of which nothing is left, goes."""
+    if not edit.text.strip():
+        raise InputError("nothing to replace", fix="say which words")
+    whole = re.compile(rf"(?<!\w){re.escape(edit.text)}(?!\w)")
+    seen, changes, at = {(row.class_id, row.text) for row in descriptors.rows}, list[Change](), 0
+    for row in descriptors.rows:
+        text = " ".join(whole.sub(lambda _: edit.to, row.text).split()) if whole.search(row.text) else row.text
+        if text != row.text:
+            gone = not text or (row.class_id, text) in seen
+            changes.append(Change(at, row, None if gone else replace(row, text=text, origin=BY_HAND)))
+            seen.add((row.class_id, text))
+        at += text == row.text or changes[-1].after is not None
+    if not changes:
+        raise InputError(f'no descriptor has "{edit.text}"', fix="mind capital letters; whole words are looked for")
+    return tuple(changes)
+
+
+def _add_class(descriptors: Descriptors, edit: Edit) -> Changes:
+    name = reads_as(edit.text)
+    twin = next((c for c in descriptors.classes if c.id == edit.class_ or reads_as(c.name) == name), None)
+    if twin is not None:
+        what = f"there is a class '{twin.name}' with the id '{twin.id}'"
+        raise InputError(what, fix="choose another id and name, or add descriptors to that class")
+    return ()
+
+
+def _undo(descriptors: Descriptors, edit: Edit) -> Changes:
+    """What an edit did, backwards: each row as it was, found wherever it stands now."""
+    done, rows, changes = _standing(descriptors, edit.number), list(descriptors.rows), list[Change]()
+    asked, back = _asked(descriptors.history, edit)
+    if asked.op == "add-class" and back and any(row.class_id == asked.class_ for row in rows):
+        raise InputError(f"class '{asked.class_}' has descriptors by now", fix="drop them first")
+    for change in reversed(done.changes):
+        at = min(change.at, len(rows))
+        if change.after is not None:
+            if change.after not in rows:
+                what = f"\"{change.after.text}\" of class '{change.after.class_id}' was changed since"
+                raise InputError(what, fix="undo the later edit first; log shows all")
+            at = change.at if rows[at : at + 1] == [change.after] else rows.index(change.after)
+        changes.append(Change(at, change.after, change.before))
+        rows[at : at + (change.after is not None)] = [change.before] if change.before else []
+    return tuple(changes)
+
+
+def _standing(descriptors: Descriptors, number: int | None) -> Done:
+    """The edit of that number, from 1. Raises: InputError where there is none, or it is undone."""
+    history = descriptors.history
+    if number is None or not 1 <= number <= len(history):
+        has = f"there are {len(history)}" if history else "there are none"
+        raise InputError(f"no edit {number}; {has}", fix="see log")
+    if number not in standing(history):
+        raise InputError(f"edit {number} is undone", fix="undo its undoing; log has the number")
+    return history[number - 1]
+
+
+CHANGES: dict[str, Callable[[Descriptors, Edit], Changes]] = {
+    "add": _add,
+    "drop": _drop,
+    "reword": _reword,
+    "weigh": _weigh,
+    "disable": _disable,
+    "enable": _enable,
+    "move": _move,
+    "replace": _replace,
+    "add-class": _add_class,
+    "undo": _undo,
+}
+
+
+def place(descriptors: Descriptors, class_: str, text: str) -> int:
+    """The place of a class's row with that text, else of the one that reads the same to a model.
+
+    Raises: InputError with the closest text where there is none, or several read so.
+    """
+    owner = descriptors.classes[descriptors.find(class_)]
+    own = {m: row.text for m, row in enumerate(descriptors.rows) if row.class_id == owner.id}
+    found = [m for m in own if own[m] == text] or [m for m in own if reads_as(own[m]) == reads_as(text)]
+    if found and len({own[m] for m in found}) == 1:
+        return found[0]
+    where = f'class "{owner.name}"'
+    if found:
+        raise InputError(f'{len(found)} descriptors read like "{text}"', where=where, fix="write it exactly")
+    has = few((f'"{own_}"' for own_ in own.values()), 8) or "none"
+    raise InputError(f'no descriptor "{text}"', where=where, fix=f"{did_you_mean(text, own.values())}it has {has}")
+
+
+def standing(history: Sequence[Done]) -> list[int]:
+    """The numbers, from 1, of the edits that are not undone, undoings among them."""
+    stands = dict.fromkeys(range(1, len(history) + 1), True)
+    for number in reversed(stands):
+        edit = history[number - 1].edit
+        if edit.op == "undo" and stands[number]:
+            stands[edit.number or 0] = False
+    return [number for number, stand in stands.items() if stand]
+
+
+def last(history: Sequence[Done]) -> int:
+    """The number of the last edit that stands and undoes nothing: what a plain undo is about. Raises: InputError."""
+    found = [number for number in standing(history) if history[number - 1].edit.op != "undo"]
+    if not found:
+        raise InputError("nothing to undo", fix="see log")
+    return found[-1]
+
+
+def merging(descriptors: Descriptors, other: Descriptors) -> Iterator[Edit]:
+    """The edits that bring what only another set has into this one: its classes, and descriptors with their weights.
+
+    A class is the same by id, name or alias; a descriptor by its text.
+    """
+    lookup = Lookup(descriptors.classes)
+    has = {(row.class_id, row.text) for row in descriptors.rows}
+    ids = dict[str, str]()
+    for class_ in other.classes:
+        found = lookup(class_.id) or lookup(class_.name)
+        if len(found) > 1:
+            raise InputError(f"{len(found)} classes are called '{class_.name}'", fix="give both sets the same ids")
+        ids[class_.id] = descriptors.classes[found[0]].id if found else class_.id
+        if not found:
+            yield Edit("add-class", class_.id, class_.name)
+    for row in other.rows:
+        if (key := (ids[row.class_id], row.text)) not in has:
+            has.add(key)
+            yield from _arriving(replace(row, class_id=key[0]))
+
+
+def difference(a: Descriptors, b: Descriptors) -> Iterator[Edit]:
+    """The edits that make of a's descriptors those of b, whatever their order: a patch.
+
+    Raises: InputError where a has a class that b has not: no edit takes a class away.
+    """
+    gone = [class_ for class_ in a.classes if class_.id not in b.position]
+    if gone:
+        fix = "compare sets whose classes have the same ids"
+        raise InputError(f"class '{gone[0].name}' ({gone[0].id}) is in the first only", fix=fix)
+    for class_ in b.classes:
+        if class_.id not in a.position:
+            yield Edit("add-class", class_.id, class_.name)
+    before, after = ({(row.class_id, row.text): row for row in set_.rows} for set_ in (a, b))
+    for class_ in b.classes:
+        dropped = [text for id_, text in before if id_ == class_.id and (id_, text) not in after]
+        yield from (Edit("drop", class_.id, text) for text in dropped)
+    for key, row in after.items():
+        old = before.get(key)
+        yield from _arriving(row) if old is None else _settled(old, row)
+
+
+def _arriving(row: Descriptor) -> Iterator[Edit]:
+    yield Edit("add", row.class_id, row.text)
+    yield from _settled(Descriptor(row.class_id, row.text), row)
+
+
+def _settled(old: Descriptor, new: Descriptor) -> Iterator[Edit]:
+    """The edits of weight and of being enabled."""
+    if new.weight != old.weight:
+        yield Edit("weigh", new.class_id, new.text, weight=new.weight)
+    if new.enabled != old.enabled:
+        yield Edit("enable" if new.enabled else "disable", new.class_id, new.text)
