@@ -13,11 +13,13 @@ N_FOLDS = 5
 MOST = 5_000  # images that choices are made on
 
 
-def folds(labels: Int[np.ndarray, " n"], contents: Sequence[str], seed: int) -> Int[np.ndarray, " n"]:
-    """A fold from 0 to 4 for each image, each class spread evenly over them; equal contents share one: (N,)."""
+def folds(
+    labels: Int[np.ndarray, " n"], contents: Sequence[str], seed: int, n_folds: int = N_FOLDS
+) -> Int[np.ndarray, " n"]:
+    """A fold, from 0, for each image, each class spread evenly over them; equal contents share one: (N,)."""
     order = _class_after_class(labels, seed)
     fold = np.empty(len(labels), np.intp)
-    fold[order] = np.arange(len(labels)) % N_FOLDS
+    fold[order] = np.arange(len(labels)) % n_folds
     _, first, which = np.unique(np.array(contents, object), return_index=True, return_inverse=True)
     return fold[first[which]]
 

@@ -1,0 +1,218 @@
+"""Whom a classifier fails: rates by class and group with intervals, gaps between groups, and corrected tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from vlmdesc.errors import InputError
+from vlmdesc.evaluate.proportions import ENOUGH, Share, difference, fisher
+from vlmdesc.evaluate.statistics import holm
+
+CLAIM = 0.05
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A share in a group against the same of all other groups: difference, 95 % interval, Fisher's exact p, Holm's."""
+
+    here: Share
+    others: Share
+    p: float = 1.0
+    p_holm: float = 1.0
+
+    @property
+    def judged(self) -> bool:
+        """Whether both sides have enough pictures to be compared."""
+        return self.here.judged and self.others.judged
+
+    @property
+    def value(self) -> float:
+        return self.here.value - self.others.value
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        return difference(self.here, self.others)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the groups differ by more than chance, with all tests that were made counted."""
+        return self.judged and self.p_holm < CLAIM
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A class in a group: its pictures that are found (true positives), and others taken for it (false positives)."""
+
+    class_: int
+    group: str
+    found: Gap
+    taken: Gap
+
+    @property
+    def failed(self) -> bool:
+        """Whether the class is found less often in this group than in the others."""
+        return self.found.differs and self.found.value < 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether other classes' pictures are taken for it more often in this group than in the others."""
+        return self.taken.differs and self.taken.value > 0
+
+
+@dataclass(frozen=True)
+class Skew:
+    """MaxSkew@k of a class: how far the group that is shown most beyond its share is so among the k best (Geyik 2019).
+
+    0 where groups are shown as the class has them; log 2 where one is shown twice as often.
+    """
+
+    class_: int
+    k: int
+    group: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Accuracy overall and by group, each class in each group, retrieval skew; groups that are too small stand apart.
+
+    `equal_opportunity` is for each class of which two groups can be judged the group that is found least, the one that
+    is found most, and the interval of the difference.
+    """
+
+    overall: Share
+    groups: dict[str, Gap]
+    cells: tuple[Cell, ...]
+    skews: tuple[Skew, ...]
+    ungrouped: int
+
+    @property
+    def worst_group(self) -> str | None:
+        """Of the groups that can be judged, the one of lowest accuracy."""
+        judged = [group for group, gap in self.groups.items() if gap.here.judged]
+        return min(judged, key=lambda group: self.groups[group].here.value, default=None)
+
+    @property
+    def worst_cell(self) -> Cell | None:
+        """Of the classes in groups that can be judged, the one that is found least: worst-group accuracy."""
+        judged = [cell for cell in self.cells if cell.found.here.judged]
+        return min(judged, key=lambda cell: cell.found.here.value, default=None)
+
+    @property
+    def failed(self) -> list[Cell]:
+        """Classes that are found less often in a group, or that others are taken for, largest gap first."""
+        cells = [cell for cell in self.cells if cell.failed or cell.crowded]
+        return sorted(cells, key=lambda cell: -max(-cell.found.value * cell.failed, cell.taken.value * cell.crowded))
+
+    @property
+    def small(self) -> list[Cell]:
+        """Classes in groups with pictures, but too few to judge how often they are found."""
+        return [cell for cell in self.cells if 0 < cell.found.here.n < ENOUGH]
+
+    def equal_opportunity(self) -> dict[int, tuple[Cell, Cell]]:
+        """For each class with two groups that can be judged, the cells found least and most often."""
+        gaps = dict[int, tuple[Cell, Cell]]()
+        for class_ in dict.fromkeys(cell.class_ for cell in self.cells):
+            cells = [cell for cell in self.cells if cell.class_ == class_ and cell.found.here.judged]
+            if len(cells) > 1:
+                cells.sort(key=lambda cell: cell.found.here.value)
+                gaps[class_] = cells[0], cells[-1]
+        return gaps
+
+
+def audit(
+    answers: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    groups: Sequence[str | None],
+    classes: Sequence[int],
+    scores: Float32[np.ndarray, "n k"] | None = None,
+    k: int | None = None,
+) -> Audit:
+    """Compare groups within classes; `classes` are the numbers of those looked at.
+
+    With `scores` (N, K), of the classes in that order, also how the best k pictures of each are spread over groups; k
+    is by default the number of the class's pictures, so that perfect retrieval has no skew.
+    Raises: InputError when no picture has a group, or all have the same.
+    """
+    names = sorted({group for group in groups if group is not None})
+    if len(names) < 2:
+        what = f"one group only: {names[0]}" if names else "no picture has a group"
+        raise InputError(what, fix="use --group-column with a column that divides the pictures, or --group-by-concepts")
+    number = {name: g for g, name in enumerate(names)}
+    group = np.array([-1 if name is None else number[name] for name in groups], np.intp)
+    known = group >= 0
+    answers, labels, group = answers[known], labels[known], group[known]
+    n = _counts(labels, group, classes, names)
+    hits = _counts(np.where(answers == labels, labels, -1), group, classes, names)
+    wrong = _counts(np.where(answers != labels, answers, -1), group, classes, names)
+    sizes, right = np.bincount(group, minlength=len(names)), np.bincount(group[answers == labels], minlength=len(names))
+    cells = [
+        Cell(c, names[g], _gap(hits[i], n[i], g), _gap(wrong[i], sizes - n[i], g))
+        for i, c in enumerate(classes)
+        for g in np.flatnonzero(n[i] + wrong[i]).tolist()
+    ]
+    # One family of tests for groups, one for what is found, one for what is taken for it.
+    found = _corrected([cell.found for cell in cells])
+    taken = _corrected([cell.taken for cell in cells])
+    return Audit(
+        Share(int(right.sum()), len(labels)),
+        dict(zip(names, _corrected([_gap(right, sizes, g) for g in range(len(names))]), strict=True)),
+        tuple(replace(cell, found=f, taken=t) for cell, f, t in zip(cells, found, taken, strict=True)),
+        () if scores is None else _skews(scores[known], labels, group, names, classes, k),
+        int((~known).sum()),
+    )
+
+
+def _counts(
+    classes_of: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"], classes: Sequence[int], names: Sequence[str]
+) -> Int[np.ndarray, "c g"]:
+    """How many pictures of each of those classes there are in each group; -1 is a picture of none: (C, G)."""
+    counts = np.zeros((max(*classes, int(classes_of.max())) + 1, len(names)), np.intp)
+    some = classes_of >= 0
+    np.add.at(counts, (classes_of[some], group[some]), 1)
+    return counts[[*classes]]
+
+
+def _gap(hits: Int[np.ndarray, " g"], n: Int[np.ndarray, " g"], g: int) -> Gap:
+    """The share of hits in group g and in all others."""
+    here, all_ = (int(hits[g]), int(n[g])), (int(hits.sum()), int(n.sum()))
+    gap = Gap(Share(*here), Share(all_[0] - here[0], all_[1] - here[1]))
+    return replace(gap, p=fisher(gap.here, gap.others)) if gap.judged else gap
+
+
+def _corrected(gaps: Sequence[Gap]) -> list[Gap]:
+    """With Holm's correction over those that are judged."""
+    judged = [i for i, gap in enumerate(gaps) if gap.judged]
+    adjusted = dict(zip(judged, holm([gaps[i].p for i in judged]), strict=True))
+    return [replace(gap, p_holm=adjusted.get(i, 1.0)) for i, gap in enumerate(gaps)]
+
+
+def _skews(
+    scores: Float32[np.ndarray, "n k"],
+    labels: Int[np.ndarray, " n"],
+    group: Int[np.ndarray, " n"],
+    names: Sequence[str],
+    classes: Sequence[int],
+    k: int | None,
+) -> tuple[Skew, ...]:
+    """Log of a group's share of the k best pictures over its share of the class's own, the largest over groups.
+
+    Both shares have one picture more, spread as all pictures are, so that no group has none.
+    """
+    prior = np.bincount(group, minlength=len(names)) / len(group)
+    skews = []
+    for at, class_ in enumerate(classes):
+        own = group[labels == class_]
+        if len(own) < ENOUGH:
+            continue
+        n = min(k or len(own), len(group))
+        best = group[np.argsort(-scores[:, at], kind="stable")[:n]]
+        shown, wanted = ((np.bincount(part, minlength=len(names)) + prior) / (len(part) + 1) for part in (best, own))
+        worst = int((shown / wanted).argmax())
+        skews.append(Skew(class_, n, names[worst], log(shown[worst] / wanted[worst])))
+    return tuple(skews)

@@ -1,0 +1,184 @@
+"""An audit as JSON has it: figures, and for each class that fails a group the descriptors and pictures that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isnan
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from vlmdesc.classify.score import FOLDS, Columns
+from vlmdesc.evaluate.audit import Audit, Cell, Gap
+from vlmdesc.evaluate.candidates import Ground
+from vlmdesc.evaluate.credit import Best, Credit, leave_one_out
+from vlmdesc.evaluate.photos import Photos
+from vlmdesc.evaluate.proportions import Share, difference
+from vlmdesc.evaluate.pulls import pulls, rivals
+from vlmdesc.records import ClassName
+
+EXAMPLES, PULLS = 8, 10
+MOST = 20  # failed classes that are explained
+
+
+@dataclass(frozen=True)
+class Audited:
+    """Pictures that were audited with the answers to them: `said[m]` is what column m says, empty for a bare name."""
+
+    photos: Photos
+    classes: Sequence[ClassName]
+    columns: Columns
+    pool: str
+    said: Sequence[str]
+    seen: Ground
+    audit: Audit
+
+    def findings(self) -> dict[str, Any]:
+        """The whole audit, ready for JSON."""
+        found = self.audit
+        worst, failed = found.worst_cell, found.failed
+        return {
+            "schema": 1,
+            "n": found.overall.n,
+            "ungrouped": found.ungrouped,
+            "accuracy": _share(found.overall),
+            "groups": [{"group": name, **_gap(gap)} for name, gap in found.groups.items()],
+            "worst_group": found.worst_group,
+            "worst_class_in_group": worst and {**self._cell(worst), "accuracy": _share(worst.found.here)},
+            "equal_opportunity": self._opportunity(),
+            "max_skew": self._skew(),
+            "failed": [self._failure(cell) for cell in failed[:MOST]],
+            "failed_in_all": len(failed),
+            "cells": [
+                {**self._cell(cell), "found": _gap(cell.found), "taken": _gap(cell.taken)} for cell in found.cells
+            ],
+            "too_small": [{**self._cell(cell), "n": cell.found.here.n} for cell in found.small],
+        }
+
+    def _cell(self, cell: Cell) -> dict[str, Any]:
+        return {**self._class(cell.class_), "group": cell.group}
+
+    def _class(self, c: int) -> dict[str, str]:
+        return {"class": self.classes[c].id, "name": self.classes[c].name}
+
+    def _opportunity(self) -> dict[str, Any]:
+        rows = []
+        for class_, (least, most) in self.audit.equal_opportunity().items():
+            a, b = most.found.here, least.found.here
+            ends = [round(end, 6) for end in difference(a, b)]
+            sides = {
+                side: {"group": cell.group, **_share(cell.found.here)}
+                for side, cell in (("least", least), ("most", most))
+            }
+            rows.append({**self._class(class_), "gap": round(a.value - b.value, 6), "ci95": ends, **sides})
+        rows.sort(key=lambda row: -row["gap"])
+        gaps = [row["gap"] for row in rows]
+        return {
+            "largest": max(gaps, default=None),
+            "mean": round(float(np.mean(gaps)), 6) if gaps else None,
+            "classes": rows,
+        }
+
+    def _skew(self) -> dict[str, Any]:
+        skews = sorted(self.audit.skews, key=lambda skew: -skew.value)
+        rows = [{**self._class(s.class_), "k": s.k, "group": s.group, "value": round(s.value, 6)} for s in skews]
+        values = [skew.value for skew in skews]
+        return {
+            "largest": round(max(values), 6) if values else None,
+            "mean": round(float(np.mean(values)), 6) if values else None,
+            "classes": rows,
+        }
+
+    def _failure(self, cell: Cell) -> dict[str, Any]:
+        """What pulls wrong, and the pictures that show it: those not found, or else those of others taken for it."""
+        labels, answers = self.photos.labels, self.seen.best[:, 0]
+        here = np.array([group == cell.group for group in self.photos.groups])
+        known = np.array([group is not None for group in self.photos.groups])
+        among = known & ((labels == cell.class_) if cell.failed else (labels != cell.class_))
+        wrong = among & here & ((answers != labels) if cell.failed else (answers == cell.class_))
+        found = rivals(answers, labels, among & here) if cell.failed else []
+        return {
+            **self._cell(cell),
+            "how": "not found" if cell.failed else "others taken for it",
+            "found": _gap(cell.found),
+            "taken": _gap(cell.taken),
+            "taken_for": [{**self._class(rival), "n": n} for rival, n in found],
+            "pulls": self._pulls(cell, among, here, [rival for rival, _ in found]),
+            "images": self._images(wrong),
+        }
+
+    def _pulls(
+        self, cell: Cell, among: Bool[np.ndarray, " n"], here: Bool[np.ndarray, " n"], others: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        if self.pool not in FOLDS:
+            return []
+        sides = ([cell.class_], others) if cell.failed else ([], [cell.class_])
+        credit, elsewhere = self._credits[cell.group]
+        rows = []
+        for pull in pulls(self.photos.vectors[among], here[among], *sides, self.columns, self.pool)[:PULLS]:
+            m = pull.row
+            if not pull.wrong:
+                continue
+            rows.append(
+                {
+                    **self._class(int(self.columns.owner[m])),
+                    "descriptor": self.said[m],
+                    "here": round(pull.here, 6),
+                    "others": round(pull.others, 6),
+                    "worse_by": round(pull.value, 6),
+                    "ci95": [round(end, 6) for end in pull.ci95],
+                    "right_only_with": {"here": int(credit.only_with[m]), "others": int(elsewhere.only_with[m])},
+                    "right_only_without": {
+                        "here": int(credit.only_without[m]),
+                        "others": int(elsewhere.only_without[m]),
+                    },
+                }
+            )
+        return rows
+
+    @cached_property
+    def _credits(self) -> dict[str, tuple[Credit, Credit]]:
+        """The credit of all descriptors in each group that some class fails, and in the other groups."""
+        found = {}
+        for name in dict.fromkeys(cell.group for cell in self.audit.failed[:MOST]):
+            here = np.array([group == name for group in self.photos.groups])
+            others = ~here & np.array([group is not None for group in self.photos.groups])
+            found[name] = self._credit(here), self._credit(others)
+        return found
+
+    def _credit(self, part: Bool[np.ndarray, " n"]) -> Credit:
+        best = Best(self.seen.best[part], self.seen.scores[part])
+        return leave_one_out(self.photos.vectors[part], self.photos.labels[part], best, self.pool, self.columns)
+
+    def _images(self, wrong: Bool[np.ndarray, " n"]) -> list[dict[str, Any]]:
+        """Those whose wrong class is most ahead of the next."""
+        rows = np.flatnonzero(wrong)
+        ahead = self.seen.scores[rows, 0] - self.seen.scores[rows, 1]
+        return [self._image(i) for i in rows[np.argsort(-ahead, kind="stable")[:EXAMPLES]].tolist()]
+
+    def _image(self, i: int) -> dict[str, Any]:
+        answer, truth = int(self.seen.best[i, 0]), int(self.photos.labels[i])
+        return {
+            "image": self.photos.keys[i],
+            "row": self.photos.rows[i],
+            "truth": self.classes[truth].id,
+            "answer": self.classes[answer].id,
+        }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    low, high = share.ci95
+    value = None if isnan(share.value) else round(share.value, 6)
+    return {"n": share.n, "value": value, "ci95": [round(low, 6), round(high, 6)]}
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    """A share with what sets it apart from the other groups, where there are enough pictures to judge."""
+    told: dict[str, Any] = {"judged": gap.judged}
+    if gap.judged:
+        ends = [round(end, 6) for end in gap.ci95]
+        told |= {"gap": round(gap.value, 6), "gap_ci95": ends, "p": gap.p, "p_holm": gap.p_holm, "differs": gap.differs}
+    return _share(gap.here) | told

@@ -1,0 +1,280 @@
+"""Edits that help, chosen on one half of the pictures and measured on the other: or the word that none does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int
+
+from vlmdesc.classify.score import Columns, get_pool, ranking
+from vlmdesc.describe.edit import edited
+from vlmdesc.errors import InputError, counted
+from vlmdesc.evaluate import fit
+from vlmdesc.evaluate.candidates import (
+    Candidate,
+    Ground,
+    Wording,
+    additions,
+    drops,
+    reweighing,
+    separating,
+)
+from vlmdesc.evaluate.effect import BLOCK, Delta, answers, columns_of, deltas
+from vlmdesc.evaluate.statistics import holm
+from vlmdesc.records import Edit
+
+COST = 0.01  # of overall accuracy, that an edit may lose on either half
+TESTED = 12  # edits that are measured on the other half
+EACH = 3  # of these, of one class and kind
+CLASSES = 20  # that are looked at for edits
+KINDS = {
+    "drop": "leave one out",
+    "reweigh": "weights by what descriptors are worth, shrunk by cross-validation",
+    "borrow": "a descriptor of another class, or of the pool",
+    "ask": "a descriptor from a language model",
+}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Edits of one class with what they did to the pictures aimed at, and to all: on the half they were chosen on, as
+    differences of accuracy, and on the other half.
+    """
+
+    kind: str
+    edits: tuple[Edit, ...]
+    chosen: tuple[float, float]
+    target: Delta
+    overall: Delta
+
+    @property
+    def helps(self) -> bool:
+        """Whether the pictures aimed at gain by more than chance, all tests counted, at next to no cost for all."""
+        return self.target.verdict == "better" and self.overall.value >= -COST
+
+    def record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "kind": self.kind,
+            "edits": [edit.record() for edit in self.edits],
+            "helps": self.helps,
+            "chosen": {"target": round(self.chosen[0], 6), "overall": round(self.chosen[1], 6)},
+            "target": self.target.record(),
+            "overall": self.overall.record(),
+        }
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What was tried on held-out pictures, best first; the edits that helped together, where more than one did."""
+
+    candidates: int
+    tried: tuple[Tried, ...]
+    together: Tried | None
+
+    @property
+    def helping(self) -> list[Tried]:
+        return [tried for tried in self.tried if tried.helps]
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """What to accept: the edits together, the only one that helps, or none."""
+        if self.together is not None:
+            return self.together.edits
+        return self.helping[0].edits if self.helping else ()
+
+    @property
+    def text(self) -> str:
+        """The verdict as a sentence."""
+        looked = f"{counted(self.candidates, 'edit')} looked at, {len(self.tried)} measured on held-out pictures"
+        if not self.helping:
+            return f"no edit helps: {looked}, none better than chance"
+        return (
+            f"{counted(len(self.helping), 'edit')} helps: {looked}"
+            if len(self.helping) == 1
+            else (f"{len(self.helping)} edits help: {looked}")
+        )
+
+
+def ground(
+    images: Float32[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    target: Bool[np.ndarray, " n"],
+    columns: Columns,
+    pool: str,
+) -> Ground:
+    """Pictures with the two classes that are best for each now. Raises: InputError for fewer than two classes."""
+    if columns.n_classes < 2:
+        raise InputError("one class only", fix="give at least two")
+    best, scores = np.empty((len(images), 2), np.intp), np.empty((len(images), 2), np.float32)
+    for start in range(0, len(images), BLOCK):
+        found = get_pool(pool)(images[start : start + BLOCK], columns)
+        best[start : start + BLOCK] = ranking(found, 2)
+        scores[start : start + BLOCK] = np.take_along_axis(found, best[start : start + BLOCK], axis=1)
+    return Ground(images, labels, target, best, scores)
+
+
+def suggest(
+    wording: Wording,
+    images: Float32[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    target: Bool[np.ndarray, " n"],
+    contents: Sequence[str],
+    strata: Sequence[str | None] = (),
+    *,
+    borrowed: Sequence[str] = (),
+    asked: Mapping[int, Sequence[str]] | None = None,
+    seed: int = 0,
+    tick: Callable[[int], object] = bool,
+) -> Suggestions:
+    """Edits that help the pictures aimed at: chosen on half of all pictures, measured on the other half.
+
+    Classes, and groups (`strata`) within them, are halved evenly, and copies of a picture stay in one half. `borrowed`
+    are texts of a pool beside the set's own, `asked` texts for single classes. `tick` is told when a class is done.
+    Raises: InputError where nothing is aimed at.
+    """
+    choosing = halves(labels, contents, strata, seed) == 0
+    if not (target & choosing).any() or not (target & ~choosing).any():
+        raise InputError("fewer than two pictures are aimed at", fix="give more pictures, or another class and group")
+    seen = ground(images[choosing], labels[choosing], target[choosing], wording.columns, wording.pool)
+    pool = [*dict.fromkeys([*(row.text for row in wording.descriptors.rows if row.text), *borrowed])]
+    vectors = wording.encode(pool) if (seen.target & seen.wrong).any() else np.empty((0, images.shape[1]), np.float32)
+    fold = fit.folds(seen.labels, [content for content, c in zip(contents, choosing, strict=True) if c], seed)
+    found = list[Candidate]()
+    for class_ in involved(seen):
+        found += _candidates(wording, class_, seen, fold, pool, vectors, (asked or {}).get(class_, ()))
+        tick(1)
+    chosen = choose(seen, found)
+    tried = _measured(wording, chosen, images[~choosing], labels[~choosing], target[~choosing])
+    together = _together(wording, [t for t in tried if t.helps], images, labels, target, choosing)
+    return Suggestions(len(found), tuple(tried), together)
+
+
+def halves(
+    labels: Int[np.ndarray, " n"], contents: Sequence[str], strata: Sequence[str | None], seed: int
+) -> Int[np.ndarray, " n"]:
+    """0 or 1 for each picture: each class, and each group in it, evenly divided; equal contents in one half: (N,)."""
+    names = {name: i for i, name in enumerate(dict.fromkeys(strata))}
+    group = np.array([names[name] for name in strata], np.intp) if strata else np.zeros(len(labels), np.intp)
+    _, stratum = np.unique(labels * (len(names) + 1) + group, return_inverse=True)
+    return fit.folds(stratum, contents, seed, 2)
+
+
+def involved(seen: Ground) -> list[int]:
+    """The classes that the pictures aimed at belong to or are taken for where they go wrong, most often first."""
+    lost = seen.target & seen.wrong
+    counts = Counter(seen.labels[lost].tolist())
+    counts.update(seen.best[lost, 0].tolist())
+    return [class_ for class_, _ in counts.most_common(CLASSES)]
+
+
+def choose(seen: Ground, candidates: Sequence[Candidate]) -> list[tuple[Candidate, float, float]]:
+    """The candidates to be measured, with their gain on the pictures aimed at and on all.
+
+    Those that gain most of the ones that cost no more than a point, and of one class and kind three at most.
+    """
+    now, rated = ~seen.wrong, []
+    for class_ in dict.fromkeys(candidate.class_ for candidate in candidates):
+        of_class = [candidate for candidate in candidates if candidate.class_ == class_]
+        right = seen.right_with(class_, np.stack([candidate.vector for candidate in of_class]))
+        gain = right.astype(np.int8) - now[:, None]
+        overall, aimed = gain.mean(axis=0), gain[seen.target].mean(axis=0)
+        rated += [*zip(of_class, aimed.tolist(), overall.tolist(), strict=True)]
+    rated.sort(key=lambda found: (-found[1], -found[2]))
+    kept, taken = list[tuple[Candidate, float, float]](), Counter[tuple[int, str]]()
+    for candidate, aimed, overall in rated:
+        key = candidate.class_, candidate.kind
+        if aimed > 0 and overall >= -COST and taken[key] < EACH and len(kept) < TESTED:
+            taken[key] += 1
+            kept.append((candidate, aimed, overall))
+    return kept
+
+
+def _candidates(
+    wording: Wording,
+    class_: int,
+    seen: Ground,
+    fold: Int[np.ndarray, " n"],
+    pool: Sequence[str],
+    vectors: Float32[np.ndarray, "m d"],
+    asked: Sequence[str],
+) -> Iterator[Candidate]:
+    yield from drops(wording, class_)
+    if reweighed := reweighing(wording, class_, seen, fold):
+        yield reweighed
+    yield from additions(wording, class_, separating(seen, class_, pool, vectors), "borrow")
+    yield from additions(wording, class_, asked, "ask")
+
+
+def _measured(
+    wording: Wording,
+    chosen: Sequence[tuple[Candidate, float, float]],
+    images: Float32[np.ndarray, "h d"],
+    labels: Int[np.ndarray, " h"],
+    target: Bool[np.ndarray, " h"],
+) -> list[Tried]:
+    """The chosen edits on held-out pictures, best first, with Holm's correction over them."""
+    found = [
+        _try(wording, candidate.kind, candidate.edits, (aimed, overall), images, labels, target)
+        for candidate, aimed, overall in chosen
+    ]
+    aimed_at, all_ = (holm([getattr(tried, part).p for tried in found]) for part in ("target", "overall"))
+    found = [
+        replace(tried, target=replace(tried.target, p_holm=p), overall=replace(tried.overall, p_holm=q))
+        for tried, p, q in zip(found, aimed_at, all_, strict=True)
+    ]
+    return sorted(found, key=lambda tried: (not tried.helps, -tried.target.value, -tried.overall.value))
+
+
+def _try(
+    wording: Wording,
+    kind: str,
+    edits: tuple[Edit, ...],
+    chosen: tuple[float, float],
+    images: Float32[np.ndarray, "h d"],
+    labels: Int[np.ndarray, " h"],
+    target: Bool[np.ndarray, " h"],
+) -> Tried:
+    was, is_ = _right(wording, edits, images, labels)
+    return Tried(kind, edits, chosen, deltas([target], was, is_)[0], deltas([np.ones_like(target)], was, is_)[0])
+
+
+def _right(
+    wording: Wording, edits: Sequence[Edit], images: Float32[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]
+) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    after = columns_of(edited(wording.descriptors, edits), wording.encode, wording.phrase)
+    before, after_ = answers(images, wording.columns, after, wording.pool)
+    return before == labels, after_ == labels
+
+
+def _together(
+    wording: Wording,
+    helping: Sequence[Tried],
+    images: Float32[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    target: Bool[np.ndarray, " n"],
+    choosing: Bool[np.ndarray, " n"],
+) -> Tried | None:
+    """The edits that help, one after the other as long as each adds to the gain on the half they are chosen on."""
+    kept, gain = tuple[Edit, ...](), (0.0, 0.0)
+    for tried in sorted(helping, key=lambda tried: -tried.chosen[0]):
+        new = _joined(kept, tried.edits)
+        was, is_ = _right(wording, new, images[choosing], labels[choosing])
+        aimed = float(is_[target[choosing]].mean() - was[target[choosing]].mean())
+        overall = float(is_.mean() - was.mean())
+        if aimed > gain[0] and overall >= -COST:
+            kept, gain = new, (aimed, overall)
+    if len(helping) < 2 or len(kept) < 2:
+        return None
+    held = ~choosing
+    return _try(wording, "together", kept, gain, images[held], labels[held], target[held])
+
+
+def _joined(kept: tuple[Edit, ...], new: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Edits of two suggestions, without those of the second that are about the same descriptor of a class."""
+    about = {(edit.class_, edit.text) for edit in kept}
+    return kept + tuple(edit for edit in new if (edit.class_, edit.text) not in about)
