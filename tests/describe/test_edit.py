@@ -363,7 +363,7 @@ def sets(draw, ids=("n1", "n2", "n3"), twins=False):
 def histories(draw, undo=True, twins=False):
     """A set, and the one after some edits that fit."""
     before = new = draw(sets(twins=twins))
-    for _ in range(draw(st.integers(1, 8))):
+    for _ in range(draw(st.integers(2, 12))):
         with suppress(InputError):
             new = edited(new, [draw(edits(new, undo))])
     return before, new

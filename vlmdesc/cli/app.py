@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import vlmdesc
+from vlmdesc.cli.audit import audit
 from vlmdesc.cli.border import DEBUG, bordered
 from vlmdesc.cli.cache import cache
 from vlmdesc.cli.classify import classify
@@ -47,6 +48,7 @@ app.command(rich_help_panel=CONCEPTS)(bordered(search))
 app.command(rich_help_panel=CONCEPTS)(bordered(name))
 app.add_typer(index, name="index", rich_help_panel=CONCEPTS)
 app.command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
+app.command(rich_help_panel=EVALUATE)(bordered(audit))
 app.command(rich_help_panel=EVALUATE)(bordered(compare))
 app.command(rich_help_panel=EVALUATE)(bordered(reproduce))
 app.command(rich_help_panel=ENCODE)(bordered(data))

@@ -20,6 +20,7 @@ from vlmdesc.cli.options import (
     ImageColumn,
     Json,
     LabelColumn,
+    Loose,
     Model,
     Phrase,
     Pool,
@@ -90,14 +91,6 @@ ReferenceSplit = Annotated[str, typer.Option(help="Which split of the reference.
 Out = Annotated[
     Path | None,
     typer.Option(help="Folder for results.json, predictions.parquet and report.html.", show_default="vlmdesc-eval"),
-]
-Loose = Annotated[
-    bool,
-    typer.Option(
-        "--loose-labels",
-        help='Labels may differ from class names in case, blanks, hyphens and underscores: "apple_pie" is "Apple pie".',
-        rich_help_panel=LABELS,
-    ),
 ]
 OnlyPresent = Annotated[
     bool, typer.Option("--only-present", help="Score among the classes that have a picture.", rich_help_panel=LABELS)

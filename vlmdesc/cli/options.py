@@ -92,6 +92,14 @@ IgnoreUnknown = Annotated[
 AllowAbsent = Annotated[
     bool, typer.Option("--allow-absent", help="Classes may have no picture.", rich_help_panel=LABELS)
 ]
+Loose = Annotated[
+    bool,
+    typer.Option(
+        "--loose-labels",
+        help='Labels may differ from class names in case, blanks, hyphens and underscores: "apple_pie" is "Apple pie".',
+        rich_help_panel=LABELS,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 
 

@@ -29,7 +29,7 @@ def measured(task: Task, folder: Path, open_model: Callable[[], Encoder]) -> Eva
     from vlmdesc.cli.progress import stages
     from vlmdesc.evaluate.task import run_task
 
-    _make_writable(folder)
+    make_writable(folder)
     with stages() as stage:
         try:
             found = run_task(task, open_model, stage=stage)
@@ -45,7 +45,7 @@ def measured(task: Task, folder: Path, open_model: Callable[[], Encoder]) -> Eva
     return found
 
 
-def _make_writable(folder: Path) -> None:
+def make_writable(folder: Path) -> None:
     """Raises: InputError or StoreError where results could not be kept; told before hours of work."""
     if os.path.lexists(folder) and not folder.is_dir():
         raise InputError("not a folder", where=folder, fix="choose another with --out")

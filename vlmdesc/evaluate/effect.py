@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +14,14 @@ from jaxtyping import Bool, Float32, Int
 from vlmdesc.classify.score import Columns, get_pool
 from vlmdesc.describe.phrase import completed, get_phrase, texts
 from vlmdesc.errors import InputError, counted
+from vlmdesc.evaluate.photos import Photos
 from vlmdesc.evaluate.proportions import paired
 from vlmdesc.evaluate.statistics import holm, p_value
-from vlmdesc.records import Descriptors
+from vlmdesc.records import ClassName, Descriptors
 
 Encode = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
 BLOCK = 2_048  # images at a time
-CLAIM = 0.05
+CLAIM, EXAMPLES = 0.05, 24
 FEWEST = 6  # changed answers, all one way, that chance seldom gives: 2 / 2**6 < 0.05
 
 
@@ -90,6 +92,32 @@ class Effect:
         """Numbers of the pictures that were right before and are no longer."""
         return np.flatnonzero((self.before == self.labels) & (self.after != self.labels))
 
+    def record(self, photos: Photos, classes: Sequence[ClassName]) -> dict[str, Any]:
+        """As JSON has it, with the pictures that changed sides, one of a class first."""
+        flips = {"fixed": self.fixed, "broken": self.broken}
+        return {
+            "verdict": {"code": self.overall.verdict, "text": self.text},
+            "overall": self.overall.record(),
+            "groups": [{"group": name, **delta.record()} for name, delta in self.groups.items()],
+            "classes": [
+                {"class": classes[c].id, "name": classes[c].name, **delta.record()}
+                for c, delta in sorted(self.classes.items(), key=lambda pair: -abs(pair[1].value))
+            ],
+            "examples": {
+                kind: [self._example(i, photos, classes) for i in _spread(rows, self.labels)]
+                for kind, rows in flips.items()
+            },
+        }
+
+    def _example(self, i: int, photos: Photos, classes: Sequence[ClassName]) -> dict[str, Any]:
+        of = {"truth": self.labels, "before": self.before, "after": self.after}
+        return {
+            "image": photos.keys[i],
+            "row": photos.rows[i],
+            "group": photos.groups[i],
+            **{name: classes[int(numbers[i])].id for name, numbers in of.items()},
+        }
+
     @property
     def text(self) -> str:
         """The verdict as a sentence; noise is not called an improvement."""
@@ -104,6 +132,16 @@ class Effect:
             few = f"; fewer than {FEWEST} changes can never be told" if all_.fixed + all_.broken < FEWEST else ""
             return f"not to be told from chance: {flips} (p {p_value(all_.p)}){few}"
         return f"{all_.verdict}: {flips} (p {p_value(all_.p)})"
+
+
+def _spread(rows: Int[np.ndarray, " f"], labels: Int[np.ndarray, " n"]) -> list[int]:
+    """Some of these pictures: the first of each class, then the second of each, and so on."""
+    seen = Counter[int]()
+    ranked = list[tuple[int, int]]()
+    for row in rows.tolist():
+        ranked.append((seen[int(labels[row])], row))
+        seen[int(labels[row])] += 1
+    return [row for _, row in sorted(ranked)[:EXAMPLES]]
 
 
 def columns_of(descriptors: Descriptors, encode: Encode, phrase: str) -> Columns:

@@ -65,32 +65,26 @@ class Audited:
         return {"class": self.classes[c].id, "name": self.classes[c].name}
 
     def _opportunity(self) -> dict[str, Any]:
-        rows = []
+        """For each class how far the group that is found least is behind the one that is found most, largest first."""
+        rows, gaps = list[dict[str, Any]](), list[float]()
         for class_, (least, most) in self.audit.equal_opportunity().items():
             a, b = most.found.here, least.found.here
-            ends = [round(end, 6) for end in difference(a, b)]
-            sides = {
-                side: {"group": cell.group, **_share(cell.found.here)}
-                for side, cell in (("least", least), ("most", most))
-            }
-            rows.append({**self._class(class_), "gap": round(a.value - b.value, 6), "ci95": ends, **sides})
-        rows.sort(key=lambda row: -row["gap"])
-        gaps = [row["gap"] for row in rows]
-        return {
-            "largest": max(gaps, default=None),
-            "mean": round(float(np.mean(gaps)), 6) if gaps else None,
-            "classes": rows,
-        }
+            gaps.append(a.value - b.value)
+            rows.append(
+                {
+                    **self._class(class_),
+                    "gap": round(gaps[-1], 6),
+                    "ci95": [round(end, 6) for end in difference(a, b)],
+                    "least": {"group": least.group, **_share(b)},
+                    "most": {"group": most.group, **_share(a)},
+                }
+            )
+        return _spread(gaps) | {"classes": sorted(rows, key=lambda row: -row["gap"])}
 
     def _skew(self) -> dict[str, Any]:
         skews = sorted(self.audit.skews, key=lambda skew: -skew.value)
         rows = [{**self._class(s.class_), "k": s.k, "group": s.group, "value": round(s.value, 6)} for s in skews]
-        values = [skew.value for skew in skews]
-        return {
-            "largest": round(max(values), 6) if values else None,
-            "mean": round(float(np.mean(values)), 6) if values else None,
-            "classes": rows,
-        }
+        return _spread([skew.value for skew in skews]) | {"classes": rows}
 
     def _failure(self, cell: Cell) -> dict[str, Any]:
         """What pulls wrong, and the pictures that show it: those not found, or else those of others taken for it."""
@@ -167,6 +161,12 @@ class Audited:
             "truth": self.classes[truth].id,
             "answer": self.classes[answer].id,
         }
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    if not values:
+        return {"largest": None, "mean": None}
+    return {"largest": round(max(values), 6), "mean": round(sum(values) / len(values), 6)}
 
 
 def _share(share: Share) -> dict[str, Any]:

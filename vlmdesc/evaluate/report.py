@@ -47,10 +47,10 @@ def page(report: Report, thumbnails: Mapping[int, bytes]) -> str:
         "pictures": {row: b64encode(jpeg).decode() for row, jpeg in thumbnails.items()},
         "classes": _classes(report),
     }
-    return _environment().get_template("page.html.j2").render(view)
+    return templates().get_template("page.html.j2").render(view)
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
     """Templates that escape all they print and know the functions below."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),

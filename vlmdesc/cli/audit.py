@@ -1,0 +1,277 @@
+"""vlmdesc audit"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlmdesc.cli.border import say
+from vlmdesc.cli.looking import Looked, look
+from vlmdesc.cli.options import (
+    AllowAbsent,
+    DataSource,
+    DescriptorFile,
+    Device,
+    GroupColumn,
+    IdColumn,
+    IgnoreUnknown,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Loose,
+    Model,
+    Phrase,
+    Pool,
+    Precision,
+    Split,
+    open_encoder,
+)
+from vlmdesc.cli.results import make_writable, with_interval
+from vlmdesc.errors import ImageError, InputError, counted, few, shown
+from vlmdesc.evaluate.statistics import p_value
+from vlmdesc.files import json_lines, write_atomic
+from vlmdesc.records.descriptors import open_set
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vlmdesc.evaluate.findings import Audited
+
+SHOWN, EACH, SMALL = 12, 3, 6  # failures, descriptors and images of one, and groups too small, that are printed
+OnlyClass = Annotated[
+    list[str], typer.Option("--class", help="Look at this class only; may be given again.", metavar="CLASS")
+]
+ByConcepts = Annotated[
+    bool,
+    typer.Option(
+        "--group-by-concepts",
+        help="Without a column: make groups of clusters of errors in one half of the pictures, named by concepts, and "
+        "audit the other half.",
+    ),
+]
+Vocabulary = Annotated[
+    str,
+    typer.Option(
+        help="What names of --group-by-concepts are made of: a text file with a word a line, or a set.",
+        metavar="FILE|SET",
+        show_default="17,757 words of WordNet",
+    ),
+]
+K = Annotated[
+    int | None,
+    typer.Option("--k", min=1, help="Best pictures of a class, for MaxSkew.", show_default="as many as it has"),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for audit.json and audit.html.", show_default="vlmdesc-audit")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the halves and clusters of --group-by-concepts.")]
+
+
+def audit(
+    dataset: DataSource,
+    descriptors: DescriptorFile,
+    group_column: GroupColumn = "",
+    by_concepts: ByConcepts = False,
+    only: OnlyClass = [],  # noqa: B006 - typer reads it
+    model: Model = "",
+    phrase: Phrase = "plain",
+    pool: Pool = "mean",
+    k: K = None,
+    vocabulary: Vocabulary = "",
+    out: Out = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    image_column: ImageColumn = "",
+    label_column: LabelColumn = "",
+    id_column: IdColumn = "",
+    split: Split = "",
+    loose_labels: Loose = False,
+    allow_absent: AllowAbsent = False,
+    ignore_unknown: IgnoreUnknown = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Find whom a descriptor set fails, and which descriptors do it.
+
+    Classes are compared between groups of pictures: how often they are found, and how often others are taken for them,
+    with intervals and corrected tests. For each class that fails a group, the descriptors that do worse there than
+    elsewhere, and pictures that show it.
+
+    Example: vlmdesc audit faces.csv --descriptors jobs.json --group-column skin_tone
+    """
+    from vlmdesc.describe.phrase import get_phrase
+    from vlmdesc.evaluate.photos import Joining
+
+    if bool(group_column) == by_concepts:
+        what = "both --group-column and --group-by-concepts" if by_concepts else "no groups"
+        raise InputError(what, fix="give --group-column with a column of the data set, or else --group-by-concepts")
+    given, folder = open_set(descriptors), out or Path("vlmdesc-audit")
+    get_phrase(phrase), [given.find(name) for name in only]  # what is wrong is told before the model is loaded
+    make_writable(folder)
+    columns = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
+    looked = look(
+        dataset,
+        {"split": split, **{f"{role}_column": column for role, column in columns.items()}},
+        given,
+        Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown),
+        lambda: open_encoder(model, device, precision),
+    )
+    found, grouping = _audited(looked, phrase, pool, only, k, vocabulary if by_concepts else None, seed)
+    record = found.findings() | {"grouping": grouping, "task": _task(looked, descriptors, phrase, pool)}
+    _write(record, looked, folder)
+    if as_json:
+        print(json.dumps(record))
+    else:
+        _print(record)
+    say(f"audit in {shown(folder / 'audit.json')} and {shown(folder / 'audit.html')}")
+    if looked.photos.failed:
+        raise typer.Exit(ImageError.exit_code)
+
+
+def _audited(
+    looked: Looked, phrase: str, pool: str, only: Sequence[str], k: int | None, vocabulary: str | None, seed: int
+) -> tuple[Audited, str]:
+    """The audit, and how its groups were made where no column says them. A `vocabulary` of None is a column's."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from vlmdesc.classify.score import get_pool
+    from vlmdesc.describe.phrase import completed, get_phrase
+    from vlmdesc.evaluate.audit import audit as compare
+    from vlmdesc.evaluate.effect import columns_of, of_classes
+    from vlmdesc.evaluate.findings import Audited
+    from vlmdesc.evaluate.suggest import ground
+
+    photos, given = looked.photos, looked.given
+    columns = columns_of(given, looked.encode, phrase)
+    seen = ground(photos.vectors, photos.labels, np.ones(len(photos.labels), bool), columns, pool)
+    grouping = ""
+    if vocabulary is not None:
+        groups, grouping = _concepts(looked, seen.best[:, 0], vocabulary, seed)
+        photos = replace(photos, groups=groups)
+    classes = [given.find(name) for name in only] or [*range(len(given.classes))]
+    scores = get_pool(pool)(photos.vectors, of_classes(columns, np.array(classes)))
+    found = compare(seen.best[:, 0], photos.labels, photos.groups, classes, scores, k)
+    said = [row.text for row in completed(given, get_phrase(phrase))[0].rows]
+    return Audited(photos, given.classes, columns, pool, said, seen, found), grouping
+
+
+def _concepts(looked: Looked, answers: Any, vocabulary: str, seed: int) -> tuple[tuple[str | None, ...], str]:
+    from vlmdesc.cli.progress import encoding_texts
+    from vlmdesc.concepts.vocabulary import open_vocabulary
+    from vlmdesc.encode.embed import text_vectors
+    from vlmdesc.encode.store import Store
+    from vlmdesc.evaluate.grouping import by_concepts
+
+    words = open_vocabulary(vocabulary)
+    with encoding_texts(looked.encoder, len(words)) as watched:
+        vectors = text_vectors(words, watched, Store())
+    made = by_concepts(looked.photos, answers, words, vectors, seed)
+    found = "; ".join(f"{title}: {', '.join(best)} ({made.sizes[title]} errors)" for title, best in made.words.items())
+    return made.groups, (
+        f"Groups were proposed from clusters of the errors among one half of the pictures, and these are the other "
+        f"half. {found}."
+    )
+
+
+def _task(looked: Looked, descriptors: str, phrase: str, pool: str) -> dict[str, Any]:
+    return {
+        "data": looked.data.name,
+        "columns": vars(looked.data.roles),
+        "data_hash": looked.photos.fingerprint(looked.given.classes),
+        "descriptors": descriptors,
+        "encoder": {"name": looked.encoder.name, "fingerprint": looked.encoder.fingerprint},
+        "phrase": phrase,
+        "pool": pool,
+    }
+
+
+def _write(record: Mapping[str, Any], looked: Looked, folder: Path) -> None:
+    from vlmdesc.evaluate.pages import audit_page, audit_rows
+    from vlmdesc.evaluate.report import data_name
+    from vlmdesc.evaluate.thumbnails import thumbnails
+
+    write_atomic(folder / "audit.json", json_lines(record).encode())
+    pictures = thumbnails(looked.data, audit_rows(record))
+    page = audit_page(record, data_name(record["task"]), looked.given.classes, pictures)
+    write_atomic(folder / "audit.html", page.encode())
+
+
+def _print(record: Mapping[str, Any]) -> None:
+    """Groups, and for each failure what pulls wrong and where to look."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    title = f"{counted(record['n'], 'picture')} in {counted(len(record['groups']), 'group')}, "
+    console.print(Text(shown(f"{title}{_rate(record['accuracy'])} % right"), style="bold"))
+    if record["ungrouped"]:
+        console.print(Text(f"{counted(record['ungrouped'], 'picture')} without a group left out"))
+    if record["grouping"]:
+        console.print(Text(shown(record["grouping"])))
+    _groups(console, record["groups"])
+    worst = record["worst_class_in_group"]
+    if worst:
+        console.print(Text(shown(f"worst: {worst['name']} in {worst['group']}, {_rate(worst['accuracy'])} % found")))
+    opportunity, skew = record["equal_opportunity"], record["max_skew"]
+    if opportunity["classes"]:
+        console.print(Text(_gaps(opportunity, skew)))
+    if not record["failed"]:
+        console.print(Text("\nno class fares worse in one group than in the others by more than chance"))
+    for failure in record["failed"][:SHOWN]:
+        _failure(console, failure)
+    if record["failed_in_all"] > SHOWN:
+        console.print(Text(f"\nand {record['failed_in_all'] - SHOWN} more; audit.json has all", style="dim"))
+    small = [f"{cell['name']} in {cell['group']} ({cell['n']})" for cell in record["too_small"]]
+    if small:
+        console.print(Text(shown(f"\n{len(small):,} too small to judge, under 10 pictures: {few(small, SMALL)}")))
+
+
+def _groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold")
+    table.add_column("group", overflow="fold")
+    for column in ("pictures", "right %", "against the others", "p"):
+        table.add_column(column, justify="right")
+    for row in groups:
+        told = ("too few to judge", "")
+        if row["judged"]:
+            told = (_points(row, "gap"), p_value(row["p_holm"]))
+        table.add_row(*map(Text, (shown(row["group"]), f"{row['n']:,}", _rate(row), *told)))
+    console.print(table)
+
+
+def _failure(console: Console, failure: Mapping[str, Any]) -> None:
+    from rich.text import Text
+
+    side = failure["found" if failure["how"] == "not found" else "taken"]
+    verb = "found" if failure["how"] == "not found" else "others taken for it"
+    line = f"{failure['name']} in {failure['group']}: {verb} {_rate(side)} % of {counted(side['n'], 'picture')}, "
+    line += f"{_points(side, 'gap')} against the other groups, p {p_value(side['p_holm'])}"
+    console.print(Text("\n" + shown(line), style="bold"))
+    if failure["taken_for"]:
+        console.print(Text(shown("  taken for " + ", ".join(f"{t['name']} {t['n']}" for t in failure["taken_for"]))))
+    for pull in failure["pulls"][:EACH]:
+        leads = f"lead {pull['here']:+.4f} here, {pull['others']:+.4f} elsewhere"
+        console.print(Text(shown(f"  {leads}: {pull['name']}, {pull['descriptor'] or '(its name)'}")))
+    images = few((image["image"] for image in failure["images"]), EACH)
+    console.print(Text(shown(f"  see {images}"), style="dim"))
+
+
+def _gaps(opportunity: Mapping[str, Any], skew: Mapping[str, Any]) -> str:
+    mean, largest = (100 * opportunity[name] for name in ("mean", "largest"))
+    gaps = f"equal opportunity gap: mean {mean:.1f}, largest {largest:.1f} points"
+    return gaps + (f"; MaxSkew@k: mean {skew['mean']:.2f}, largest {skew['largest']:.2f}" if skew["classes"] else "")
+
+
+def _rate(share: Mapping[str, Any]) -> str:
+    return "no" if share["value"] is None else with_interval(share["value"], share["ci95"])
+
+
+def _points(row: Mapping[str, Any], name: str) -> str:
+    return with_interval(row[name], row[f"{name}_ci95"], sign="+")

@@ -1,0 +1,57 @@
+"""Labelled pictures, embedded, for commands that look at what a descriptor set does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vlmdesc.cli.options import open_data
+from vlmdesc.cli.teaching import name_failures
+from vlmdesc.errors import InputError
+
+if TYPE_CHECKING:
+    from vlmdesc.encode.data import DataSet
+    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.evaluate.effect import Encode
+    from vlmdesc.evaluate.photos import Joining, Photos
+    from vlmdesc.records import Descriptors
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A data set's labelled pictures, the descriptors of the classes they are told apart by, and what encodes texts."""
+
+    data: DataSet
+    photos: Photos
+    given: Descriptors
+    encoder: Encoder
+    encode: Encode
+
+
+def look(
+    dataset: list[str],
+    columns: Mapping[str, str],
+    given: Descriptors,
+    joining: Joining,
+    open_model: Callable[[], Encoder],
+) -> Looked:
+    """Read, joined and embedded; pictures that cannot be used are named. `columns` are options of `load_data`.
+
+    What is wrong with labels and classes is told before the model is loaded. Raises: InputError, StoreError.
+    """
+    from vlmdesc.cli.progress import stages
+    from vlmdesc.encode.embed import text_vectors
+    from vlmdesc.encode.store import Store
+    from vlmdesc.evaluate.photos import class_numbers, gather
+
+    data = open_data(dataset, **columns)
+    if data.roles.label == "":
+        raise InputError("no labels", where=data.name, fix="use --label-column with the column of classes")
+    given, numbers = class_numbers(data, given, joining)
+    encoder, store = open_model(), Store()
+    with stages() as stage:
+        tick = stage("images", int((numbers >= 0).sum()))
+        photos = gather(data, numbers, encoder, store, lambda: tick(1))
+    name_failures(photos.failed)
+    return Looked(data, photos, given, encoder, lambda texts: text_vectors(texts, encoder, store))
