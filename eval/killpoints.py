@@ -4,18 +4,19 @@
 
 The real command runs with the fake encoder on small pictures: `vlmdesc embed`; or, with all pictures embedded before,
 `vlmdesc index build`, that with --replace where an index of other pictures is, or `vlmdesc index add` to such a one.
+Or descriptors are added to a file in a plain form, one commit each (edit).
 By default each run is a fork of this process that is killed as it enters its K-th mkdir, open for writing, write,
 fsync, rename or unlink, K = 1, 2, 3 ...; with --strace it is a process of its own, and the kernel kills it as it enters
 such a system call, each kind of call in turn. --nested kills restarts too.
 
-unreadable  the store or the index could not be opened
+unreadable  the store, the index or the descriptor file could not be opened
 stuck       the restart failed
 
-lost        acknowledged (the store's `put` had returned), but not there afterwards, bit for bit
+lost        acknowledged (the store's `put` or the edit's `commit` had returned), but not there afterwards, bit for bit
 repaid      pictures encoded twice beyond the batch in flight
 twice       contents stored more than once, or vectors other than those of a run that nobody killed
 
-mixed       the index is neither the old one nor the new one
+mixed       the index is neither the old one nor the new one; the rows, or the file kept, are not what the history says
 other       after the restart it is another than after a run that nobody killed
 left        files in its folder, after the restart, that it does not name
 """
@@ -45,10 +46,13 @@ from PIL import Image
 from vlmdesc.cli.app import app
 from vlmdesc.concepts.card import CARD
 from vlmdesc.concepts.index import open_index
+from vlmdesc.describe.edit import edited
+from vlmdesc.describe.revision import commit, read_revision
 from vlmdesc.encode.picture import content_key
 from vlmdesc.encode.shelf import Shelf
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError, VlmdescError
+from vlmdesc.records import Descriptors, Edit
 from vlmdesc.testing import FakeEncoder
 
 PICTURES, BATCH = 72, 2
@@ -60,15 +64,16 @@ COMMANDS = {
     "old": "index build data/0[0-3]*.png --out cache/idx --model fake",  # what is replaced, or added to
 }
 DATA, CACHE, BEFORE, INDEX = Path("data"), Path("cache"), Path("before"), "idx"  # in the working folder
-COUNTS = {"embed": ("lost", "unreadable", "stuck", "repaid", "twice")}
-OF_INDEX = ("unreadable", "mixed", "stuck", "other", "left")
+SET, ADDED = "zoo.json", ("a red comb", "a wattle", "white down")
+OF_INDEX, OF_EDIT = ("unreadable", "mixed", "stuck", "other", "left"), ("lost", "unreadable", "mixed", "stuck", "other")
+COUNTS = {"embed": ("lost", "unreadable", "stuck", "repaid", "twice"), "edit": OF_EDIT}
 CALLS = ("rename", "fsync", "unlink", "mkdir", "write")
 PATCHED = ((os, "mkdir"), (builtins, "open"), (os, "fsync"), (os, "replace"), (os, "rename"), (os, "unlink"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--operation", choices=("embed", "build", "replace", "add"), default="embed")
+    parser.add_argument("--operation", choices=("embed", "build", "replace", "add", "edit"), default="embed")
     parser.add_argument("--points", type=int, default=250, help="kill points at most")
     parser.add_argument("--every", type=int, default=1, help="only each such kill point")
     parser.add_argument("--nested", type=int, default=0, help="of these, how many kill the restart as well")
@@ -95,7 +100,10 @@ def kill_all(operation: str, points: int, every: int, nested: int, strace: bool)
                 if kills == points or not run(operation, call, at):  # it came to its end before that call
                     break
                 twice = kills < nested and run(operation, call, 1 + at // 2)
-                found += judge(whole, 1 + twice) if operation == "embed" else judge_index(operation, whole)
+                if operation == "edit":
+                    found += judge_edit(whole)
+                else:
+                    found += judge(whole, 1 + twice) if operation == "embed" else judge_index(operation, whole)
                 kills += 1
     counts = {what: found[what] for what in COUNTS.get(operation, OF_INDEX)}
     return {"kill points": kills, **counts, "seconds": round(time.perf_counter() - began, 1)}
@@ -113,9 +121,14 @@ def prepare(operation: str) -> Any:
     if operation in ("replace", "add"):
         run("old", "", 0)
         picture(PICTURES).save(DATA / "000.png")
-    if operation != "embed":
+    if operation == "edit":
+        (CACHE / SET).write_text(json.dumps({"hen": ["a beak"], "cock": ["tail feathers"]}))
+    elif operation != "embed":
         run("embed", "", 0)
     shutil.copytree(CACHE, BEFORE)
+    if operation == "edit":
+        edit()
+        return Descriptors.load(CACHE / SET)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         app(arguments(operation), standalone_mode=False)
     return vectors() if operation == "embed" else indexed(CACHE / INDEX)
@@ -168,6 +181,35 @@ def judge_index(operation: str, whole: Any) -> Counter[str]:
     return found
 
 
+def judge_edit(whole: Descriptors) -> Counter[str]:
+    """What a killed run left of a descriptor file, and what the next run makes of it."""
+    found, old = Counter[str](), BEFORE / SET
+    try:
+        now = Descriptors.load(CACHE / SET)
+        found["lost"] = max(0, len(lines("acknowledged")) - len(now.history))
+        found["mixed"] = now != edited(Descriptors.load(old), [done.edit for done in now.history])
+        found["mixed"] |= any(kept.read_bytes() != old.read_bytes() for kept in CACHE.glob("zoo.before-*"))
+    except VlmdescError:
+        found["unreadable"] = 1
+    try:
+        run("edit", "", 0)
+        found["other"] = Descriptors.load(CACHE / SET) != whole
+    except (VlmdescError, AssertionError):
+        found["stuck"] = 1
+    return found
+
+
+def edit() -> int:
+    """Add what the file has not yet, with a log of what is saved, on a file that no kill point counts."""
+    log = os.open(CACHE / "acknowledged.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    for text in ADDED:
+        seen = read_revision(CACHE / SET)
+        if text not in {row.text for row in seen.descriptors.rows}:
+            commit(seen, [Edit("add", "hen", text)])
+            os.write(log, b"saved\n")
+    return 0
+
+
 def run(operation: str, call: str, kill_at: int) -> bool:
     """Run the command; whether it was killed. Raises: AssertionError when it ended badly of its own."""
     if call:
@@ -194,7 +236,7 @@ def command(operation: str, kill_at: int) -> None:
         if kill_at:
             count_down(kill_at)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        app(arguments(operation))
+        sys.exit(edit() if operation == "edit" else app(arguments(operation)))
     except SystemExit as end:
         code = int(end.code or 0)
     finally:

@@ -109,16 +109,19 @@ def cannot_write(path: Path, error: OSError) -> StoreError:
     return StoreError(f"cannot write: {error.strerror or error}{free}", where=path, fix=fix)
 
 
-def write_atomic(path: Path, data: bytes, *, checked: bool = False) -> None:
+def write_atomic(path: Path, data: bytes, *, checked: bool = False, mode: int | None = None) -> None:
     """Write `data` so that a reader, now or after a crash, sees the old file or the new one and never a part.
 
     Durable when it returns. Where readers check what they read, `checked` halves the time: only a power cut before it
-    returns may then leave a part. Raises: StoreError when the folder is missing, read-only or full.
+    returns may then leave a part. `mode` are its permissions, by default those of a new file.
+    Raises: StoreError when the folder is missing, read-only or full.
     """
     part = path.parent / f".{secrets.token_hex(8)}.part"
     try:
         try:
             with open(part, "xb") as file:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 file.write(data)
                 file.flush()
                 if not checked:

@@ -21,7 +21,7 @@ ZOO = Descriptors(
     ),
     {"about": "birds"},
 )
-LIVELY = settings(max_examples=50, deadline=None)
+LIVELY = settings(max_examples=30, deadline=None)
 
 
 def after(*edits, zoo=ZOO):
@@ -119,14 +119,11 @@ def test_the_history_says_what_became_of_each_row():
         (Edit("add", "hne", "a"), "no class 'hne'.*did you mean 'hen'\\? classes: hen, cock, egg"),
         (Edit("add", "hen", "a red comb"), 'has "a red comb" already.*class "hen".*reword it, or leave it'),
         (Edit("add", "hen", "a beak"), 'has "a beak" already.*class "hen".*enable it'),
-        (Edit("add", "hen", "a" * 501), "501 characters"),
-        (Edit("add", "hen", "a\nb"), r"U\+000A"),
         (Edit("drop", "hne", "a beak"), "no class 'hne'.*did you mean 'hen'"),
         (Edit("drop", "hen", "a bek"), 'no descriptor "a bek".*did you mean \'a beak\'\\? it has "a red comb", "a'),
         (Edit("drop", "egg", "a beak"), 'no descriptor "a beak".*class "egg".*it has none'),
         (Edit("reword", "hen", "a bek", to="b"), "did you mean 'a beak'"),
         (Edit("reword", "hen", "a beak", to="a red comb"), 'has "a red comb" already.*class "hen".*drop the one'),
-        (Edit("reword", "hen", "a beak", to="a\u0000"), r"U\+0000"),
         (Edit("weigh", "hen", "a red comb", weight=2.0), 'weigh changes nothing.*"a red comb".*leave it out'),
         (Edit("weigh", "hen", "a red comb", weight=-1.0), "a weight is -1"),
         (Edit("weigh", "hen", "a red comb", weight=float("nan")), "a weight is nan"),
@@ -141,11 +138,9 @@ def test_the_history_says_what_became_of_each_row():
         (Edit("move", "hen", "a bek", to="egg"), "did you mean 'a beak'"),
         (Edit("replace", text="Red", to="b"), 'no descriptor has "Red".*mind capital letters; whole words'),
         (Edit("replace", text="re", to="b"), 'no descriptor has "re"'),
-        (Edit("replace", text=" ", to="b"), "nothing to replace.*say which words"),
+        (Edit("replace", text=" ", to="b"), "replace changes nothing.*say which words"),
         (Edit("replace", text="red", to="a" * 500), "50\\d characters"),
-        (Edit("replace", text="red", to="\u0000"), r"U\+0000"),
-        (Edit("add-class", "n1", "chick"), "there is a class 'hen' with the id 'n1'.*another id and name"),
-        (Edit("add-class", "n4", " HEN"), "there is a class 'hen' with the id 'n1'"),
+        (Edit("add-class", "n1", "chick"), "there is a class 'hen' with the id 'n1'.*choose another id"),
         (Edit("add-class", "n4", " "), "a class name is empty"),
         (Edit("add-class", "n" * 201, "chick"), "201 characters"),
         (Edit("undo", number=1), "no edit 1; there are none.*see log"),
@@ -158,17 +153,15 @@ def test_what_does_not_fit_is_refused(edit, says):
 
 
 def test_an_edit_without_a_place_of_its_own_is_named_by_its_number():
-    with pytest.raises(InputError, match=r"no class 'x' \(edit 2: drop \"x\" \"y\"\)"):
+    with pytest.raises(InputError, match=r"no class 'x' \(edit 2 of 2, drop \"x\" \"y\"\)"):
         after(Edit("drop", "hen", "a beak"), Edit("drop", "x", "y"))
 
 
-@pytest.mark.xfail(reason="where an error has a place, it says no more which edit")
 def test_the_edit_that_does_not_fit_is_named_by_its_number():
     with pytest.raises(InputError, match=r"edit 2"):
         after(Edit("drop", "hen", "a beak"), Edit("drop", "hen", "a beak"))
 
 
-@pytest.mark.xfail(raises=pytest.fail.Exception, reason="_move does not look whether anything is left to do")
 def test_a_move_that_changes_nothing_is_refused():
     with pytest.raises(InputError, match="changes nothing"):
         after(Edit("move", "hen", "a beak", to="hen"))
@@ -212,19 +205,19 @@ def test_replacing_drops_the_second_of_twins_in_one_class_only():
     assert told(new) == ["hen a big comb", "hen a tall comb", "hen a beak", "cock a tall comb"]
     new = after(Edit("replace", text="big", to=""), Edit("replace", text="tall", to=""), zoo=zoo)
     assert told(new) == ["hen a red comb", "hen a comb", "hen a beak", "cock a comb"]
+    same = Descriptors.of({"hen": ["a red comb", "red a comb", "a  red comb"]})
+    assert told(after(Edit("replace", text="red", to=""), zoo=same)) == ["hen a comb"]
     for _ in "ab":
         new = after(Edit("undo", number=last(new.history)), zoo=new)
     assert new.rows == zoo.rows
 
 
-@pytest.mark.xfail(reason="a descriptor counts as a twin of one that is itself replaced: no 'dark red comb' is left")
 def test_replacing_drops_no_descriptor_that_has_no_twin_afterwards():
     zoo = Descriptors.of({"hen": ["red comb", "dark red comb"]})
     new = after(Edit("replace", text="red", to="dark red"), zoo=zoo)
     assert told(new) == ["hen dark red comb", "hen dark dark red comb"]
 
 
-@pytest.mark.xfail(reason='it says no descriptor has "red"')
 def test_replacing_words_by_themselves_says_so():
     with pytest.raises(InputError, match="changes nothing"):
         after(Edit("replace", text="red", to="red"))
@@ -258,7 +251,6 @@ def test_undoing_finds_a_row_that_stands_elsewhere_by_now():
     assert told(after(Edit("undo", number=1), zoo=zoo)) == [COCKS, TAIL]
 
 
-@pytest.mark.xfail(reason="undoing looks for no twin, which `add` and `reword` refuse to make")
 @pytest.mark.parametrize(
     "edits",
     [
@@ -489,7 +481,6 @@ def test_merging_a_class_that_may_be_two_is_refused():
     assert not [*merging(cranes, cranes)]
 
 
-@pytest.mark.xfail(raises=InputError, reason="add-class refuses a second class of one name, and a name in other case")
 @pytest.mark.parametrize(
     "other",
     [

@@ -44,7 +44,7 @@ def edited_sets(draw):
     return Descriptors(classes, rows, {"about": draw(words)}, tuple(draw(st.lists(done, max_size=4))))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(edits())
 def test_an_edit_survives_json(edit):
     fields = json.loads(json.dumps(edit.record()))
@@ -52,7 +52,7 @@ def test_an_edit_survives_json(edit):
     assert set(fields) - {"who", "when", "why"} == {"op", *OPERATIONS[edit.op]}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(edited_sets())
 def test_save_then_load_gives_the_same_history(tmp_path_factory, descriptors):
     path = tmp_path_factory.mktemp("set") / "set.json"
@@ -115,13 +115,11 @@ def test_an_edit_has_the_fields_of_its_operation_and_no_others(fields, says):
         Edit(**fields)
 
 
-@pytest.mark.xfail(raises=pytest.fail.Exception, reason="a stray text is dropped in silence, no other field is")
 def test_an_undo_with_a_text_is_refused():
     with pytest.raises(InputError, match="undo with text"):
         Edit("undo", number=1, text="a beak")
 
 
-@pytest.mark.xfail(raises=pytest.fail.Exception, reason="rewording is let off the class too, not its new text alone")
 def test_a_rewording_without_a_class_is_refused():
     with pytest.raises(InputError, match="reword without class"):
         Edit("reword", "", "a beak", to="a bill")
@@ -149,7 +147,7 @@ def test_an_empty_text_and_a_weight_of_0_are_given():
         ({"op": "add", "class_": "hen", "text": "a"}, 'unknown key "class_"'),
         ({"op": "add", "class": "hen", "text": "a", "to": "b"}, "add with to"),
         ({"op": "reword", "class": "hen", "text": "a"}, 'reword without "to"'),
-        ({"op": "reword", "text": "a", "to": "b"}, 'reword without "class"'),
+        ({"op": "reword", "text": "a", "to": "b"}, "reword without class"),
         ({"op": "replace", "text": "a"}, 'replace without "to"'),
         ({"op": "weigh", "class": "hen", "text": "a", "weight": "2"}, "\"weight\" is '2'"),
         ({"op": "weigh", "class": "hen", "text": "a", "weight": True}, '"weight" is True'),
@@ -167,13 +165,11 @@ def test_bad_json_objects_are_refused_with_their_place(fields, says):
     assert error.value.where == "patch.jsonl:7" and error.value.fix
 
 
-@pytest.mark.xfail(reason="the weight stays an int")
 def test_a_weight_may_be_a_whole_number():
     edit = edit_of({"op": "weigh", "class": "hen", "text": "a", "weight": 2}, "here")
     assert isinstance(edit.weight, float) and edit == Edit("weigh", "hen", "a", weight=2.0)
 
 
-@pytest.mark.xfail(reason="it is an OverflowError once the edit is made")
 def test_a_weight_that_no_float_holds_is_refused():
     with pytest.raises(InputError, match="too large") as error:
         edit_of({"op": "weigh", "class": "hen", "text": "a", "weight": 10**400}, "patch.jsonl:7")
@@ -226,7 +222,6 @@ def test_a_history_that_is_no_list_is_refused(tmp_path, edits):
         Descriptors.load(path)
 
 
-@pytest.mark.xfail(reason="an undo of a later edit is accepted: standing() breaks on it, and undoing it may never end")
 @pytest.mark.parametrize("number", [-1, 0, 1, 2, 99])
 def test_a_history_that_undoes_what_is_not_before_it_is_refused(tmp_path, number):
     path, edit = tmp_path / "bad.json", {"op": "undo", "number": number, "did": []}

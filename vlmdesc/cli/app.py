@@ -16,6 +16,7 @@ from vlmdesc.cli.compare import compare
 from vlmdesc.cli.data import data
 from vlmdesc.cli.demo import demo
 from vlmdesc.cli.describe import describe
+from vlmdesc.cli.edit import edit
 from vlmdesc.cli.embed import embed
 from vlmdesc.cli.eval import evaluate
 from vlmdesc.cli.index import index
@@ -25,6 +26,7 @@ from vlmdesc.cli.name import name
 from vlmdesc.cli.reproduce import reproduce
 from vlmdesc.cli.search import search
 from vlmdesc.cli.select import select
+from vlmdesc.cli.suggest import suggest
 
 DESCRIBE = "Describe: classes to descriptors"
 ENCODE, CLASSIFY = "Encode: images and texts to embeddings", "Classify: decisions with reasons"
@@ -41,6 +43,7 @@ app = typer.Typer(
 )
 app.command(rich_help_panel=DESCRIBE)(bordered(describe))
 app.command(rich_help_panel=DESCRIBE)(bordered(lint))
+app.command(rich_help_panel=DESCRIBE)(bordered(edit))
 app.command(rich_help_panel=CLASSIFY)(bordered(classify))
 app.command(rich_help_panel=CLASSIFY)(bordered(demo))
 app.command(rich_help_panel=CLASSIFY)(bordered(select))
@@ -49,6 +52,7 @@ app.command(rich_help_panel=CONCEPTS)(bordered(name))
 app.add_typer(index, name="index", rich_help_panel=CONCEPTS)
 app.command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
 app.command(rich_help_panel=EVALUATE)(bordered(audit))
+app.command(rich_help_panel=EVALUATE)(bordered(suggest))
 app.command(rich_help_panel=EVALUATE)(bordered(compare))
 app.command(rich_help_panel=EVALUATE)(bordered(reproduce))
 app.command(rich_help_panel=ENCODE)(bordered(data))

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from vlmdesc.evaluate.findings import Audited
 
-SHOWN, EACH, SMALL = 12, 3, 6  # failures, descriptors and images of one, and groups too small, that are printed
+SHOWN, EACH, SMALL = 12, 4, 6  # failures, descriptors and images of one, and groups too small, that are printed
 OnlyClass = Annotated[
     list[str], typer.Option("--class", help="Look at this class only; may be given again.", metavar="CLASS")
 ]
@@ -234,10 +234,10 @@ def _groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("group", overflow="fold")
-    for column in ("pictures", "right %", "against the others", "p"):
-        table.add_column(column, justify="right")
+    for column in ("n", "right %", "against the others", "p"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in groups:
         told = ("too few to judge", "")
         if row["judged"]:
@@ -257,8 +257,10 @@ def _failure(console: Console, failure: Mapping[str, Any]) -> None:
     if failure["taken_for"]:
         console.print(Text(shown("  taken for " + ", ".join(f"{t['name']} {t['n']}" for t in failure["taken_for"]))))
     for pull in failure["pulls"][:EACH]:
+        net = [pull["right_only_with"][side] - pull["right_only_without"][side] for side in ("here", "others")]
         leads = f"lead {pull['here']:+.4f} here, {pull['others']:+.4f} elsewhere"
-        console.print(Text(shown(f"  {leads}: {pull['name']}, {pull['descriptor'] or '(its name)'}")))
+        what = f"{pull['name']}: {pull['descriptor'] or '(its name)'}"
+        console.print(Text(shown(f"  {net[0]:+d} pictures here, {net[1]:+d} elsewhere, {leads}  {what}")))
     images = few((image["image"] for image in failure["images"]), EACH)
     console.print(Text(shown(f"  see {images}"), style="dim"))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vlmdesc.describe.prompts import Prompt
 
 ASK, LIMITS = "What is asked", "Endpoint and limits"
+ANSWERS = "llm"  # folder of the cache
 NAMED = 10  # classes without an answer that are named on stderr; all are in the file
 
 
@@ -181,7 +182,7 @@ def describe(
             job.outcomes[question.class_.id] = outcome
             progress.advance(task)
 
-        generation = Generation(open_llm, Answers(cache_folder() / "llm"), concurrency, budget, fresh, on)
+        generation = Generation(open_llm, Answers(cache_folder() / ANSWERS), concurrency, budget, fresh, on)
         try:
             with _orderly():
                 why, usage = generation(job.asked)

@@ -24,11 +24,13 @@ def edited(descriptors: Descriptors, edits: Iterable[Edit]) -> Descriptors:
 
     Raises: InputError naming the edit that does not fit, and why.
     """
+    edits = [*edits]
     for number, edit in enumerate(edits, 1):
         try:
             descriptors = _edited(descriptors, edit)
         except InputError as error:
-            where = error.where or f"edit {number}: {edit}"
+            which = f"edit {number} of {len(edits)}, {edit}" if len(edits) > 1 else "" if error.where else str(edit)
+            where = ", ".join(filter(None, (error.where, which)))
             raise InputError(error.what, where=where, fix=error.fix, details=error.details) from error
     return descriptors
 
@@ -107,36 +109,42 @@ def _enable(descriptors: Descriptors, edit: Edit) -> Changes:
 def _move(descriptors: Descriptors, edit: Edit) -> Changes:
     """To the end of another class, weight and origin with it."""
     (gone,) = _drop(descriptors, edit)
-    row = descriptors.rows[gone.at]
+    row, to = descriptors.rows[gone.at], descriptors.classes[descriptors.find(edit.to)]
+    if row.class_id == to.id:
+        raise InputError("move changes nothing", where=f'class "{to.name}"', fix="name another class")
     rest = replace(descriptors, rows=descriptors.rows[: gone.at] + descriptors.rows[gone.at + 1 :])
-    (new,) = _add(rest, Edit("add", edit.to, row.text))
-    return gone, replace(new, after=replace(row, class_id=descriptors.classes[descriptors.find(edit.to)].id))
+    (new,) = _add(rest, Edit("add", to.id, row.text))
+    return gone, replace(new, after=replace(row, class_id=to.id))
 
 
 def _replace(descriptors: Descriptors, edit: Edit) -> Changes:
-    """Whole words, in every class; a descriptor that its class has already, or of which nothing is left, goes."""
-    if not edit.text.strip():
-        raise InputError("nothing to replace", fix="say which words")
-    whole = re.compile(rf"(?<!\w){re.escape(edit.text)}(?!\w)")
-    seen, changes, at = {(row.class_id, row.text) for row in descriptors.rows}, list[Change](), 0
-    for row in descriptors.rows:
-        text = " ".join(whole.sub(lambda _: edit.to, row.text).split()) if whole.search(row.text) else row.text
-        if text != row.text:
-            gone = not text or (row.class_id, text) in seen
+    """Whole words, in every class; a descriptor that its class has then already, or of which nothing is left, goes."""
+    if not edit.text.strip() or edit.text == edit.to:
+        raise InputError("replace changes nothing", fix="say which words, and by which others")
+    head, tail = (r"(?<!\w)" if edit.text[0].isalnum() else ""), (r"(?!\w)" if edit.text[-1].isalnum() else "")
+    found = re.compile(f"{head}{re.escape(edit.text)}{tail}")
+    new = [
+        " ".join(found.sub(lambda _: edit.to, row.text).split()) if found.search(row.text) else row.text
+        for row in descriptors.rows
+    ]
+    pairs = [*zip(descriptors.rows, new, strict=True)]
+    kept = {(row.class_id, row.text) for row, text in pairs if row.text == text}
+    changes, at = list[Change](), 0
+    for row, text in pairs:
+        if row.text != text:
+            gone = not text or (row.class_id, text) in kept
+            kept.add((row.class_id, text))
             changes.append(Change(at, row, None if gone else replace(row, text=text, origin=BY_HAND)))
-            seen.add((row.class_id, text))
-        at += text == row.text or changes[-1].after is not None
+        at += row.text == text or changes[-1].after is not None
     if not changes:
         raise InputError(f'no descriptor has "{edit.text}"', fix="mind capital letters; whole words are looked for")
     return tuple(changes)
 
 
 def _add_class(descriptors: Descriptors, edit: Edit) -> Changes:
-    name = reads_as(edit.text)
-    twin = next((c for c in descriptors.classes if c.id == edit.class_ or reads_as(c.name) == name), None)
-    if twin is not None:
-        what = f"there is a class '{twin.name}' with the id '{twin.id}'"
-        raise InputError(what, fix="choose another id and name, or add descriptors to that class")
+    if edit.class_ in descriptors.position:
+        name = descriptors.classes[descriptors.position[edit.class_]].name
+        raise InputError(f"there is a class '{name}' with the id '{edit.class_}'", fix="choose another id")
     return ()
 
 
@@ -146,7 +154,13 @@ def _undo(descriptors: Descriptors, edit: Edit) -> Changes:
     asked, back = _asked(descriptors.history, edit)
     if asked.op == "add-class" and back and any(row.class_id == asked.class_ for row in rows):
         raise InputError(f"class '{asked.class_}' has descriptors by now", fix="drop them first")
+    later = [one for one in descriptors.history[edit.number or 0 :] if one.edit.op != "undo"]
+    came = {(new.after.class_id, new.after.text) for one in later for new in one.changes if new.after}
     for change in reversed(done.changes):
+        row = change.before
+        back_again = row and (row.class_id, row.text) in came and not (change.after and _same(row, change.after))
+        if row and back_again and any(_same(row, other) for other in rows):
+            raise InputError(f"\"{row.text}\" came back to class '{row.class_id}' since", fix="drop that one first")
         at = min(change.at, len(rows))
         if change.after is not None:
             if change.after not in rows:
@@ -156,6 +170,10 @@ def _undo(descriptors: Descriptors, edit: Edit) -> Changes:
         changes.append(Change(at, change.after, change.before))
         rows[at : at + (change.after is not None)] = [change.before] if change.before else []
     return tuple(changes)
+
+
+def _same(row: Descriptor, other: Descriptor) -> bool:
+    return (row.class_id, row.text) == (other.class_id, other.text)
 
 
 def _standing(descriptors: Descriptors, number: int | None) -> Done:
@@ -227,7 +245,7 @@ def merging(descriptors: Descriptors, other: Descriptors) -> Iterator[Edit]:
     has = {(row.class_id, row.text) for row in descriptors.rows}
     ids = dict[str, str]()
     for class_ in other.classes:
-        found = lookup(class_.id) or lookup(class_.name)
+        found = next(filter(None, map(lookup, (class_.id, class_.name, *class_.aliases))), ())
         if len(found) > 1:
             raise InputError(f"{len(found)} classes are called '{class_.name}'", fix="give both sets the same ids")
         ids[class_.id] = descriptors.classes[found[0]].id if found else class_.id

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def commit(seen: Revision, edits: Iterable[Edit], *, merge: bool = True) -> Revi
     """
     edits, path = [*edits], seen.path.resolve()  # a link stays one
     with _locked(path):
-        now = read_revision(seen.path)
+        now = read_revision(path)
         if now.version != seen.version and not merge:
             raise _conflict(seen, now, "its effect was shown on what it was before", "run this again")
         try:
@@ -62,14 +63,14 @@ def commit(seen: Revision, edits: Iterable[Edit], *, merge: bool = True) -> Revi
             raise _conflict(seen, now, str(error), "look at the file, and edit it again") from error
         _keep_other_form(now)
         data = after.to_json().encode()
-        write_atomic(path, data)
+        write_atomic(path, data, mode=stat.S_IMODE(path.stat().st_mode))
     return Revision(seen.path, after, hashlib.sha256(data).hexdigest())
 
 
 def read_patch(path: str | Path) -> list[Edit]:
     """The edits of a patch: JSON lines, one an edit. Raises: InputError naming file and line."""
     path, edits = Path(path), []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             fields = strict_json(line, str(path), number)
             if not isinstance(fields, dict):
@@ -128,7 +129,7 @@ def _locked(path: Path) -> Iterator[None]:
         except OSError as error:
             raise cannot_write(path, error) from error
         try:
-            if _taken(opened) and os.fstat(opened).st_ino == path.stat().st_ino:  # else it was replaced meanwhile
+            if _taken(opened) and _still(opened, path):
                 yield
                 return
         finally:
@@ -136,6 +137,14 @@ def _locked(path: Path) -> Iterator[None]:
         if time.monotonic() > until:
             raise StoreError("another process holds this file", where=path, fix="end it, or try again later")
         time.sleep(STEP_S)
+
+
+def _still(opened: int, path: Path) -> bool:
+    """Whether an open file is the one of that name: another process may have replaced it meanwhile."""
+    try:
+        return os.fstat(opened).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _taken(opened: int) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from vlmdesc.errors import InputError
-from vlmdesc.evaluate.proportions import ENOUGH, Share, difference, fisher
-from vlmdesc.evaluate.statistics import holm
+from vlmdesc.evaluate.proportions import ENOUGH, Share, difference
+from vlmdesc.evaluate.statistics import fisher, holm
 
 CLAIM = 0.05
 
@@ -105,9 +105,10 @@ class Audit:
 
     @property
     def failed(self) -> list[Cell]:
-        """Classes that are found less often in a group, or that others are taken for, largest gap first."""
-        cells = [cell for cell in self.cells if cell.failed or cell.crowded]
-        return sorted(cells, key=lambda cell: -max(-cell.found.value * cell.failed, cell.taken.value * cell.crowded))
+        """Classes that are found less often in a group, largest gap first; then those that others are taken for."""
+        lost = sorted((cell for cell in self.cells if cell.failed), key=lambda cell: cell.found.value)
+        crowded = (cell for cell in self.cells if cell.crowded and not cell.failed)
+        return lost + sorted(crowded, key=lambda cell: -cell.taken.value)
 
     @property
     def small(self) -> list[Cell]:
@@ -182,7 +183,10 @@ def _gap(hits: Int[np.ndarray, " g"], n: Int[np.ndarray, " g"], g: int) -> Gap:
     """The share of hits in group g and in all others."""
     here, all_ = (int(hits[g]), int(n[g])), (int(hits.sum()), int(n.sum()))
     gap = Gap(Share(*here), Share(all_[0] - here[0], all_[1] - here[1]))
-    return replace(gap, p=fisher(gap.here, gap.others)) if gap.judged else gap
+    if not gap.judged:
+        return gap
+    sides = (gap.here.k, gap.here.n - gap.here.k, gap.others.k, gap.others.n - gap.others.k)
+    return replace(gap, p=fisher(*sides))
 
 
 def _corrected(gaps: Sequence[Gap]) -> list[Gap]:
@@ -202,17 +206,18 @@ def _skews(
 ) -> tuple[Skew, ...]:
     """Log of a group's share of the k best pictures over its share of the class's own, the largest over groups.
 
-    Both shares have one picture more, spread as all pictures are, so that no group has none.
+    Only groups that the class has are looked at: pictures of others are plain errors.
     """
-    prior = np.bincount(group, minlength=len(names)) / len(group)
     skews = []
     for at, class_ in enumerate(classes):
-        own = group[labels == class_]
-        if len(own) < ENOUGH:
-            continue
-        n = min(k or len(own), len(group))
+        wanted = np.bincount(group[labels == class_], minlength=len(names))
+        n = min(k or int(wanted.sum()), len(group))
         best = group[np.argsort(-scores[:, at], kind="stable")[:n]]
-        shown, wanted = ((np.bincount(part, minlength=len(names)) + prior) / (len(part) + 1) for part in (best, own))
-        worst = int((shown / wanted).argmax())
-        skews.append(Skew(class_, n, names[worst], log(shown[worst] / wanted[worst])))
+        shown = np.bincount(best, minlength=len(names)) * (wanted > 0)
+        if wanted.sum() < ENOUGH or not shown.any() or (wanted > 0).sum() < 2:
+            continue
+        has = np.flatnonzero(wanted)
+        ratio = (shown[has] / shown.sum()) / (wanted[has] / wanted.sum())
+        worst = int(ratio.argmax())
+        skews.append(Skew(class_, n, names[int(has[worst])], log(ratio[worst])))
     return tuple(skews)

@@ -16,7 +16,7 @@ from vlmdesc.describe.phrase import completed, get_phrase, texts
 from vlmdesc.errors import InputError, counted
 from vlmdesc.evaluate.photos import Photos
 from vlmdesc.evaluate.proportions import paired
-from vlmdesc.evaluate.statistics import holm, p_value
+from vlmdesc.evaluate.statistics import holm, p_value, sign_test
 from vlmdesc.records import ClassName, Descriptors
 
 Encode = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
@@ -222,12 +222,9 @@ def deltas(
     parts: Sequence[Bool[np.ndarray, " n"]], was: Bool[np.ndarray, " n"], is_: Bool[np.ndarray, " n"]
 ) -> list[Delta]:
     """How right answers (N,) changed in some parts of the pictures, (N,) each; Holm's correction is over the parts."""
-    from scipy.stats import binomtest
-
     counts = []
     for part in parts:
         fixed, broken = int((part & is_ & ~was).sum()), int((part & was & ~is_).sum())
-        p = float(binomtest(fixed, fixed + broken, 0.5).pvalue) if fixed + broken else 1.0
-        counts.append((int(part.sum()), int((part & was).sum()), fixed, broken, p))
+        counts.append((int(part.sum()), int((part & was).sum()), fixed, broken, sign_test(fixed, broken)))
     adjusted = holm([count[-1] for count in counts])
     return [Delta(*count, p_holm) for count, p_holm in zip(counts, adjusted, strict=True)]

@@ -107,14 +107,16 @@ class Audited:
     def _pulls(
         self, cell: Cell, among: Bool[np.ndarray, " n"], here: Bool[np.ndarray, " n"], others: Sequence[int]
     ) -> list[dict[str, Any]]:
+        """Descriptors without which more of the group would be right, or that do worse here than in other groups."""
         if self.pool not in FOLDS:
             return []
         sides = ([cell.class_], others) if cell.failed else ([], [cell.class_])
         credit, elsewhere = self._credits[cell.group]
-        rows = []
-        for pull in pulls(self.photos.vectors[among], here[among], *sides, self.columns, self.pool)[:PULLS]:
+        rows = list[dict[str, Any]]()
+        for pull in pulls(self.photos.vectors[among], here[among], *sides, self.columns, self.pool):
             m = pull.row
-            if not pull.wrong:
+            net = int(credit.only_with[m] - credit.only_without[m])
+            if not pull.wrong and net >= 0:
                 continue
             rows.append(
                 {
@@ -124,14 +126,12 @@ class Audited:
                     "others": round(pull.others, 6),
                     "worse_by": round(pull.value, 6),
                     "ci95": [round(end, 6) for end in pull.ci95],
-                    "right_only_with": {"here": int(credit.only_with[m]), "others": int(elsewhere.only_with[m])},
-                    "right_only_without": {
-                        "here": int(credit.only_without[m]),
-                        "others": int(elsewhere.only_without[m]),
-                    },
+                    "right_only_with": _both(credit.only_with[m], elsewhere.only_with[m]),
+                    "right_only_without": _both(credit.only_without[m], elsewhere.only_without[m]),
+                    "net": net,
                 }
             )
-        return rows
+        return sorted(rows, key=lambda row: (row["net"], -row["worse_by"]))[:PULLS]
 
     @cached_property
     def _credits(self) -> dict[str, tuple[Credit, Credit]]:
@@ -161,6 +161,10 @@ class Audited:
             "truth": self.classes[truth].id,
             "answer": self.classes[answer].id,
         }
+
+
+def _both(here: Any, others: Any) -> dict[str, int]:
+    return {"here": int(here), "others": int(others)}
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:

@@ -84,15 +84,6 @@ def _norm(x: float, y: float, correlation: float) -> float:
     return sqrt(max(0.0, x * x - 2 * correlation * x * y + y * y))
 
 
-def fisher(a: Share, b: Share) -> float:
-    """P that two shares of different pictures are one: Fisher's exact test, two-sided."""
-    if a.k + b.k in (0, a.n + b.n):
-        return 1.0  # none, or all: most of many thousand cells, and nothing to compute
-    from scipy.stats import fisher_exact
-
-    return float(fisher_exact([[a.k, a.n - a.k], [b.k, b.n - b.k]]).pvalue)
-
-
 def _z() -> float:
     from statistics import NormalDist
 

@@ -68,10 +68,23 @@ def mcnemar(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> float:
     >>> round(mcnemar(a, b), 6)  # 2 / 2**8
     0.007812
     """
+    return sign_test(int((a & ~b).sum()), int((b & ~a).sum()))
+
+
+def sign_test(a: int, b: int) -> float:
+    """Exact two-sided p that of a + b coins, a fell one way and b the other: McNemar's test of their counts."""
     from scipy.stats import binomtest
 
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+    return float(binomtest(a, a + b, 0.5).pvalue) if a + b else 1.0
+
+
+def fisher(a: int, b: int, c: int, d: int) -> float:
+    """P that hits and misses, a and b of some pictures, c and d of others, have one share: Fisher's exact test."""
+    if a + c == 0 or b + d == 0:
+        return 1.0  # none, or all: most of many thousand cells, and nothing to compute
+    from scipy.stats import fisher_exact
+
+    return float(fisher_exact([[a, b], [c, d]]).pvalue)
 
 
 def mcnemar_over_seeds(a: Bool[np.ndarray, " n"], seeds: Bool[np.ndarray, "n s"]) -> float:

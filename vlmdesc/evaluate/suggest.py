@@ -24,12 +24,14 @@ from vlmdesc.evaluate.candidates import (
     separating,
 )
 from vlmdesc.evaluate.effect import BLOCK, Delta, answers, columns_of, deltas
+from vlmdesc.evaluate.pulls import RIVALS
 from vlmdesc.evaluate.statistics import holm
 from vlmdesc.records import Edit
 
+Ask = Callable[[Mapping[int, Sequence[int]]], Mapping[int, Sequence[str]]]
 COST = 0.01  # of overall accuracy, that an edit may lose on either half
-TESTED = 12  # edits that are measured on the other half
-EACH = 3  # of these, of one class and kind
+TESTED = 6  # edits that are measured on the other half: each one more makes it harder for all to stand out
+EACH = 2  # of these, of one class and kind
 CLASSES = 20  # that are looked at for edits
 KINDS = {
     "drop": "leave one out",
@@ -90,14 +92,11 @@ class Suggestions:
     @property
     def text(self) -> str:
         """The verdict as a sentence."""
-        looked = f"{counted(self.candidates, 'edit')} looked at, {len(self.tried)} measured on held-out pictures"
         if not self.helping:
-            return f"no edit helps: {looked}, none better than chance"
-        return (
-            f"{counted(len(self.helping), 'edit')} helps: {looked}"
-            if len(self.helping) == 1
-            else (f"{len(self.helping)} edits help: {looked}")
-        )
+            tested = f"none of {len(self.tried)} measured on held-out pictures is better than chance"
+            return f"no edit helps: {counted(self.candidates, 'edit')} looked at, {tested}"
+        n, of = len(self.helping), f"{len(self.tried)} edits measured on held-out pictures"
+        return f"{n} of {of} {'helps' if n == 1 else 'help'}; {counted(self.candidates, 'edit')} looked at"
 
 
 def ground(
@@ -127,14 +126,15 @@ def suggest(
     strata: Sequence[str | None] = (),
     *,
     borrowed: Sequence[str] = (),
-    asked: Mapping[int, Sequence[str]] | None = None,
+    ask: Ask | None = None,
     seed: int = 0,
     tick: Callable[[int], object] = bool,
 ) -> Suggestions:
     """Edits that help the pictures aimed at: chosen on half of all pictures, measured on the other half.
 
     Classes, and groups (`strata`) within them, are halved evenly, and copies of a picture stay in one half. `borrowed`
-    are texts of a pool beside the set's own, `asked` texts for single classes. `tick` is told when a class is done.
+    are texts of a pool beside the set's own; `ask` is given classes with their rivals and gives texts for some of them.
+    `tick` is told when a class is done.
     Raises: InputError where nothing is aimed at.
     """
     choosing = halves(labels, contents, strata, seed) == 0
@@ -144,9 +144,10 @@ def suggest(
     pool = [*dict.fromkeys([*(row.text for row in wording.descriptors.rows if row.text), *borrowed])]
     vectors = wording.encode(pool) if (seen.target & seen.wrong).any() else np.empty((0, images.shape[1]), np.float32)
     fold = fit.folds(seen.labels, [content for content, c in zip(contents, choosing, strict=True) if c], seed)
-    found = list[Candidate]()
-    for class_ in involved(seen):
-        found += _candidates(wording, class_, seen, fold, pool, vectors, (asked or {}).get(class_, ()))
+    found, classes = list[Candidate](), involved(seen)
+    asked = ask({class_: rivals_of(seen, class_) for class_ in classes}) if ask else {}
+    for class_ in classes:
+        found += _candidates(wording, class_, seen, fold, pool, vectors, asked.get(class_, ()))
         tick(1)
     chosen = choose(seen, found)
     tried = _measured(wording, chosen, images[~choosing], labels[~choosing], target[~choosing])
@@ -172,10 +173,18 @@ def involved(seen: Ground) -> list[int]:
     return [class_ for class_, _ in counts.most_common(CLASSES)]
 
 
+def rivals_of(seen: Ground, class_: int) -> list[int]:
+    """The three classes that a class's pictures are mostly taken for, or that are taken for it."""
+    lost, answers = seen.target & seen.wrong, seen.best[:, 0]
+    counts = Counter(answers[lost & (seen.labels == class_)].tolist())
+    counts.update(seen.labels[lost & (answers == class_)].tolist())
+    return [rival for rival, _ in counts.most_common(RIVALS)]
+
+
 def choose(seen: Ground, candidates: Sequence[Candidate]) -> list[tuple[Candidate, float, float]]:
     """The candidates to be measured, with their gain on the pictures aimed at and on all.
 
-    Those that gain most of the ones that cost no more than a point, and of one class and kind three at most.
+    Those that gain most of the ones that cost no more than a point, and of one class and kind two at most.
     """
     now, rated = ~seen.wrong, []
     for class_ in dict.fromkeys(candidate.class_ for candidate in candidates):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vlmdesc.errors import InputError, did_you_mean
-from vlmdesc.records.names import Descriptor
+from vlmdesc.records.names import MAX_TEXT, Descriptor, check_text
 
 # What each operation says, besides who, when and why. A "class" is an id, a name or an alias.
 OPERATIONS: dict[str, tuple[str, ...]] = {
@@ -47,12 +47,22 @@ class Edit:
             fix = f"{did_you_mean(self.op, OPERATIONS)}known: {', '.join(OPERATIONS)}"
             raise InputError(f"unknown operation '{self.op}'", fix=fix)
         wanted = OPERATIONS[self.op]
-        given = {"class": self.class_, "to": self.to, "weight": self.weight, "number": self.number}
-        # A text may be empty (it stands for the bare class name), and so may what one is replaced by.
+        for what in ("text", "to", "who", "when", "why"):
+            check_text(getattr(self, what), f'value of "{what}"', MAX_TEXT)
+        given = {
+            "class": self.class_,
+            "text": self.text,
+            "to": self.to,
+            "weight": self.weight,
+            "number": self.number,
+        }
         for name, value in given.items():
-            if name in wanted and value in ("", None) and self.op not in ("replace", "reword"):
+            empty = value in ("", None)
+            # A text may be empty, it stands for the bare class name; and so may what words are replaced by.
+            may_be_empty = name == "text" or (name == "to" and self.op in ("reword", "replace"))
+            if name in wanted and empty and not may_be_empty:
                 raise InputError(f"{self.op} without {name}", fix=f"{self.op} takes {', '.join(wanted)}")
-            if name not in wanted and value not in ("", None):
+            if name not in wanted and not empty:
                 raise InputError(f"{self.op} with {name}", fix=f"{self.op} takes {', '.join(wanted)}")
 
     def record(self) -> dict[str, Any]:
@@ -96,7 +106,11 @@ def edit_of(fields: Mapping[str, Any], where: str) -> Edit:
         raise InputError('"op" is missing', where=where, fix=f"say one of {', '.join(OPERATIONS)}")
     named = {("class_" if name == "class" else name): value for name, value in fields.items()}
     try:
+        if "weight" in named:
+            named["weight"] = float(named["weight"])
         edit = Edit(**named)
+    except OverflowError as error:
+        raise InputError("the weight is too large", where=where, fix="use a millionth to a million") from error
     except InputError as error:
         raise InputError(error.what, where=where, fix=error.fix) from error
     wanted = OPERATIONS[edit.op]

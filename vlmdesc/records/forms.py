@@ -54,7 +54,7 @@ def _ours(data: dict[str, Any], file: str) -> Parts:
         raise _wrong(file, f"meta must be an object, found {_kind(meta)}")
     classes = [_class(c, i, file) for i, c in enumerate(_list(data, "classes", file))]
     rows = [_row(r, f"{file}, row {m}") for m, r in enumerate(_list(data, "rows", file))]
-    edits = [_done(e, f"{file}, edit {i}") for i, e in enumerate(_list({"edits": []} | data, "edits", file), 1)]
+    edits = [_done(e, i, f"{file}, edit {i}") for i, e in enumerate(_list({"edits": []} | data, "edits", file), 1)]
     return tuple(classes), tuple(rows), meta, tuple(edits)
 
 
@@ -66,7 +66,7 @@ def _class(value: Any, i: int, file: str) -> ClassName:
     return _located(f"{file}, class {i}", ClassName, value["id"], value["name"], tuple(aliases))
 
 
-def _done(value: Any, where: str) -> Done:
+def _done(value: Any, number: int, where: str) -> Done:
     if not isinstance(value, dict) or not isinstance(value.get("did"), list):
         raise _wrong(where, 'an edit must be an object with a list "did"')
     changes = []
@@ -74,7 +74,10 @@ def _done(value: Any, where: str) -> Done:
         if not (isinstance(change, list) and len(change) == 3 and type(change[0]) is int and change[0] >= 0):
             raise _wrong(where, '"did" must hold lists of a place, the row before and the row after')
         changes.append(Change(change[0], *(None if row is None else _row(row, where) for row in change[1:])))
-    return Done(edit_of({name: field for name, field in value.items() if name != "did"}, where), tuple(changes))
+    edit = edit_of({name: field for name, field in value.items() if name != "did"}, where)
+    if edit.number is not None and not 1 <= edit.number < number:
+        raise _wrong(where, f"it undoes edit {edit.number}, which is none before it")
+    return Done(edit, tuple(changes))
 
 
 def _row(value: Any, where: str) -> Descriptor:

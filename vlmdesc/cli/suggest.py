@@ -1,0 +1,286 @@
+"""vlmdesc suggest"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlmdesc.cli.border import say
+from vlmdesc.cli.describe import BaseUrl, KeyVariable
+from vlmdesc.cli.looking import Looked, look
+from vlmdesc.cli.options import (
+    AllowAbsent,
+    DataSource,
+    DescriptorFile,
+    Device,
+    GroupColumn,
+    IgnoreUnknown,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Loose,
+    Model,
+    Phrase,
+    Pool,
+    Precision,
+    Split,
+    open_encoder,
+)
+from vlmdesc.cli.results import with_interval
+from vlmdesc.errors import ImageError, InputError, counted, few, shown
+from vlmdesc.evaluate.statistics import p_value
+from vlmdesc.files import write_atomic
+from vlmdesc.records.descriptors import open_set
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vlmdesc.evaluate.suggest import Ask as Asking
+    from vlmdesc.evaluate.suggest import Suggestions
+    from vlmdesc.records import Descriptors
+
+ASKED = 8  # descriptors asked for, of one class
+OnlyClass = Annotated[str, typer.Option("--class", help="Aim at the pictures of this class.", metavar="CLASS")]
+OnlyGroup = Annotated[str, typer.Option("--group", help="Aim at the pictures of this group.", metavar="GROUP")]
+Borrow = Annotated[
+    list[str],
+    typer.Option(
+        help="Another descriptor set to borrow from, beside the other classes' own; may be given again.",
+        metavar="FILE|SET",
+    ),
+]
+Ask = Annotated[
+    str,
+    typer.Option(
+        help="Also ask this language model what sets a class apart from those it is taken for: a name, local, or "
+        "local:FILE, as for vlmdesc describe.",
+        metavar="LLM",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Patch with the edits that help.", metavar="FILE.jsonl", show_default="edits.jsonl, if new"),
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the halves.")]
+
+
+def suggest(
+    dataset: DataSource,
+    descriptors: DescriptorFile,
+    class_: OnlyClass = "",
+    group: OnlyGroup = "",
+    group_column: GroupColumn = "",
+    borrow: Borrow = [],  # noqa: B006 - typer reads it
+    ask: Ask = "",
+    base_url: BaseUrl = "",
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    out: Out = None,
+    model: Model = "",
+    phrase: Phrase = "plain",
+    pool: Pool = "mean",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    image_column: ImageColumn = "",
+    label_column: LabelColumn = "",
+    split: Split = "",
+    loose_labels: Loose = False,
+    allow_absent: AllowAbsent = False,
+    ignore_unknown: IgnoreUnknown = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Suggest edits of descriptors that help, or say that none does.
+
+    Edits are chosen on one half of the pictures and measured on the other: dropping a descriptor, weighing a class's
+    anew, borrowing one that sets a class apart from those it is taken for, or asking a language model for such. What
+    helps by more than chance becomes a patch: look at it, then vlmdesc edit FILE apply PATCH.
+
+    Example: vlmdesc suggest photos.csv --descriptors zoo.json --group-column place --class hen --group indoors
+    """
+    from vlmdesc.evaluate.photos import Joining
+
+    given = open_set(descriptors)
+    _check(given, class_, group, group_column, phrase, pool)
+    lent = [row.text for name in borrow for row in open_set(name).rows if row.text and row.enabled]
+    target = _target(out)
+    columns = {"image": image_column, "label": label_column, "group": group_column}
+    looked = look(
+        dataset,
+        {"split": split, **{f"{role}_column": column for role, column in columns.items()}},
+        given,
+        Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown),
+        lambda: open_encoder(model, device, precision),
+    )
+    asking = _asker(looked.given, ask, base_url, key_variable) if ask else None
+    found = _suggested(looked, class_, group, phrase, pool, lent, asking, seed)
+    if found.edits:
+        _write(found, target, class_, group)
+    if as_json:
+        print(json.dumps(_record(found, looked, str(target) if found.edits else None, seed)))
+    else:
+        _print(found, class_, group)
+    if found.edits:
+        say(f"{counted(len(found.edits), 'edit')} in {shown(target)}; next: vlmdesc edit FILE apply {shown(target)}")
+    if looked.photos.failed:
+        raise typer.Exit(ImageError.exit_code)
+
+
+def _check(given: Descriptors, class_: str, group: str, group_column: str, phrase: str, pool: str) -> None:
+    """What is wrong is told before the model is loaded. Raises: InputError."""
+    from vlmdesc.classify.score import FOLDS
+    from vlmdesc.describe.phrase import get_phrase
+
+    if class_:
+        given.find(class_)
+    if group and not group_column:
+        raise InputError("--group without --group-column", fix="say which column of the data set has groups")
+    if not get_phrase(phrase).reads_descriptor:
+        raise InputError(f"phrase '{phrase}' reads no descriptors", fix="use another --phrase, such as plain")
+    if pool not in FOLDS:
+        raise InputError(f"no suggestions under pooling '{pool}'", fix=f"use {' or '.join(FOLDS)}")
+
+
+def _target(out: Path | None) -> Path:
+    """Where the patch goes. Raises: InputError where it cannot, or would replace what is there unasked."""
+    target = out or Path("edits.jsonl")
+    if not out and os.path.lexists(target):
+        raise InputError("there is such a file already", where=target, fix="name this or another one with --out")
+    if target.is_dir() or not target.parent.is_dir():
+        raise InputError("cannot be written", where=target, fix="choose another with --out, in a folder that exists")
+    return target
+
+
+def _suggested(
+    looked: Looked,
+    class_: str,
+    group: str,
+    phrase: str,
+    pool: str,
+    lent: Sequence[str],
+    asking: Asking | None,
+    seed: int,
+) -> Suggestions:
+    from vlmdesc.cli.progress import stages
+    from vlmdesc.evaluate.candidates import Wording
+    from vlmdesc.evaluate.effect import columns_of
+    from vlmdesc.evaluate.suggest import suggest as suggested
+
+    given, photos = looked.given, looked.photos
+    wording = Wording(given, columns_of(given, looked.encode, phrase), phrase, pool, looked.encode)
+    with stages() as stage:
+        tick = stage("classes", None)
+        return suggested(
+            wording,
+            photos.vectors,
+            photos.labels,
+            _aimed(looked, class_, group),
+            photos.contents,
+            photos.groups,
+            borrowed=lent,
+            ask=asking,
+            seed=seed,
+            tick=tick,
+        )
+
+
+def _aimed(looked: Looked, class_: str, group: str) -> np.ndarray:
+    """Which pictures are aimed at: (N,). Raises: InputError where there is none."""
+    import numpy as np
+
+    photos = looked.photos
+    aimed = np.ones(len(photos.labels), bool)
+    if class_:
+        aimed &= photos.labels == looked.given.find(class_)
+    if group:
+        aimed &= np.array([name == group for name in photos.groups])
+    if not aimed.any():
+        groups = few(dict.fromkeys(name for name in photos.groups if name is not None), 12)
+        what = "no picture" + (f" of class '{class_}'" if class_ else "") + (f" in group '{group}'" if group else "")
+        raise InputError(what, where=looked.data.name, fix=f"groups: {groups}" if group else "give pictures of it")
+    return aimed
+
+
+def _asker(given: Descriptors, ask: str, base_url: str, key_variable: str) -> Asking:
+    """What asks a language model for descriptors of classes against their rivals; answers are kept, as always."""
+    from vlmdesc.cache import Answers, cache_folder
+    from vlmdesc.cli.asking import opener
+    from vlmdesc.cli.describe import ANSWERS
+    from vlmdesc.describe.generate import Answer, Generation, Outcome, Question, questions
+    from vlmdesc.describe.prompts import open_prompt
+
+    name, open_llm = opener(ask, base_url, key_variable, 1, {"allow_http": False, "timeout_s": 120.0})
+
+    def asked(rivals: Mapping[int, Sequence[int]]) -> Mapping[int, Sequence[str]]:
+        classes = given.classes
+        against = {classes[c].id: [classes[r].name for r in others] for c, others in rivals.items()}
+        found: dict[int, Sequence[str]] = {}
+
+        def hear(question: Question, outcome: Outcome) -> None:
+            if isinstance(outcome, Answer):
+                found[given.position[question.class_.id]] = outcome.texts
+            else:
+                say(f"no answer about {shown(question.class_.name)}: {outcome}")
+
+        these = questions(open_prompt("contrastive"), [classes[c] for c in rivals], ASKED, name, rivals=against)
+        Generation(open_llm, Answers(cache_folder() / ANSWERS), on=hear)(these)
+        return found
+
+    return asked
+
+
+def _write(found: Suggestions, target: Path, class_: str, group: str) -> None:
+    import time
+    from dataclasses import replace
+
+    from vlmdesc.describe.revision import patch
+
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    aim = " in ".join(filter(None, (class_, group))) or "all pictures"
+    best = found.together or found.helping[0]
+    gain = f"{100 * best.target.value:+.1f} points on {best.target.n} held-out pictures"
+    why = f"{aim}: {gain}" + (", with the others" if len(found.edits) > 1 else "")
+    edits = [replace(edit, who="vlmdesc suggest", when=when, why=why) for edit in found.edits]
+    write_atomic(target, patch(edits).encode())
+
+
+def _record(found: Suggestions, looked: Looked, written: str | None, seed: int) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "data": looked.data.name,
+        "encoder": looked.encoder.name,
+        "seed": seed,
+        "verdict": found.text,
+        "candidates": found.candidates,
+        "tried": [tried.record() for tried in found.tried],
+        "together": found.together and found.together.record(),
+        "edits": [edit.record() for edit in found.edits],
+        "written": written,
+    }
+
+
+def _print(found: Suggestions, class_: str, group: str) -> None:
+    """What was measured on held-out pictures, best first, and the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, aimed = Console(), bool(class_ or group)
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("edit", overflow="fold")
+    for column in ["aimed at"] * aimed + ["all pictures", "p"]:
+        table.add_column(column, justify="right", no_wrap=True)
+    for tried in [*found.tried, *filter(None, [found.together])]:
+        lines = [str(edit) for edit in tried.edits]
+        title = f"these {len(lines)} together" if tried.kind == "together" else "\n".join(map(shown, lines))
+        deltas = [tried.target] * aimed + [tried.overall]
+        cells = [with_interval(delta.value, delta.ci95, sign="+") for delta in deltas]
+        style = "" if tried.helps or tried.kind == "together" else "dim"
+        table.add_row(*map(Text, (title, *cells, p_value(tried.target.p_holm))), style=style)
+    if found.tried:
+        console.print(table)
+    console.print(Text(shown(found.text), style="bold"))
