@@ -154,12 +154,10 @@ def _undo(descriptors: Descriptors, edit: Edit) -> Changes:
     asked, back = _asked(descriptors.history, edit)
     if asked.op == "add-class" and back and any(row.class_id == asked.class_ for row in rows):
         raise InputError(f"class '{asked.class_}' has descriptors by now", fix="drop them first")
-    later = [one for one in descriptors.history[edit.number or 0 :] if one.edit.op != "undo"]
-    came = {(new.after.class_id, new.after.text) for one in later for new in one.changes if new.after}
+    came = _came_since(descriptors.history, edit.number or 0)
     for change in reversed(done.changes):
         row = change.before
-        back_again = row and (row.class_id, row.text) in came and not (change.after and _same(row, change.after))
-        if row and back_again and any(_same(row, other) for other in rows):
+        if row and _key(row) in came and _key(row) != _key(change.after):
             raise InputError(f"\"{row.text}\" came back to class '{row.class_id}' since", fix="drop that one first")
         at = min(change.at, len(rows))
         if change.after is not None:
@@ -172,8 +170,15 @@ def _undo(descriptors: Descriptors, edit: Edit) -> Changes:
     return tuple(changes)
 
 
-def _same(row: Descriptor, other: Descriptor) -> bool:
-    return (row.class_id, row.text) == (other.class_id, other.text)
+def _came_since(history: Sequence[Done], number: int) -> set[tuple[str, str] | None]:
+    """Class and text of what later edits, as far as they stand, brought into a class."""
+    later = (history[n - 1] for n in standing(history) if n > number)
+    changes = (change for done in later if done.edit.op != "undo" for change in done.changes)
+    return {_key(change.after) for change in changes if _key(change.before) != _key(change.after)} - {None}
+
+
+def _key(row: Descriptor | None) -> tuple[str, str] | None:
+    return (row.class_id, row.text) if row else None
 
 
 def _standing(descriptors: Descriptors, number: int | None) -> Done:
