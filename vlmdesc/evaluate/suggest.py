@@ -268,16 +268,19 @@ def _together(
     target: Bool[np.ndarray, " n"],
     choosing: Bool[np.ndarray, " n"],
 ) -> Tried | None:
-    """The edits that help, one after the other as long as each adds to the gain on the half they are chosen on."""
-    kept, gain = tuple[Edit, ...](), (0.0, 0.0)
+    """The edits that help, one after the other as long as each adds to the gain on the half they are chosen on.
+
+    None where that leaves those of one suggestion.
+    """
+    kept, gain, n = tuple[Edit, ...](), (0.0, 0.0), 0
     for tried in sorted(helping, key=lambda tried: -tried.chosen[0]):
         new = _joined(kept, tried.edits)
         was, is_ = _right(wording, new, images[choosing], labels[choosing])
         aimed = float(is_[target[choosing]].mean() - was[target[choosing]].mean())
         overall = float(is_.mean() - was.mean())
         if aimed > gain[0] and overall >= -COST:
-            kept, gain = new, (aimed, overall)
-    if len(helping) < 2 or len(kept) < 2:
+            kept, gain, n = new, (aimed, overall), n + 1
+    if n < 2:
         return None
     held = ~choosing
     return _try(wording, "together", kept, gain, images[held], labels[held], target[held])
