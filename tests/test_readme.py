@@ -1,4 +1,4 @@
-"""README blocks run as written and print what they show; UPDATE_README=1 writes what they print.
+"""Blocks of README and docs run as written and print what they show; UPDATE_README=1 writes what they print.
 
 Scores may differ in the last digits between machines, so numbers are compared with a tolerance and bars by presence.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
     r"<!-- run(?:: (?P<command>.*?))? -->\n"
     r"(?:```(?P<language>sh|python)\n(?P<code>.*?)```\n\n)?"
@@ -27,7 +27,8 @@ def run(block: re.Match[str], place: Path) -> str:
     command = [sys.executable, "-c", block["code"]] if python else ["bash", "-euc", block["command"] or block["code"]]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     cache = {"VLMDESC_CACHE": str(place / "cache")}
-    environment = os.environ | {"PATH": path, "COLUMNS": "100", "VLMDESC_MODEL": "starter", **cache}
+    checkout = {"VLMDESC": str(ROOT), "PYTHONPATH": str(ROOT)}  # for python -m eval...
+    environment = os.environ | {"PATH": path, "COLUMNS": "100", "VLMDESC_MODEL": "starter", **checkout, **cache}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return "".join(line.rstrip() + "\n" for line in done.stdout.strip("\n").splitlines())
@@ -39,15 +40,19 @@ def skeleton(text: str) -> str:
 
 
 @pytest.mark.slow
-def test_readme_blocks_print_what_they_show(tmp_path):
-    text = README.read_text(encoding="utf-8")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", ["README.md", "docs/bias.md"])
+def test_blocks_print_what_they_show(page, tmp_path, request):
+    if page != "README.md":
+        request.getfixturevalue("shared")  # the pictures that it is told on
+    text = (ROOT / page).read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
     assert len(blocks) >= 5
     printed = [run(block, tmp_path) for block in blocks]
     if os.environ.get("UPDATE_README"):
         for block, output in reversed(list(zip(blocks, printed, strict=True))):
             text = text[: block.start("shown")] + output + text[block.end("shown") :]
-        README.write_text(text, encoding="utf-8")
+        (ROOT / page).write_text(text, encoding="utf-8")
         return
     for block, output in zip(blocks, printed, strict=True):
         assert skeleton(output) == skeleton(block["shown"])

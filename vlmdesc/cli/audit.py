@@ -173,7 +173,7 @@ def _concepts(looked: Looked, answers: Any, vocabulary: str, seed: int) -> tuple
     found = "; ".join(f"{title}: {', '.join(best)} ({made.sizes[title]} errors)" for title, best in made.words.items())
     return made.groups, (
         f"Groups were proposed from clusters of the errors among one half of the pictures, and these are the other "
-        f"half. {found}."
+        f"half. {found}." + (" A name with ? is no better than chance." if "?" in found else "")
     )
 
 

@@ -251,11 +251,8 @@ def _save(seen: Revision, edits: Sequence[Edit], out: Path | None, merge: bool) 
 
 
 def _say_saved(edits: Sequence[Edit], seen: Revision, out: Path | None) -> None:
-    from vlmdesc.describe.revision import told
-    from vlmdesc.records import Done
-
     for one in edits[:SHOWN]:
-        print(shown(told(Done(one, ()))))
+        print(shown(one))
     if len(edits) > SHOWN:
         print(f"and {len(edits) - SHOWN:,} more")
     say(f"{counted(len(edits), 'edit')} saved to {shown(out or seen.path)}")

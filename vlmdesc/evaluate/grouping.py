@@ -71,11 +71,11 @@ def _names(
     images: Float32[np.ndarray, "n d"],
     seed: int,
 ) -> tuple[list[str], list[tuple[str, ...]]]:
-    """A title for each centre, no two alike, and its best words; a number where no name fits."""
+    """A title for each centre, no two alike, and its best words; a title with "?" where no name beats chance."""
     found = name(centres, frame(vectors, images), differences=True, unique=True, seed=seed)
     best = [tuple(hit.text for hit in found.hits(c, words, WORDS)) for c in range(len(centres))]
-    titles = [
-        f"like {list_[0]}" if found.chosen[c] >= 0 else f"cluster {c + 1} (no name fits)"
-        for c, list_ in enumerate(best)
-    ]
+    titles = list[str]()
+    for c, list_ in enumerate(best):
+        title = f"like {list_[0]}" + ("" if found.chosen[c] >= 0 else "?")
+        titles.append(title if title not in titles else f"{title} ({c + 1})")
     return titles, best
