@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores; threads of each would wait for those of the other
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("VLMDESC_MODEL", None)
 os.environ.setdefault("COLUMNS", "100")

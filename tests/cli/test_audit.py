@@ -47,7 +47,7 @@ def picture(path, main, around, seed, rows=5):
 
 
 def photograph(n, *, table="table.csv", folder="photos", places=PLACES, small=("flamingo",), seed=0):
-    """n pictures of each class in each place, `small` classes mostly of what is around them, and a table of all."""
+    """So many pictures of each class in each place, `small` classes mostly of what is around them, and a table of all."""
     lines = ["image,label,place"]
     for c, name in enumerate(COLOUR):
         for p, (place, around) in enumerate(places.items()):
@@ -138,7 +138,9 @@ def test_the_report_for_people_and_the_page(home):
     assert "96 pictures in 2 groups, 87.5 (" in result.stdout and "worst: flamingo in snow, 0.0 (" in result.stdout
     assert "flamingo in snow: found 0.0 (" in result.stdout and "taken for raven 12" in result.stdout
     said = " ".join(result.stdout.split())
-    assert re.search(rf"-12 pictures here, \+0 elsewhere, lead -0\.\d{{4}} here, .0\.00.. elsewhere raven: {SNOW}", said)
+    assert re.search(
+        rf"-12 pictures here, \+0 elsewhere, lead -0\.\d{{4}} here, .0\.00.. elsewhere raven: {SNOW}", said
+    )
     assert "see photos/flamingo/snow-0.png" in said and max(map(len, result.stdout.splitlines())) <= 100
     assert "audit in vlmdesc-audit/audit.json and vlmdesc-audit/audit.html" in result.stderr
     page = Path("vlmdesc-audit/audit.html").read_text()

