@@ -1,16 +1,20 @@
 import json
 import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from vlmdesc.cli.app import app
+from vlmdesc.evaluate.report import templates
 from vlmdesc.testing import COLOURS, FakeEncoder
 
+COMMAND, TEMPLATES = get_command(app), cache(templates)
 COLOUR = {"flamingo": "pink", "frog": "green", "raven": "black", "goldfish": "orange"}
 BIASED = {
     "flamingo": ["pink feathers", "long pink legs"],
@@ -25,8 +29,16 @@ ESC, BIDI = "\x1b[31m", "\u202e"
 HTML = "<script>alert(1)</script>"
 
 
+def invoke(*arguments, **options):
+    """Commands and templates are made once, and not for each call: that takes a quarter of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", lambda _: COMMAND, raising=False)
+        patch.setattr("vlmdesc.evaluate.pages.templates", TEMPLATES)
+        return CliRunner().invoke(app, [*map(str, arguments)], **options)
+
+
 def run(command, *arguments):
-    return CliRunner().invoke(app, [command, *map(str, arguments), "--model", "fake"])
+    return invoke(command, *arguments, "--model", "fake")
 
 
 def audited(*arguments, data="table.csv", descriptors="biased.json"):
@@ -47,7 +59,7 @@ def picture(path, main, around, seed, rows=5):
 
 
 def photograph(n, *, table="table.csv", folder="photos", places=PLACES, small=("flamingo",), seed=0):
-    """So many pictures of each class in each place, `small` classes mostly of what is around them, and a table of all."""
+    """So many pictures of each class in each place, `small` classes mostly of what is around them; a table of all."""
     lines = ["image,label,place"]
     for c, name in enumerate(COLOUR):
         for p, (place, around) in enumerate(places.items()):
@@ -194,10 +206,13 @@ def test_max_pooling_lists_no_descriptors_and_audits_all_the_same(home):
     assert result.exit_code == 0, result.stderr
     found = strict(result.stdout)
     assert found["failed"][0]["class"] == "flamingo" and all(failure["pulls"] == [] for failure in found["failed"])
-    assert by_place("--pool", "max").exit_code == 0 and by_place("--pool", "renormalized").exit_code == 0
+    assert by_place("--pool", "max").exit_code == 0
 
 
-@pytest.mark.xfail(reason="the page claims that no descriptor pulls wrong, where under max pooling none was looked at")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="the page claims that no descriptor pulls wrong, where under max pooling none was looked at",
+)
 def test_max_pooling_claims_nothing_about_descriptors(home):
     by_place("--pool", "max")
     assert "No descriptor does worse here" not in Path("vlmdesc-audit/audit.html").read_text()
@@ -236,7 +251,10 @@ def test_labels_that_do_not_fit_are_told_before_anything_is_encoded(home, monkey
     assert result.exit_code == 2 and "label 'raven' (24 rows): no class; closest: ravens" in result.stderr
 
 
-@pytest.mark.xfail(reason="an unknown --pool is told only after the model is loaded and all pictures are embedded")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="an unknown --pool is told only after the model is loaded and all pictures are embedded",
+)
 def test_an_unknown_pooling_is_told_before_anything_is_encoded(home, monkeypatch):
     def forward(*_):
         raise AssertionError("encoded")
@@ -256,10 +274,14 @@ def test_broken_pictures_are_named_and_the_rest_is_audited(home):
     assert Path("vlmdesc-audit/audit.html").exists()
 
 
-@pytest.mark.xfail(reason="RELIABILITY R2: neither audit.json nor an errors.jsonl tells of pictures that were left out")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="RELIABILITY R2: neither audit.json nor an errors.jsonl tells of pictures that were left out",
+)
 def test_broken_pictures_are_in_the_record(home):
     Path("photos/frog/snow-0.png").write_text("<!doctype html>")
     by_place("--json")
+    assert Path("vlmdesc-audit/errors.jsonl").exists()
     listed = json.loads(Path("vlmdesc-audit/errors.jsonl").read_text())
     assert listed["code"] == "not-an-image" and listed["class"] == "frog"
 
@@ -284,14 +306,14 @@ def test_groups_by_concepts_find_a_planted_context(home):
     texts = FAIR | {"raven": ["black wings", "white snow"], "goldfish": ["orange scales", "brown mud"]}
     Path("context.json").write_text(json.dumps(texts))
     places = {"snow": "white", "mud": "brown", "night": "purple"}
-    photograph(24, table="context.csv", folder="context", places=places, small=("flamingo", "frog"))
+    photograph(22, table="context.csv", folder="context", places=places, small=("flamingo", "frog"))
     Path("words.txt").write_text("white snow\nbrown mud\npurple night\nyellow sun\n# a remark\nblue sea\nred rose\n")
     arguments = ("--group-by-concepts", "--vocabulary", "words.txt")
     options = {"data": "context.csv", "descriptors": "context.json"}
     result = audited(*arguments, "--json", **options)
     assert result.exit_code == 0, result.stderr
     found = strict(result.stdout)
-    assert found["n"] == found["ungrouped"] == 144
+    assert found["n"] == found["ungrouped"] == 132
     names = {row["group"] for row in found["groups"]}
     assert names == {"like white snow", "like brown mud"}
     failed = {(f["class"], f["group"]): f for f in found["failed"]}
@@ -301,7 +323,7 @@ def test_groups_by_concepts_find_a_planted_context(home):
         assert failure["pulls"][0]["descriptor"] == said and failure["pulls"][0]["net"] < 0
     assert "clusters of the errors among one half" in found["grouping"] and "errors)" in found["grouping"]
     people = audited(*arguments, **options).stdout
-    assert "like white snow" in people and "144 pictures without a group left out" in people
+    assert "like white snow" in people and "132 pictures without a group left out" in people
 
 
 def test_hostile_names_are_shown_and_harm_nobody(home):

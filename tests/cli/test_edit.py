@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from tests.cli.test_audit import BIDI, ESC, HTML, inert, photograph, strict
-from vlmdesc.cli.app import app
+from tests.cli.test_audit import BIDI, ESC, HTML, inert, invoke, photograph, strict
 from vlmdesc.describe.revision import commit, read_patch, read_revision
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.testing import FakeEncoder
@@ -28,7 +26,7 @@ GROUPS = (*ON, "--group-column", "place")
 
 
 def edit(*arguments, file="zoo.json", input=None):
-    return CliRunner().invoke(app, ["edit", file, *map(str, arguments)], input=input)
+    return invoke("edit", file, *arguments, input=input)
 
 
 def edited(*arguments, file="zoo.json"):
@@ -193,7 +191,7 @@ def test_the_log_of_a_file_without_edits_says_so():
     refused("nothing to undo", "undo")
 
 
-@pytest.mark.xfail(reason="'undo 7' is all that undo and the log say: not what was taken back")
+@pytest.mark.xfail(raises=AssertionError, reason="'undo 7' is all that undo and the log say: not what was taken back")
 def test_undo_says_what_it_takes_back():
     edited("drop", "raven", SNOW)
     assert SNOW in edited("undo").stdout
@@ -224,7 +222,9 @@ def test_a_log_is_a_patch_that_keeps_who_and_when():
     assert texts("copy.json") == texts()
 
 
-@pytest.mark.xfail(reason="--why is dropped without a word by apply, also for edits that have none of their own")
+@pytest.mark.xfail(
+    raises=AssertionError, reason="--why is dropped without a word by apply, also for edits that have none of their own"
+)
 def test_apply_says_why_where_the_patch_does_not():
     Path("patch.jsonl").write_text(json.dumps({"op": "drop", "class": "raven", "text": SNOW}))
     edited("apply", "patch.jsonl", "--why", "as Ben proposed")
@@ -303,10 +303,13 @@ def test_a_file_that_is_none_is_told():
     Path("bad.json").write_text('{"frog": ["green"')
     refused("(bad.json:1", "add", "frog", "x", file="bad.json")
     assert edit("log", file=".").exit_code == 2
-    assert CliRunner().invoke(app, ["edit", "zoo.json"]).exit_code == 2
+    assert invoke("edit", "zoo.json").exit_code == 2
 
 
-@pytest.mark.xfail(reason="a descriptor file with a slip in its name: only sets that ship are offered, no file beside")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="a descriptor file with a slip in its name: only sets that ship are offered, no file beside",
+)
 def test_a_file_of_a_close_name_is_offered():
     assert "did you mean 'zoo.json'" in edit("log", file="zoo.jsno").stderr
 
@@ -321,7 +324,10 @@ def test_what_begins_with_a_dash_comes_after_two():
     assert result.exit_code == 2 and "Traceback" not in result.stderr and texts() == ZOO
 
 
-@pytest.mark.xfail(reason="'No such option: -s' is all: neither that nor --help says that such a text goes after --")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="'No such option: -s' is all: neither that nor --help says that such a text goes after --",
+)
 def test_what_begins_with_a_dash_is_told_to_come_after_two():
     assert "--" in edit("add", "raven", "-shaped like a wedge").stderr.partition("Error")[2].replace("───", "")
 
@@ -347,7 +353,10 @@ def test_out_leaves_the_file_as_it_is():
     assert len(Descriptors.load("other.json").history) == 1
 
 
-@pytest.mark.xfail(reason="log --out FILE and diff --out FILE write the patch over the descriptors. RELIABILITY R3")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="log --out FILE and diff --out FILE write the patch over the descriptors. RELIABILITY R3",
+)
 @pytest.mark.parametrize("arguments", [("log",), ("diff", "other.json")])
 def test_a_patch_does_not_take_the_place_of_the_descriptors(arguments):
     Path("other.json").write_text(json.dumps(ZOO | {"frog": ["green"]}))
@@ -356,7 +365,10 @@ def test_a_patch_does_not_take_the_place_of_the_descriptors(arguments):
     assert Path("zoo.json").read_bytes() == before
 
 
-@pytest.mark.xfail(reason="--out takes the place of a set with edits of its own, and no version of it is kept: R3")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="--out takes the place of a set with edits of its own, and no version of it is kept: R3",
+)
 def test_out_does_not_take_the_place_of_another_set_for_good():
     edited("add", "frog", "hours of work", "--out", "other.json")
     edit("drop", "raven", SNOW, "--out", "other.json")
@@ -483,9 +495,7 @@ def test_an_edit_without_an_effect_says_so(album):
 
 @pytest.mark.parametrize(
     ("arguments", "operation"), [(("drop", "raven", SNOW), "drop"), (("apply", "patch.jsonl"), "apply"),
-                                 (("undo",), "undo"), (("merge", "other.json"), "merge"),
-                                 (("weigh", "raven", SNOW, "0.1"), "weigh"), (("disable", "raven", SNOW), "disable"),
-                                 (("move", "raven", SNOW, "flamingo"), "move")],
+                                 (("undo",), "undo"), (("merge", "other.json"), "merge")],
 )  # fmt: skip
 def test_any_operation_can_be_looked_at(album, arguments, operation):
     Path("patch.jsonl").write_text(json.dumps({"op": "drop", "class": "raven", "text": SNOW}))
@@ -512,7 +522,8 @@ def test_yes_saves_and_nothing_else_does(album):
     assert texts() == ZOO and texts("other.json")["raven"] == ["black wings"]
 
 
-@pytest.mark.parametrize(("answer", "saved"), [("y", True), pytest.param("n", False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "saved"), [("y", True), ("n", False)])
 def test_at_a_terminal_one_is_asked(album, answer, saved):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "vlmdesc", "edit", "zoo.json", "drop", "raven", SNOW, *ON]
@@ -589,7 +600,7 @@ def test_broken_pictures_are_named_and_the_rest_is_looked_at(album):
     assert (found["overall"]["n"], found["verdict"]["code"]) == (62, "better") and "Traceback" not in result.stderr
 
 
-@pytest.mark.xfail(reason="RELIABILITY R2: exit code 0 though some pictures could not be used")
+@pytest.mark.xfail(raises=AssertionError, reason="RELIABILITY R2: exit code 0 though some pictures could not be used")
 def test_broken_pictures_are_exit_1(album):
     Path("photos/frog/snow-0.png").write_text("<!doctype html>")
     assert edit("drop", "raven", SNOW, *ON).exit_code == 1
@@ -617,7 +628,7 @@ def test_an_edit_that_does_not_fit_is_told_before_anything_is_encoded(album, mon
     refused("the page needs", "drop", "raven", SNOW, *ON, "--page", "x")
 
 
-@pytest.mark.xfail(reason="told only after the model is loaded and all pictures are embedded")
+@pytest.mark.xfail(raises=AssertionError, reason="told only after the model is loaded and all pictures are embedded")
 @pytest.mark.parametrize(
     "arguments", [("drop", "raven", SNOW, "--pool", "maen"), ("drop", "raven", SNOW, "--phrase", "plian"),
                   ("add-class", "newt", "newt"), ("drop", "raven", SNOW, "--out", "no/other.json", "--yes")],

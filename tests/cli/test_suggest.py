@@ -27,14 +27,14 @@ def told(result, code=0):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """Twenty-four pictures of each class in the snow and as many in the meadow; flamingos are small in theirs."""
+    """Sixteen pictures of each class in the snow and as many in the meadow; flamingos are small in theirs."""
     for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "VLMDESC_LLM", "VLMDESC_MODEL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     Path("biased.json").write_text(json.dumps(BIASED))
     Path("fair.json").write_text(json.dumps(FAIR))
-    photograph(24)
+    photograph(16)
     return tmp_path
 
 
@@ -45,7 +45,7 @@ def test_a_planted_descriptor_is_dropped_by_a_patch_that_helps_on_other_pictures
     )  # fmt: skip
     drop = next(tried for tried in found["tried"] if tried["kind"] == "drop")
     assert (drop["edits"][0]["class"], drop["edits"][0]["text"], drop["helps"]) == ("raven", SNOW, True)
-    assert drop["target"]["n"] == 96 and drop["target"]["fixed"] > 8 and drop["target"]["broken"] == 0
+    assert drop["target"]["n"] == 64 and drop["target"]["fixed"] > 5 and drop["target"]["broken"] == 0
     assert drop["target"]["verdict"] == "better" and drop["target"]["ci95"][0] > 0
     edits = read_patch("edits.jsonl")
     assert [edit.op for edit in edits] == [edit["op"] for edit in found["edits"]] and edits
@@ -70,20 +70,16 @@ def test_what_is_said_to_people(home):
     assert "in edits.jsonl; next: vlmdesc edit FILE apply edits.jsonl" in result.stderr
     assert max(map(len, result.stdout.splitlines())) <= 100
     assert all(
-        "flamingo in snow: +100.0 points on 12 held-out pictures" in edit.why for edit in read_patch("edits.jsonl")
+        "flamingo in snow: +100.0 points on 8 held-out pictures" in edit.why for edit in read_patch("edits.jsonl")
     )
-    plain = suggested("--out", "all.jsonl").stdout
-    assert "aimed at" not in plain and "all pictures" in plain
 
 
 def test_the_pictures_aimed_at_are_those_of_the_class_in_the_group(home):
     found = told(suggested("--group-column", "place", "--class", "flamingo", "--group", "snow", "--json"))
-    assert {tried["target"]["n"] for tried in found["tried"]} == {12}
-    assert {tried["overall"]["n"] for tried in found["tried"]} == {96}
-    found = told(suggested("--class", "flamingo", "--json", "--out", "a.jsonl"))
-    assert {tried["target"]["n"] for tried in found["tried"]} == {24}
+    assert {tried["target"]["n"] for tried in found["tried"]} == {8}
+    assert {tried["overall"]["n"] for tried in found["tried"]} == {64}
     found = told(suggested("--group-column", "place", "--group", "snow", "--json", "--out", "b.jsonl"))
-    assert {tried["target"]["n"] for tried in found["tried"]} == {48}
+    assert {tried["target"]["n"] for tried in found["tried"]} == {32}
 
 
 def test_noise_helps_no_edit_and_writes_no_file(home):
@@ -93,27 +89,40 @@ def test_noise_helps_no_edit_and_writes_no_file(home):
             shown = [*COLOUR.values()][(c + 1 + i // 4) % 4] if i % 4 == 0 else COLOUR[name]
             picture(home / "noise" / name / f"{i}.png", shown, "white", 30_000 + 100 * c + i, rows=11)
     result = suggested(data="noise", descriptors="fair.json")
-    assert result.exit_code == 0 and "no edit helps: " in result.stdout and "better than chance" in result.stdout
+    assert (
+        result.exit_code == 0
+        and "aimed at" not in result.stdout
+        and "no edit helps: " in result.stdout
+        and "better than chance" in result.stdout
+    )
     assert not Path("edits.jsonl").exists() and "next" not in result.stderr
     found = told(suggested("--json", data="noise", descriptors="fair.json"))
     assert found["written"] is None and found["edits"] == [] and found["together"] is None and found["candidates"] > 0
     assert not any(tried["helps"] for tried in found["tried"])
 
 
-@pytest.mark.xfail(reason="where all is right already it says 'no edit helps: 0 edits looked at, none of 0 measured'")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="where all is right already it says 'no edit helps: 0 edits looked at, none of 0 measured'",
+)
 def test_where_no_picture_is_wrong_that_is_said(home):
     said = suggested(descriptors="fair.json").stdout
     assert "none of 0" not in said and "wrong" in said
 
 
-@pytest.mark.xfail(reason="+100 points on six held-out pictures is 'no edit helps': that they are too few is not said")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="+100 points on six held-out pictures is 'no edit helps': that they are too few is not said",
+)
 def test_too_few_pictures_to_tell_are_no_proof_that_no_edit_helps(home):
     photograph(12)
     said = " ".join(suggested("--group-column", "place", "--class", "flamingo", "--group", "snow").stdout.split())
     assert "+100.0" in said and "few" in said
 
 
-@pytest.mark.xfail(reason="'3 of 3 edits help' and one edit is written: why the others are left out is not said")
+@pytest.mark.xfail(
+    raises=AssertionError, reason="'3 of 3 edits help' and one edit is written: why the others are left out is not said"
+)
 def test_edits_that_help_and_are_not_written_are_explained(home):
     result = suggested()
     said = result.stdout + result.stderr
@@ -140,7 +149,10 @@ def test_an_existing_patch_is_kept_unless_it_is_named(home):
     assert suggested("--out", "edits.jsonl").exit_code == 0 and read_patch("edits.jsonl")
 
 
-@pytest.mark.xfail(reason="--out FILE.jsonl takes any file's place unasked: here the descriptors' own. RELIABILITY R3")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="--out FILE.jsonl takes any file's place unasked: here the descriptors' own. RELIABILITY R3",
+)
 def test_out_does_not_take_the_place_of_the_descriptors(home):
     before = Path("biased.json").read_bytes()
     suggested("--out", "biased.json")
@@ -255,6 +267,7 @@ def test_a_language_model_is_asked_and_its_answer_is_kept(home, monkeypatch):
     assert KEY not in first.output + first.stderr + second.output + second.stderr
 
 
+@pytest.mark.slow
 def test_no_key_in_any_output_of_a_run_that_fails(home):
     """Not even under --debug, with a traceback."""
     environment = os.environ | {"OPENAI_API_KEY": KEY, "OPENAI_LOG": "debug"}
@@ -281,7 +294,9 @@ def test_an_endpoint_that_is_gone_is_named_and_the_rest_is_tried(home, monkeypat
     assert "no connection" in result.stderr and "Traceback" not in result.stderr and read_patch("edits.jsonl")
 
 
-@pytest.mark.xfail(reason="RELIABILITY R2: the model that was asked gave nothing at all, and the exit code is 0")
+@pytest.mark.xfail(
+    raises=AssertionError, reason="RELIABILITY R2: the model that was asked gave nothing at all, and the exit code is 0"
+)
 def test_an_endpoint_that_is_gone_is_no_success(home, monkeypatch):
     monkeypatch.setattr("vlmdesc.describe.llm.BACKOFF_S", 0.001)
     assert suggested("--ask", "m", "--base-url", "http://127.0.0.1:1/v1").exit_code in (1, 3)
@@ -290,6 +305,7 @@ def test_an_endpoint_that_is_gone_is_no_success(home, monkeypatch):
 def test_answers_that_cannot_be_trusted_harm_nobody(home):
     """Escapes, marks of direction and HTML in an answer: nothing of them is obeyed on the way to the patch."""
     hostile = [f"pink {ESC} before white snow", f"pink{BIDI} and white", "pink and white <script>alert(1)</script>"]
+    photograph(24)
     with serving(lambda server, request: (200, completion(hostile), {})) as server:
         result = asked(server)
     assert result.exit_code == 0, result.stderr

@@ -216,7 +216,7 @@ def test_under_no_bias_few_audits_claim_anything(chance):
     assert (chance.sum(axis=0) <= 10).all()  # more than 10 come in 1 % of such simulations
 
 
-@pytest.mark.xfail(reason="groups, found and taken are a family of tests each, so an audit claims something in 10 % (of 900)")
+@pytest.mark.xfail(reason="groups, found and taken are three families of tests: 10 % of audits claim something")
 def test_under_no_bias_few_audits_claim_anything_in_any_of_the_three_families(chance):
     assert chance.any(axis=1).sum() <= 10
 

@@ -72,7 +72,7 @@ def reweighed(pool, **world):
 # Answers under many edits
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000))
 def test_right_with_is_scoring_everything_anew_with_ties(seed):
     """Small whole numbers: every score is exact, and ties abound."""
@@ -107,7 +107,7 @@ def test_right_with_is_scoring_everything_anew_in_a_real_world(pool):
 # Candidates and the sets they stand for
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 200), st.sampled_from(WAYS))
 def test_a_candidate_has_the_vector_of_the_edited_set(seed, way):
     w = wording(zoo(seed), *way)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmdesc.evaluate.proportions import Share, difference, paired
@@ -70,6 +70,7 @@ def test_a_share_lies_in_its_interval_which_is_no_point(share):
     assert high - low > 0.01
 
 
+@settings(max_examples=50)
 @given(counts, counts)
 def test_a_difference_lies_in_its_interval_and_sides_can_be_swapped(a, b):
     low, high = difference(a, b)
@@ -78,6 +79,7 @@ def test_a_difference_lies_in_its_interval_and_sides_can_be_swapped(a, b):
     assert difference(b, a) == pytest.approx((-high, -low))
 
 
+@settings(max_examples=50)
 @given(tables)
 def test_a_paired_difference_lies_in_its_interval_and_sides_can_be_swapped(table):
     both, first, second, neither = table
@@ -89,6 +91,7 @@ def test_a_paired_difference_lies_in_its_interval_and_sides_can_be_swapped(table
     assert paired(neither, first, second, both) == pytest.approx((low, high))  # wrong answers for right ones
 
 
+@settings(max_examples=50)
 @given(counts, counts, st.integers(2, 5))
 def test_more_pictures_narrow_intervals(a, b, times):
     def width(ends):
@@ -99,6 +102,7 @@ def test_more_pictures_narrow_intervals(a, b, times):
     assert width(difference(more_a, more_b)) < width(difference(a, b))
 
 
+@settings(max_examples=50)
 @given(tables, st.integers(2, 5))
 def test_more_pictures_narrow_a_paired_interval(table, times):
     low, high = paired(*table)
@@ -112,14 +116,14 @@ def covered(intervals, truth):
 
 @pytest.mark.parametrize(("p", "n"), [(0.5, 15), (0.8, 50), (0.95, 60)])
 def test_shares_are_covered_as_often_as_they_say(p, n):
-    drawn = np.random.default_rng(0).binomial(n, p, 1500).tolist()
+    drawn = np.random.default_rng(0).binomial(n, p, 1000).tolist()
     assert 0.93 <= covered([Share(k, n).ci95 for k in drawn], p) <= 0.99
 
 
 @pytest.mark.parametrize(("p", "q"), [((0.5, 12), (0.6, 30)), ((0.9, 40), (0.7, 25)), ((0.95, 50), (0.9, 50))])
 def test_differences_are_covered_as_often_as_they_say(p, q):
     rng = np.random.default_rng(1)
-    a, b = (rng.binomial(n, share, 1500).tolist() for share, n in (p, q))
+    a, b = (rng.binomial(n, share, 1000).tolist() for share, n in (p, q))
     found = [difference(Share(x, p[1]), Share(y, q[1])) for x, y in zip(a, b, strict=True)]
     assert 0.93 <= covered(found, p[0] - q[0]) <= 0.99
 
@@ -129,5 +133,5 @@ def test_differences_are_covered_as_often_as_they_say(p, q):
     [((0.6, 0.05, 0.15, 0.2), 50), ((0.4, 0.2, 0.2, 0.2), 30), ((0.7, 0.03, 0.03, 0.24), 120)],
 )
 def test_paired_differences_are_covered_as_often_as_they_say(shares, n):
-    drawn = np.random.default_rng(2).multinomial(n, shares, 1500).tolist()
+    drawn = np.random.default_rng(2).multinomial(n, shares, 1000).tolist()
     assert 0.93 <= covered([paired(*table) for table in drawn], shares[2] - shares[1]) <= 0.99

@@ -297,7 +297,7 @@ def _effect(
     """What the edits do to the answers, written to a page, ready for JSON."""
     from vlmdesc.cli.looking import look
     from vlmdesc.describe.edit import edited
-    from vlmdesc.evaluate.effect import answers, columns_of, effect
+    from vlmdesc.evaluate.effect import answers, columns_of, effect, leaders
     from vlmdesc.evaluate.pages import effect_page, effect_rows
     from vlmdesc.evaluate.photos import Joining
     from vlmdesc.evaluate.thumbnails import thumbnails
@@ -311,7 +311,9 @@ def _effect(
         raise InputError("the edit adds classes", fix="save it without --on, then use vlmdesc eval")
     before, after = (columns_of(set_, looked.encode, phrase) for set_ in (looked.given, after_set))
     photos = looked.photos
-    found = effect(*answers(photos.vectors, before, after, pool), photos.labels, photos.groups)
+    best = leaders(photos.vectors, before, pool)
+    then = answers(photos.vectors, best, before, after, pool)
+    found = effect(best.classes[:, 0], then, photos.labels, photos.groups)
     record = found.record(photos, looked.given.classes)
     shown_ = record | {"edits": [str(one) for one in edits]}
     pictures = thumbnails(looked.data, effect_rows(record))

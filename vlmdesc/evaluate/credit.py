@@ -33,10 +33,10 @@ class Credit:
 
 @dataclass(frozen=True)
 class Best:
-    """The two best classes of each image and their scores, best first: (N, 2) each."""
+    """The best classes of each image, two at least, and their scores, best first: (N, T) each."""
 
-    classes: Int[np.ndarray, "n 2"]
-    scores: Float32[np.ndarray, "n 2"]
+    classes: Int[np.ndarray, "n t"]
+    scores: Float32[np.ndarray, "n t"]
 
 
 def leave_one_out(

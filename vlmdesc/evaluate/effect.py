@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vlmdesc.classify.score import Columns, get_pool
+from vlmdesc.classify.score import Columns, get_pool, ranking
 from vlmdesc.describe.phrase import completed, get_phrase, texts
 from vlmdesc.errors import InputError, counted
+from vlmdesc.evaluate.credit import Best
 from vlmdesc.evaluate.photos import Photos
 from vlmdesc.evaluate.proportions import paired
 from vlmdesc.evaluate.statistics import holm, p_value, sign_test
 from vlmdesc.records import ClassName, Descriptors
 
 Encode = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
-BLOCK = 2_048  # images at a time
+BLOCK, KEPT = 2_048, 5  # images at a time; best classes of each
 CLAIM, EXAMPLES = 0.05, 24
 FEWEST = 6  # changed answers, all one way, that chance seldom gives: 2 / 2**6 < 0.05
 
@@ -150,28 +151,42 @@ def columns_of(descriptors: Descriptors, encode: Encode, phrase: str) -> Columns
     return Columns(encode(texts(whole, get_phrase(phrase))), whole.owner, whole.weights, len(whole.classes))
 
 
-def answers(
-    images: Float32[np.ndarray, "n d"], before: Columns, after: Columns, pool: str
-) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """The class each image (N, D) is given before and after an edit: (N,) both.
+def leaders(images: Float32[np.ndarray, "n d"], columns: Columns, pool: str, top: int = KEPT) -> Best:
+    """The best classes of each image (N, D), at most `top`: what the effect of any edit follows from."""
+    top = min(top, columns.n_classes)
+    best, scores = np.empty((len(images), top), np.intp), np.empty((len(images), top), np.float32)
+    for start in range(0, len(images), BLOCK):
+        found = get_pool(pool)(images[start : start + BLOCK], columns)
+        best[start : start + BLOCK] = ranking(found, top)
+        scores[start : start + BLOCK] = np.take_along_axis(found, best[start : start + BLOCK], axis=1)
+    return Best(best, scores)
 
-    Classes that the edit leaves alone are scored once. Of equal scores the lower class number wins.
-    Raises: InputError where the sets have other numbers of classes, or no image is given.
+
+def answers(
+    images: Float32[np.ndarray, "n d"], best: Best, before: Columns, after: Columns, pool: str
+) -> Int[np.ndarray, " n"]:
+    """The class each image (N, D) is given after an edit, where `best` are its best classes before: (N,).
+
+    Only classes that the edit changes are scored, and all of them only for images whose best are all among those. Of
+    equal scores the lower class number wins. Raises: InputError where the sets have other numbers of classes.
     """
     if before.n_classes != after.n_classes:
         raise InputError("another number of classes before and after", fix="compare sets of the same classes")
     changed = changed_classes(before, after)
-    part = of_classes(after, changed) if len(changed) else None
+    if not len(changed):
+        return best.classes[:, 0]
     score = get_pool(pool)
-    found = np.empty((2, len(images)), np.intp)
-    for start in range(0, len(images), BLOCK):
-        block = images[start : start + BLOCK]
-        scores = score(block, before)
-        found[0, start : start + BLOCK] = scores.argmax(axis=1)
-        if part is not None:
-            scores[:, changed] = score(block, part)
-        found[1, start : start + BLOCK] = scores.argmax(axis=1)
-    return found[0], found[1]
+    new = score(images, of_classes(after, changed))
+    rival, bar = changed[new.argmax(axis=1)], new.max(axis=1)
+    same = ~np.isin(best.classes, changed)
+    at = (np.arange(len(images)), same.argmax(axis=1))
+    rest, ahead_of = best.classes[at], best.scores[at]
+    found = np.where((bar > ahead_of) | ((bar == ahead_of) & (rival < rest)), rival, rest)
+    none = np.flatnonzero(~same.any(axis=1))
+    for start in range(0, len(none), BLOCK):
+        rows = none[start : start + BLOCK]
+        found[rows] = score(images[rows], after).argmax(axis=1)
+    return found
 
 
 def changed_classes(before: Columns, after: Columns) -> Int[np.ndarray, " k"]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vlmdesc.classify.score import Columns, get_pool, ranking
+from vlmdesc.classify.score import Columns
 from vlmdesc.describe.edit import edited
 from vlmdesc.errors import InputError, counted
 from vlmdesc.evaluate import fit
@@ -23,7 +23,7 @@ from vlmdesc.evaluate.candidates import (
     reweighing,
     separating,
 )
-from vlmdesc.evaluate.effect import BLOCK, Delta, answers, columns_of, deltas
+from vlmdesc.evaluate.effect import Delta, answers, columns_of, deltas, leaders
 from vlmdesc.evaluate.pulls import RIVALS
 from vlmdesc.evaluate.statistics import holm
 from vlmdesc.records import Edit
@@ -109,12 +109,8 @@ def ground(
     """Pictures with the two classes that are best for each now. Raises: InputError for fewer than two classes."""
     if columns.n_classes < 2:
         raise InputError("one class only", fix="give at least two")
-    best, scores = np.empty((len(images), 2), np.intp), np.empty((len(images), 2), np.float32)
-    for start in range(0, len(images), BLOCK):
-        found = get_pool(pool)(images[start : start + BLOCK], columns)
-        best[start : start + BLOCK] = ranking(found, 2)
-        scores[start : start + BLOCK] = np.take_along_axis(found, best[start : start + BLOCK], axis=1)
-    return Ground(images, labels, target, best, scores)
+    best = leaders(images, columns, pool, 2)
+    return Ground(images, labels, target, best.classes, best.scores)
 
 
 def suggest(
@@ -256,8 +252,8 @@ def _right(
     wording: Wording, edits: Sequence[Edit], images: Float32[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]
 ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     after = columns_of(edited(wording.descriptors, edits), wording.encode, wording.phrase)
-    before, after_ = answers(images, wording.columns, after, wording.pool)
-    return before == labels, after_ == labels
+    best = leaders(images, wording.columns, wording.pool)
+    return best.classes[:, 0] == labels, answers(images, best, wording.columns, after, wording.pool) == labels
 
 
 def _together(
