@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from vlmdesc.describe.controls import waffle_texts
 from vlmdesc.describe.edit import edited
-from vlmdesc.describe.revision import read_patch
+from vlmdesc.describe.patch import read_patch
 from vlmdesc.encode.data import load_data
 from vlmdesc.encode.embed import text_vectors
 from vlmdesc.encode.load import load_encoder

@@ -41,10 +41,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def counted(n: int, noun: str) -> str:
     """A number of things.
 
-    >>> counted(1, "class"), counted(2, "class"), counted(12345, "picture")
-    ('1 class', '2 classes', '12,345 pictures')
+    >>> counted(1, "class"), counted(2, "class"), counted(12345, "picture"), counted(2, "copy")
+    ('1 class', '2 classes', '12,345 pictures', '2 copies')
     """
-    return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")
+    if n != 1:
+        noun = f"{noun}es" if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("py") else f"{noun}s"
+    return f"{n:,} {noun}"
 
 
 def few(names: Iterable[str], limit: int = 5) -> str:

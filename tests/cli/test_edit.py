@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_audit import BIDI, ESC, HTML, inert, invoke, photograph, strict
-from vlmdesc.describe.revision import commit, read_patch, read_revision
+from vlmdesc.describe.patch import read_patch
+from vlmdesc.describe.revision import commit, read_revision
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.testing import FakeEncoder
 
@@ -191,7 +192,6 @@ def test_the_log_of_a_file_without_edits_says_so():
     refused("nothing to undo", "undo")
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="'undo 7' is all that undo and the log say: not what was taken back")
 def test_undo_says_what_it_takes_back():
     edited("drop", "raven", SNOW)
     assert SNOW in edited("undo").stdout
@@ -222,9 +222,6 @@ def test_a_log_is_a_patch_that_keeps_who_and_when():
     assert texts("copy.json") == texts()
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="--why is dropped without a word by apply, also for edits that have none of their own"
-)
 def test_apply_says_why_where_the_patch_does_not():
     Path("patch.jsonl").write_text(json.dumps({"op": "drop", "class": "raven", "text": SNOW}))
     edited("apply", "patch.jsonl", "--why", "as Ben proposed")
@@ -306,10 +303,6 @@ def test_a_file_that_is_none_is_told():
     assert invoke("edit", "zoo.json").exit_code == 2
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="a descriptor file with a slip in its name: only sets that ship are offered, no file beside",
-)
 def test_a_file_of_a_close_name_is_offered():
     assert "did you mean 'zoo.json'" in edit("log", file="zoo.jsno").stderr
 
@@ -324,12 +317,8 @@ def test_what_begins_with_a_dash_comes_after_two():
     assert result.exit_code == 2 and "Traceback" not in result.stderr and texts() == ZOO
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="'No such option: -s' is all: neither that nor --help says that such a text goes after --",
-)
 def test_what_begins_with_a_dash_is_told_to_come_after_two():
-    assert "--" in edit("add", "raven", "-shaped like a wedge").stderr.partition("Error")[2].replace("───", "")
+    assert "put -- before it" in " ".join(invoke("edit", "--help").stdout.replace("│", " ").split())
 
 
 # Where it goes
@@ -353,10 +342,6 @@ def test_out_leaves_the_file_as_it_is():
     assert len(Descriptors.load("other.json").history) == 1
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="log --out FILE and diff --out FILE write the patch over the descriptors. RELIABILITY R3",
-)
 @pytest.mark.parametrize("arguments", [("log",), ("diff", "other.json")])
 def test_a_patch_does_not_take_the_place_of_the_descriptors(arguments):
     Path("other.json").write_text(json.dumps(ZOO | {"frog": ["green"]}))
@@ -365,10 +350,6 @@ def test_a_patch_does_not_take_the_place_of_the_descriptors(arguments):
     assert Path("zoo.json").read_bytes() == before
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="--out takes the place of a set with edits of its own, and no version of it is kept: R3",
-)
 def test_out_does_not_take_the_place_of_another_set_for_good():
     edited("add", "frog", "hours of work", "--out", "other.json")
     edit("drop", "raven", SNOW, "--out", "other.json")
@@ -472,7 +453,9 @@ def test_the_table_for_people(album):
     said = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert said[1].startswith("all pictures 64 87.5 > 100.0 +12.5 (") and said[1].endswith(" 8 0 0.008")
     assert said[2].startswith("in snow 32 75.0 > 100.0 +25.0 (") and said[3].startswith("flamingo 16 50.0 > 100.0")
-    assert said[-2:] == ["and 1 group without a change", "better: 8 fixed, 0 broken of 64 pictures (p 0.008)"]
+    assert "and 1 group without a change" in said
+    assert any(line.startswith("fixed: photos/flamingo/snow-") for line in said)
+    assert said[-1] == "better: 8 fixed, 0 broken of 64 pictures (p 0.008)"
     assert "with pictures: effect.html" in result.stderr and "not saved; --yes saves" in result.stderr
     assert Path("effect.html").exists() and not Path("vlmdesc-edit.html").exists()
 
@@ -509,7 +492,7 @@ def test_any_operation_can_be_looked_at(album, arguments, operation):
 
 
 def test_new_classes_are_not_looked_at(album):
-    refused("the edit adds classes; fix: save it without --on", "add-class", "newt", "newt", *ON)
+    refused("the edit changes which classes there are; fix: save it without --on", "add-class", "newt", "newt", *ON)
 
 
 def test_yes_saves_and_nothing_else_does(album):
@@ -600,7 +583,6 @@ def test_broken_pictures_are_named_and_the_rest_is_looked_at(album):
     assert (found["overall"]["n"], found["verdict"]["code"]) == (62, "better") and "Traceback" not in result.stderr
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="RELIABILITY R2: exit code 0 though some pictures could not be used")
 def test_broken_pictures_are_exit_1(album):
     Path("photos/frog/snow-0.png").write_text("<!doctype html>")
     assert edit("drop", "raven", SNOW, *ON).exit_code == 1
@@ -628,7 +610,6 @@ def test_an_edit_that_does_not_fit_is_told_before_anything_is_encoded(album, mon
     refused("the page needs", "drop", "raven", SNOW, *ON, "--page", "x")
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="told only after the model is loaded and all pictures are embedded")
 @pytest.mark.parametrize(
     "arguments", [("drop", "raven", SNOW, "--pool", "maen"), ("drop", "raven", SNOW, "--phrase", "plian"),
                   ("add-class", "newt", "newt"), ("drop", "raven", SNOW, "--out", "no/other.json", "--yes")],

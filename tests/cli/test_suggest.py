@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.test_audit import BIASED, BIDI, COLOUR, ESC, FAIR, SNOW, photograph, picture, run, strict
 from tests.cli.test_describe import KEY, class_of, completion, serving
-from vlmdesc.describe.revision import read_patch
+from vlmdesc.describe.patch import read_patch
 from vlmdesc.records import Descriptors
 from vlmdesc.testing import FakeEncoder
 
@@ -89,40 +89,24 @@ def test_noise_helps_no_edit_and_writes_no_file(home):
             shown = [*COLOUR.values()][(c + 1 + i // 4) % 4] if i % 4 == 0 else COLOUR[name]
             picture(home / "noise" / name / f"{i}.png", shown, "white", 30_000 + 100 * c + i, rows=11)
     result = suggested(data="noise", descriptors="fair.json")
-    assert (
-        result.exit_code == 0
-        and "aimed at" not in result.stdout
-        and "no edit helps: " in result.stdout
-        and "better than chance" in result.stdout
-    )
+    assert result.exit_code == 0 and "aimed at" not in result.stdout and "no edit helps: " in result.stdout
     assert not Path("edits.jsonl").exists() and "next" not in result.stderr
     found = told(suggested("--json", data="noise", descriptors="fair.json"))
     assert found["written"] is None and found["edits"] == [] and found["together"] is None and found["candidates"] > 0
     assert not any(tried["helps"] for tried in found["tried"])
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="where all is right already it says 'no edit helps: 0 edits looked at, none of 0 measured'",
-)
 def test_where_no_picture_is_wrong_that_is_said(home):
     said = suggested(descriptors="fair.json").stdout
     assert "none of 0" not in said and "wrong" in said
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="+100 points on six held-out pictures is 'no edit helps': that they are too few is not said",
-)
 def test_too_few_pictures_to_tell_are_no_proof_that_no_edit_helps(home):
     photograph(12)
     said = " ".join(suggested("--group-column", "place", "--class", "flamingo", "--group", "snow").stdout.split())
     assert "+100.0" in said and "few" in said
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="'3 of 3 edits help' and one edit is written: why the others are left out is not said"
-)
 def test_edits_that_help_and_are_not_written_are_explained(home):
     result = suggested()
     said = result.stdout + result.stderr
@@ -149,10 +133,6 @@ def test_an_existing_patch_is_kept_unless_it_is_named(home):
     assert suggested("--out", "edits.jsonl").exit_code == 0 and read_patch("edits.jsonl")
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="--out FILE.jsonl takes any file's place unasked: here the descriptors' own. RELIABILITY R3",
-)
 def test_out_does_not_take_the_place_of_the_descriptors(home):
     before = Path("biased.json").read_bytes()
     suggested("--out", "biased.json")
@@ -284,7 +264,8 @@ def test_a_model_without_a_usable_answer_is_named_and_the_rest_is_tried(home):
     with serving(lambda server, request: (200, completion("I cannot help with that."), {})) as server:
         result = asked(server, "--json")
     found = told(result, code=result.exit_code)
-    assert "no answer about flamingo: " in result.stderr and found["written"] == "edits.jsonl"
+    assert result.exit_code == 1 and "error: the model refused" in result.stderr and found["written"] == "edits.jsonl"
+    assert '(class "flamingo", refused); fix: ' in result.stderr
     assert {tried["kind"] for tried in found["tried"]} <= {"drop", "reweigh", "borrow"}
 
 
@@ -294,9 +275,6 @@ def test_an_endpoint_that_is_gone_is_named_and_the_rest_is_tried(home, monkeypat
     assert "no connection" in result.stderr and "Traceback" not in result.stderr and read_patch("edits.jsonl")
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="RELIABILITY R2: the model that was asked gave nothing at all, and the exit code is 0"
-)
 def test_an_endpoint_that_is_gone_is_no_success(home, monkeypatch):
     monkeypatch.setattr("vlmdesc.describe.llm.BACKOFF_S", 0.001)
     assert suggested("--ask", "m", "--base-url", "http://127.0.0.1:1/v1").exit_code in (1, 3)

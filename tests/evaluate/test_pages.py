@@ -85,6 +85,7 @@ def audited(w=str, **more):
             {**cell(w, w("d")), "how": "others taken for it", **other},
         ],
         "failed_in_all": 3,
+        "pulls_defined": True,
         "cells": [],
         "too_small": [{**cell(w), "n": 4}],
     } | more

@@ -70,6 +70,10 @@ def test_a_share_lies_in_its_interval_which_is_no_point(share):
     assert high - low > 0.01
 
 
+def test_all_or_none_are_ends_of_their_intervals():
+    assert all(Share(0, n).ci95[0] == 0 and Share(n, n).ci95[1] == 1 for n in range(1, 200))
+
+
 @settings(max_examples=50)
 @given(counts, counts)
 def test_a_difference_lies_in_its_interval_and_sides_can_be_swapped(a, b):

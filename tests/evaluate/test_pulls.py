@@ -80,7 +80,6 @@ def test_chance_is_called_wrong_no_more_often_than_it_says():
     assert 0.005 <= np.mean(wrong) <= 0.045  # 2.5 % one way
 
 
-@pytest.mark.xfail(reason="the variance of fewer than two pictures is taken for 0, so their interval is a point")
 def test_one_picture_tells_nothing():
     columns = Columns(np.eye(3, dtype=np.float32), np.array([0, 0, 1]), np.ones(3, np.float32), 2)
     images, here = np.eye(3, dtype=np.float32)[[0, 1, 1, 1]], np.array([1, 0, 0, 0], bool)

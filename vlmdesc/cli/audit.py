@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vlmdesc.cli.border import say
+from vlmdesc.cli.failures import failure, write_failures
 from vlmdesc.cli.looking import Looked, look
 from vlmdesc.cli.options import (
     AllowAbsent,
@@ -24,13 +26,13 @@ from vlmdesc.cli.options import (
     LabelColumn,
     Loose,
     Model,
-    Phrase,
     Pool,
     Precision,
     Split,
+    Worded,
     open_encoder,
 )
-from vlmdesc.cli.results import make_writable, with_interval
+from vlmdesc.cli.results import ERRORS, make_writable, with_interval
 from vlmdesc.errors import ImageError, InputError, counted, few, shown
 from vlmdesc.evaluate.statistics import p_value
 from vlmdesc.files import json_lines, write_atomic
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
 
     from vlmdesc.evaluate.findings import Audited
 
+LEGEND = (
+    "\npictures: right only with the descriptor, less right only without it; lead: how far it lifts the right class's "
+    "score above what it is without it; MaxSkew: 0 where the best pictures are spread over groups as the class is"
+)
 SHOWN, EACH, SMALL = 12, 4, 6  # failures, descriptors and images of one, and groups too small, that are printed
 OnlyClass = Annotated[
     list[str], typer.Option("--class", help="Look at this class only; may be given again.", metavar="CLASS")
@@ -76,7 +82,7 @@ def audit(
     by_concepts: ByConcepts = False,
     only: OnlyClass = [],  # noqa: B006 - typer reads it
     model: Model = "",
-    phrase: Phrase = "plain",
+    phrase: Worded = "plain",
     pool: Pool = "mean",
     k: K = None,
     vocabulary: Vocabulary = "",
@@ -101,6 +107,7 @@ def audit(
 
     Example: vlmdesc audit faces.csv --descriptors jobs.json --group-column skin_tone
     """
+    from vlmdesc.classify.score import get_pool
     from vlmdesc.describe.phrase import get_phrase
     from vlmdesc.evaluate.photos import Joining
 
@@ -108,7 +115,11 @@ def audit(
         what = "both --group-column and --group-by-concepts" if by_concepts else "no groups"
         raise InputError(what, fix="give --group-column with a column of the data set, or else --group-by-concepts")
     given, folder = open_set(descriptors), out or Path("vlmdesc-audit")
-    get_phrase(phrase), [given.find(name) for name in only]  # what is wrong is told before the model is loaded
+    (
+        get_pool(pool),
+        get_phrase(phrase),
+        [given.find(name) for name in only],
+    )  # what is wrong is told before the model is loaded
     make_writable(folder)
     columns = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
     looked = look(
@@ -126,6 +137,10 @@ def audit(
     else:
         _print(record)
     say(f"audit in {shown(folder / 'audit.json')} and {shown(folder / 'audit.html')}")
+    lost = next((failure for failure in record["failed"] if failure["how"] == "not found"), None)
+    if lost and group_column:
+        aim = f"--class {quote(lost['class'])} --group {quote(lost['group'])}"
+        say(shown(f"next: vlmdesc suggest ... --group-column {quote(group_column)} {aim}"))
     if looked.photos.failed:
         raise typer.Exit(ImageError.exit_code)
 
@@ -195,6 +210,11 @@ def _write(record: Mapping[str, Any], looked: Looked, folder: Path) -> None:
     from vlmdesc.evaluate.thumbnails import thumbnails
 
     write_atomic(folder / "audit.json", json_lines(record).encode())
+    if looked.photos.failed:
+        failures = zip(looked.photos.failed, looked.photos.failed_labels, strict=True)
+        write_failures(folder / ERRORS, [failure(error, label) for error, label in failures])
+    else:
+        (folder / ERRORS).unlink(missing_ok=True)  # of an earlier run
     pictures = thumbnails(looked.data, audit_rows(record))
     page = audit_page(record, data_name(record["task"]), looked.given.classes, pictures)
     write_atomic(folder / "audit.html", page.encode())
@@ -221,8 +241,10 @@ def _print(record: Mapping[str, Any]) -> None:
         console.print(Text(_gaps(opportunity, skew)))
     if not record["failed"]:
         console.print(Text("\nno class fares worse in one group than in the others by more than chance"))
-    for failure in record["failed"][:SHOWN]:
-        _failure(console, failure)
+    for failed in record["failed"][:SHOWN]:
+        _failure(console, failed)
+    if record["failed"] and record["pulls_defined"]:
+        console.print(Text(LEGEND, style="dim"))
     if record["failed_in_all"] > SHOWN:
         console.print(Text(f"\nand {record['failed_in_all'] - SHOWN} more; audit.json has all", style="dim"))
     small = [f"{cell['name']} in {cell['group']} ({cell['n']})" for cell in record["too_small"]]

@@ -16,6 +16,7 @@ import typer
 
 from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.border import say
+from vlmdesc.cli.effect import Look, check_look, effect_of, print_effect
 from vlmdesc.cli.options import (
     Device,
     GroupColumn,
@@ -24,13 +25,13 @@ from vlmdesc.cli.options import (
     LabelColumn,
     Loose,
     Model,
-    Phrase,
     Pool,
     Precision,
     Split,
+    Worded,
     open_encoder,
 )
-from vlmdesc.errors import InputError, counted, did_you_mean, shown
+from vlmdesc.errors import ImageError, InputError, counted, did_you_mean, shown
 from vlmdesc.records import Edit
 from vlmdesc.records.descriptors import open_set
 
@@ -55,8 +56,8 @@ TAKES: dict[str, tuple[str, ...]] = {
     "log": (),
     "diff": ("OTHER",),
 }
-SHOWN = 8  # classes whose change is printed
-FILE, EFFECT = "What is edited", "With --on"
+SHOWN = 8  # edits of many that are printed
+EFFECT = "With --on"
 File = Annotated[
     str,
     typer.Argument(
@@ -66,20 +67,23 @@ File = Annotated[
     ),
 ]
 Operation = Annotated[
-    str,
+    str, typer.Argument(help="One of those above.", metavar="OPERATION", autocompletion=lambda: list(TAKES))
+]
+Rest = Annotated[
+    list[str],
     typer.Argument(
-        help="; ".join(" ".join((op, *takes)) for op, takes in TAKES.items()) + ".",
-        metavar="OPERATION",
-        autocompletion=lambda: list(TAKES),
+        help="What the operation takes. CLASS is an id, a name or an alias. Where a text begins with a dash, put -- "
+        "before it, and options before that.",
+        metavar="...",
     ),
 ]
-Rest = Annotated[list[str], typer.Argument(help="What the operation takes.", metavar="...")]
 Who = Annotated[str, typer.Option(help="Who edits.", envvar="VLMDESC_USER", show_default="your login name")]
 Why = Annotated[str, typer.Option(help="Why, for the log.")]
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Write the edited set there and leave FILE as it is; for log and diff, write a patch.", metavar="FILE"
+        help="Write the edited set there, to a new file, and leave FILE as it is; for log and diff, write a patch.",
+        metavar="NEW.json|PATCH.jsonl",
     ),
 ]
 On = Annotated[
@@ -92,8 +96,7 @@ On = Annotated[
     ),
 ]
 Page = Annotated[
-    Path,
-    typer.Option(help="Where the effect is written, with pictures.", metavar="FILE.html", rich_help_panel=EFFECT),
+    Path, typer.Option(help="Where the effect is written, with pictures.", metavar="FILE.html", rich_help_panel=EFFECT)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Save without asking.", rich_help_panel=EFFECT)]
 
@@ -109,7 +112,7 @@ def edit(
     yes: Yes = False,
     page: Page = Path("vlmdesc-edit.html"),
     model: Model = "",
-    phrase: Phrase = "plain",
+    phrase: Worded = "plain",
     pool: Pool = "mean",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -122,40 +125,51 @@ def edit(
 ) -> None:
     """Edit the descriptors of a file, with a log that tells who, when and why, and that undoes.
 
+    add CLASS TEXT, drop CLASS TEXT, reword CLASS TEXT NEW, move CLASS TEXT TO: a descriptor, to another class;
+    disable and enable CLASS TEXT: kept, but not counted; weigh CLASS TEXT WEIGHT: counted more or less than 1;
+    replace WORDS NEW: whole words, in every class; add-class ID NAME; merge OTHER: what only another set has;
+    apply PATCH; undo [NUMBER]: the last edit, or that one; log; diff OTHER: the edits that make this set the other.
+
     A save is whole or not at all, and never over what someone else has saved meanwhile. With --on, see before saving
     which pictures an edit fixes and which it breaks, for all, by class and by group.
 
     Examples: vlmdesc edit birds.json add hen "a red comb"; vlmdesc edit birds.json undo;
     vlmdesc edit birds.json drop hen "a farm animal" --on photos/
     """
-    _check(operation, rest)
+    _check(operation, rest, bool(on), yes)
     if operation in ("log", "diff"):
         return _show(file, operation, rest, out, as_json)
     seen = _opened(file, out)
     edits = _edits(seen.descriptors, operation, rest, _signed(who, why))
-    _try(seen, edits)
+    after = _after(seen, edits, out)
     record: dict[str, Any] = {"file": str(seen.path), "edits": [one.record() for one in edits]}
-    save = True
+    save, failed = True, 0
     if on:
         columns = {"image": image_column, "label": label_column, "group": group_column}
         options = {"split": split, **{f"{role}_column": column for role, column in columns.items()}}
-        record |= _effect(
-            seen, edits, on, options, loose_labels, phrase, pool, page, lambda: open_encoder(model, device, precision)
-        )
+        look = Look(on, options, loose_labels, phrase, pool, page)
+        check_look(look, seen.descriptors, after)
+        effect = effect_of(look, seen.descriptors, after, edits, lambda: open_encoder(model, device, precision))
+        record |= effect
+        failed = effect["failed"]
         if not as_json:
-            _print_effect(record)
+            print_effect(effect)
         say(f"with pictures: {shown(page)}")
         save = yes or _confirmed()
     if save:
         _save(seen, edits, out, merge=not on)
     if as_json:
         print(json.dumps(record | {"saved": save}))
+    elif save:
+        _say_saved(edits, seen, out)
     else:
-        _say_saved(edits, seen, out) if save else say("not saved; --yes saves")
+        say("not saved; --yes saves")
+    if failed:
+        raise typer.Exit(ImageError.exit_code)
 
 
-def _check(operation: str, rest: Sequence[str]) -> None:
-    """Raises: InputError for an unknown operation, or one that takes something else."""
+def _check(operation: str, rest: Sequence[str], on: bool, yes: bool) -> None:
+    """Raises: InputError for an unknown operation, one that takes something else, or an option it has no use for."""
     if operation not in TAKES:
         fix = f"{did_you_mean(operation, TAKES)}known: {', '.join(TAKES)}"
         raise InputError(f"unknown operation '{operation}'", fix=fix)
@@ -165,6 +179,10 @@ def _check(operation: str, rest: Sequence[str]) -> None:
         wanted = " ".join(takes) or "nothing"
         fix = f"vlmdesc edit FILE {' '.join((operation, *takes))}"
         raise InputError(f"{operation} takes {wanted}, and {counted(len(rest), 'argument')} came", fix=fix)
+    if on and operation in ("log", "diff"):
+        raise InputError(f"--on with {operation}", fix="leave it out: nothing is changed")
+    if yes and not on:
+        raise InputError("--yes without --on", fix="leave it out: without --on nothing is asked")
 
 
 def _opened(file: str, out: Path | None) -> Revision:
@@ -191,9 +209,9 @@ def _signed(who: str, why: str) -> dict[str, str]:
 
 
 def _edits(descriptors: Descriptors, operation: str, rest: Sequence[str], signed: dict[str, str]) -> list[Edit]:
-    """What the command line asks for. A patch's edits keep who made them, and get the rest."""
-    from vlmdesc.describe.edit import last, merging
-    from vlmdesc.describe.revision import read_patch
+    """What the command line asks for. A patch's edits keep who, when and why as far as they say so."""
+    from vlmdesc.describe.edit import last
+    from vlmdesc.describe.patch import merging, read_patch
 
     fields: dict[str, Any] = {**signed}
     if operation == "merge":
@@ -203,7 +221,8 @@ def _edits(descriptors: Descriptors, operation: str, rest: Sequence[str], signed
         return found
     if operation == "apply":
         return [
-            replace(one, who=one.who or signed["who"], when=one.when or signed["when"]) for one in read_patch(rest[0])
+            replace(one, who=one.who or signed["who"], when=one.when or signed["when"], why=one.why or signed["why"])
+            for one in read_patch(rest[0])
         ]
     if operation == "undo":
         number = _number(rest[0], "NUMBER", int) if rest else last(descriptors.history)
@@ -234,10 +253,16 @@ def _number(text: str, what: str, kind: type[int] | type[float]) -> float:
         raise InputError(f"{what} is '{text}'", fix="give a number") from error
 
 
-def _try(seen: Revision, edits: Sequence[Edit]) -> Descriptors:
-    """Raises: InputError for an edit that does not fit, before anything is loaded."""
+def _after(seen: Revision, edits: Sequence[Edit], out: Path | None) -> Descriptors:
+    """The set with the edits. Raises: InputError for one that does not fit, and for an --out that cannot be new."""
     from vlmdesc.describe.edit import edited
 
+    if out is not None:
+        if out.suffix != ".json" or not out.parent.is_dir():
+            what = "--out needs a name ending in .json, in a folder that exists"
+            raise InputError(what, where=out, fix="choose another")
+        if os.path.lexists(out):
+            raise InputError("there is such a file already", where=out, fix="name a new one, or edit that one itself")
     return edited(seen.descriptors, edits)
 
 
@@ -247,12 +272,19 @@ def _save(seen: Revision, edits: Sequence[Edit], out: Path | None, merge: bool) 
     if out is None:
         commit(seen, edits, merge=merge)
     else:
-        _try(seen, edits).save(out)
+        _after(seen, edits, out).save(out)
+
+
+def _confirmed() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm("save?", err=True)
 
 
 def _say_saved(edits: Sequence[Edit], seen: Revision, out: Path | None) -> None:
+    from vlmdesc.describe.patch import told
+    from vlmdesc.records import Done
+
     for one in edits[:SHOWN]:
-        print(shown(one))
+        print(shown(told(Done(replace(one, who="", when="", why=""), ()), seen.descriptors.history)))
     if len(edits) > SHOWN:
         print(f"and {len(edits) - SHOWN:,} more")
     say(f"{counted(len(edits), 'edit')} saved to {shown(out or seen.path)}")
@@ -260,16 +292,19 @@ def _say_saved(edits: Sequence[Edit], seen: Revision, out: Path | None) -> None:
 
 def _show(file: str, operation: str, rest: Sequence[str], out: Path | None, as_json: bool) -> None:
     """The log of a file, or what sets it apart from another, for people or as a patch."""
-    from vlmdesc.describe.edit import difference, standing
-    from vlmdesc.describe.revision import patch, told
+    from vlmdesc.describe.edit import standing
+    from vlmdesc.describe.patch import difference, patch, told
     from vlmdesc.files import write_atomic
     from vlmdesc.records import Done
 
+    if out and (out.suffix != ".jsonl" or not out.parent.is_dir()):
+        what = "a patch needs a name ending in .jsonl, in a folder that exists"
+        raise InputError(what, where=out, fix="choose another with --out")
     descriptors = open_set(file)
     if operation == "log":
-        stand = {*standing(descriptors.history)}
-        done = descriptors.history
-        lines = [f"{n}  {told(one)}" + ("" if n in stand else "  [undone]") for n, one in enumerate(done, 1)]
+        done, stand = descriptors.history, {*standing(descriptors.history)}
+        marks = ("" if n in stand else "  [undone]" for n in range(1, len(done) + 1))
+        lines = [f"{n}  {told(one, done)}{mark}" for n, (one, mark) in enumerate(zip(done, marks, strict=True), 1)]
         edits = [one.edit for n, one in enumerate(done, 1) if n in stand and one.edit.op != "undo"]
     else:
         edits = [*difference(descriptors, open_set(rest[0]))]
@@ -281,82 +316,3 @@ def _show(file: str, operation: str, rest: Sequence[str], out: Path | None, as_j
         print(json.dumps({"file": file, "edits": [one.record() for one in edits]}))
     else:
         print("\n".join(map(shown, lines)) or ("no edits" if operation == "log" else "no difference"))
-
-
-def _effect(
-    seen: Revision,
-    edits: Sequence[Edit],
-    on: list[str],
-    columns: dict[str, str],
-    loose: bool,
-    phrase: str,
-    pool: str,
-    page: Path,
-    open_model: Any,
-) -> dict[str, Any]:
-    """What the edits do to the answers, written to a page, ready for JSON."""
-    from vlmdesc.cli.looking import look
-    from vlmdesc.describe.edit import edited
-    from vlmdesc.evaluate.effect import answers, columns_of, effect, leaders
-    from vlmdesc.evaluate.pages import effect_page, effect_rows
-    from vlmdesc.evaluate.photos import Joining
-    from vlmdesc.evaluate.thumbnails import thumbnails
-    from vlmdesc.files import write_atomic
-
-    _refuse_page(page)
-    joining = Joining(loose=loose, allow_absent=True, ignore_unknown=True)
-    looked = look(on, columns, seen.descriptors, joining, open_model)
-    after_set = edited(looked.given, edits)
-    if len(after_set.classes) != len(looked.given.classes):
-        raise InputError("the edit adds classes", fix="save it without --on, then use vlmdesc eval")
-    before, after = (columns_of(set_, looked.encode, phrase) for set_ in (looked.given, after_set))
-    photos = looked.photos
-    best = leaders(photos.vectors, before, pool)
-    then = answers(photos.vectors, best, before, after, pool)
-    found = effect(best.classes[:, 0], then, photos.labels, photos.groups)
-    record = found.record(photos, looked.given.classes)
-    shown_ = record | {"edits": [str(one) for one in edits]}
-    pictures = thumbnails(looked.data, effect_rows(record))
-    write_atomic(page, effect_page(shown_, looked.data.name, looked.given.classes, pictures).encode())
-    return record
-
-
-def _refuse_page(page: Path) -> None:
-    if page.suffix.lower() != ".html" or not page.parent.is_dir():
-        what = "the page needs a name ending in .html, in a folder that exists"
-        raise InputError(what, where=page, fix="choose another with --page")
-
-
-def _confirmed() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm("save?", err=True)
-
-
-def _print_effect(record: dict[str, Any]) -> None:
-    """The verdict, and the groups and classes that moved."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from vlmdesc.cli.results import with_interval
-    from vlmdesc.evaluate.statistics import p_value
-
-    console, overall = Console(), record["overall"]
-    moved = [row for row in record["groups"] if row["fixed"] + row["broken"]]
-    rows = [("all pictures", overall)] + [(f"in {row['group']}", row) for row in moved]
-    rows += [(row["name"], row) for row in record["classes"][:SHOWN]]
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("", overflow="fold")
-    for column in ("n", "right %", "points", "fixed", "broken", "p"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for title, row in rows:
-        right = f"{100 * row['before']:.1f} > {100 * row['after']:.1f}"
-        delta = with_interval(row["delta"], row["ci95"], sign="+")
-        cells = (f"{row['n']:,}", right, delta, str(row["fixed"]), str(row["broken"]), p_value(row["p_holm"]))
-        table.add_row(*map(Text, (shown(title), *cells)))
-    console.print(table)
-    still = len(record["groups"]) - len(moved)
-    more = [f"{counted(still, 'group')} without a change"] if still else []
-    more += [f"{len(record['classes']) - SHOWN:,} more classes"] if len(record["classes"]) > SHOWN else []
-    if more:
-        console.print(Text(f"and {', '.join(more)}", style="dim"))
-    console.print(Text(shown(record["verdict"]["text"]), style="bold"))

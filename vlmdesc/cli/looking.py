@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vlmdesc.cli.border import say
 from vlmdesc.cli.options import open_data
 from vlmdesc.cli.teaching import name_failures
-from vlmdesc.errors import InputError
+from vlmdesc.errors import InputError, counted
 
 if TYPE_CHECKING:
     from vlmdesc.encode.data import DataSet
@@ -36,14 +37,15 @@ def look(
     joining: Joining,
     open_model: Callable[[], Encoder],
 ) -> Looked:
-    """Read, joined and embedded; pictures that cannot be used are named. `columns` are options of `load_data`.
+    """Read, joined and embedded. `columns` are options of `load_data`.
 
-    What is wrong with labels and classes is told before the model is loaded. Raises: InputError, StoreError.
+    Pictures that cannot be used are named, and copies count once. What is wrong with labels and classes is told before
+    the model is loaded. Raises: InputError, StoreError.
     """
     from vlmdesc.cli.progress import stages
     from vlmdesc.encode.embed import text_vectors
     from vlmdesc.encode.store import Store
-    from vlmdesc.evaluate.photos import class_numbers, gather
+    from vlmdesc.evaluate.photos import class_numbers, distinct, gather
 
     data = open_data(dataset, **columns)
     if data.roles.label == "":
@@ -54,4 +56,7 @@ def look(
         tick = stage("images", int((numbers >= 0).sum()))
         photos = gather(data, numbers, encoder, store, lambda: tick(1))
     name_failures(photos.failed)
-    return Looked(data, photos, given, encoder, lambda texts: text_vectors(texts, encoder, store))
+    once = distinct(photos)
+    if len(once.labels) < len(photos.labels):
+        say(f"{counted(len(photos.labels) - len(once.labels), 'copy')} of other pictures left out")
+    return Looked(data, once, given, encoder, lambda texts: text_vectors(texts, encoder, store))

@@ -61,6 +61,14 @@ Phrase = Annotated[
         autocompletion=_phrases,
     ),
 ]
+Worded = Annotated[  # where the wording has one default
+    str,
+    typer.Option(
+        "--phrase",
+        help="How name and descriptor are worded: plain, dclip, dclip-imagenet, disclip, waffleclip, free.",
+        autocompletion=_phrases,
+    ),
+]
 Pool = Annotated[
     str,
     typer.Option(

@@ -25,10 +25,10 @@ from vlmdesc.cli.options import (
     LabelColumn,
     Loose,
     Model,
-    Phrase,
     Pool,
     Precision,
     Split,
+    Worded,
     open_encoder,
 )
 from vlmdesc.cli.results import with_interval
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from vlmdesc.evaluate.suggest import Suggestions
     from vlmdesc.records import Descriptors
 
-ASKED = 8  # descriptors asked for, of one class
+ASKED, TIMEOUT_S = 8, 120.0  # descriptors asked for, of one class; seconds a call may take
 OnlyClass = Annotated[str, typer.Option("--class", help="Aim at the pictures of this class.", metavar="CLASS")]
 OnlyGroup = Annotated[str, typer.Option("--group", help="Aim at the pictures of this group.", metavar="GROUP")]
 Borrow = Annotated[
@@ -81,7 +81,7 @@ def suggest(
     key_variable: KeyVariable = "OPENAI_API_KEY",
     out: Out = None,
     model: Model = "",
-    phrase: Phrase = "plain",
+    phrase: Worded = "plain",
     pool: Pool = "mean",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -108,6 +108,7 @@ def suggest(
     _check(given, class_, group, group_column, phrase, pool)
     lent = [row.text for name in borrow for row in open_set(name).rows if row.text and row.enabled]
     target = _target(out)
+    asking = _Asking(given, ask, base_url, key_variable) if ask else None
     columns = {"image": image_column, "label": label_column, "group": group_column}
     looked = look(
         dataset,
@@ -116,7 +117,6 @@ def suggest(
         Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown),
         lambda: open_encoder(model, device, precision),
     )
-    asking = _asker(looked.given, ask, base_url, key_variable) if ask else None
     found = _suggested(looked, class_, group, phrase, pool, lent, asking, seed)
     if found.edits:
         _write(found, target, class_, group)
@@ -126,7 +126,7 @@ def suggest(
         _print(found, class_, group)
     if found.edits:
         say(f"{counted(len(found.edits), 'edit')} in {shown(target)}; next: vlmdesc edit FILE apply {shown(target)}")
-    if looked.photos.failed:
+    if looked.photos.failed or (asking and asking.failed):
         raise typer.Exit(ImageError.exit_code)
 
 
@@ -152,6 +152,8 @@ def _target(out: Path | None) -> Path:
         raise InputError("there is such a file already", where=target, fix="name this or another one with --out")
     if target.is_dir() or not target.parent.is_dir():
         raise InputError("cannot be written", where=target, fix="choose another with --out, in a folder that exists")
+    if target.suffix != ".jsonl":  # whatever else it is, it is no patch that may be replaced
+        raise InputError("a patch needs a name ending in .jsonl", where=target, fix="choose another with --out")
     return target
 
 
@@ -205,39 +207,47 @@ def _aimed(looked: Looked, class_: str, group: str) -> np.ndarray:
     return aimed
 
 
-def _asker(given: Descriptors, ask: str, base_url: str, key_variable: str) -> Asking:
-    """What asks a language model for descriptors of classes against their rivals; answers are kept, as always."""
-    from vlmdesc.cache import Answers, cache_folder
-    from vlmdesc.cli.asking import opener
-    from vlmdesc.cli.describe import ANSWERS
-    from vlmdesc.describe.generate import Answer, Generation, Outcome, Question, questions
-    from vlmdesc.describe.prompts import open_prompt
+class _Asking:
+    """Asks a language model for descriptors of classes against their rivals; answers are kept, as always.
 
-    name, open_llm = opener(ask, base_url, key_variable, 1, {"allow_http": False, "timeout_s": 120.0})
+    Raises: InputError for an endpoint that is none.
+    """
 
-    def asked(rivals: Mapping[int, Sequence[int]]) -> Mapping[int, Sequence[str]]:
-        classes = given.classes
+    def __init__(self, given: Descriptors, ask: str, base_url: str, key_variable: str) -> None:
+        from vlmdesc.cli.asking import opener
+
+        self.given, self.failed = given, 0
+        options = {"allow_http": False, "timeout_s": TIMEOUT_S}
+        self.name, self.open_llm = opener(ask, base_url, key_variable, 1, options)
+
+    def __call__(self, rivals: Mapping[int, Sequence[int]]) -> Mapping[int, Sequence[str]]:
+        from vlmdesc.cache import Answers, cache_folder
+        from vlmdesc.cli.describe import ANSWERS
+        from vlmdesc.describe.generate import Answer, Generation, Outcome, Question, questions
+        from vlmdesc.describe.prompts import open_prompt
+
+        classes, found = self.given.classes, dict[int, Sequence[str]]()
         against = {classes[c].id: [classes[r].name for r in others] for c, others in rivals.items()}
-        found: dict[int, Sequence[str]] = {}
 
         def hear(question: Question, outcome: Outcome) -> None:
             if isinstance(outcome, Answer):
-                found[given.position[question.class_.id]] = outcome.texts
+                found[self.given.position[question.class_.id]] = outcome.texts
             else:
-                say(f"no answer about {shown(question.class_.name)}: {outcome}")
+                self.failed += 1
+                name = shown(question.class_.name)
+                say(f'error: {shown(outcome.what)} (class "{name}", {outcome.code}); fix: the same command asks again')
 
-        these = questions(open_prompt("contrastive"), [classes[c] for c in rivals], ASKED, name, rivals=against)
-        Generation(open_llm, Answers(cache_folder() / ANSWERS), on=hear)(these)
+        asked = [classes[c] for c in rivals]
+        these = questions(open_prompt("contrastive"), asked, ASKED, self.name, rivals=against)
+        Generation(self.open_llm, Answers(cache_folder() / ANSWERS), on=hear)(these)
         return found
-
-    return asked
 
 
 def _write(found: Suggestions, target: Path, class_: str, group: str) -> None:
     import time
     from dataclasses import replace
 
-    from vlmdesc.describe.revision import patch
+    from vlmdesc.describe.patch import patch
 
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     aim = " in ".join(filter(None, (class_, group))) or "all pictures"
@@ -272,13 +282,13 @@ def _print(found: Suggestions, class_: str, group: str) -> None:
     console, aimed = Console(), bool(class_ or group)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("edit", overflow="fold")
-    for column in ["aimed at"] * aimed + ["all pictures", "p"]:
+    n = [f"{side} (n={delta.n:,})" for tried in found.tried[:1] for side, delta in tried.sides().items()]
+    for column in [*(n if aimed else n[1:]), "p"]:
         table.add_column(column, justify="right", no_wrap=True)
     for tried in [*found.tried, *filter(None, [found.together])]:
         lines = [str(edit) for edit in tried.edits]
         title = f"these {len(lines)} together" if tried.kind == "together" else "\n".join(map(shown, lines))
-        deltas = [tried.target] * aimed + [tried.overall]
-        cells = [with_interval(delta.value, delta.ci95, sign="+") for delta in deltas]
+        cells = [with_interval(delta.value, delta.ci95, sign="+") for delta in tried.sides().values()][not aimed :]
         style = "" if tried.helps or tried.kind == "together" else "dim"
         table.add_row(*map(Text, (title, *cells, p_value(tried.target.p_holm))), style=style)
     if found.tried:

@@ -6,12 +6,11 @@ Every operation comes down to changes of rows, and these are what the history ke
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from vlmdesc.errors import InputError, did_you_mean, few
 from vlmdesc.records import Change, ClassName, Descriptor, Descriptors, Done, Edit
-from vlmdesc.records.join import Lookup
 from vlmdesc.records.names import reads_as
 
 BY_HAND = "user"  # the origin of what a person wrote
@@ -239,58 +238,3 @@ def last(history: Sequence[Done]) -> int:
     if not found:
         raise InputError("nothing to undo", fix="see log")
     return found[-1]
-
-
-def merging(descriptors: Descriptors, other: Descriptors) -> Iterator[Edit]:
-    """The edits that bring what only another set has into this one: its classes, and descriptors with their weights.
-
-    A class is the same by id, name or alias; a descriptor by its text.
-    """
-    lookup = Lookup(descriptors.classes)
-    has = {(row.class_id, row.text) for row in descriptors.rows}
-    ids = dict[str, str]()
-    for class_ in other.classes:
-        found = next(filter(None, map(lookup, (class_.id, class_.name, *class_.aliases))), ())
-        if len(found) > 1:
-            raise InputError(f"{len(found)} classes are called '{class_.name}'", fix="give both sets the same ids")
-        ids[class_.id] = descriptors.classes[found[0]].id if found else class_.id
-        if not found:
-            yield Edit("add-class", class_.id, class_.name)
-    for row in other.rows:
-        if (key := (ids[row.class_id], row.text)) not in has:
-            has.add(key)
-            yield from _arriving(replace(row, class_id=key[0]))
-
-
-def difference(a: Descriptors, b: Descriptors) -> Iterator[Edit]:
-    """The edits that make of a's descriptors those of b, whatever their order: a patch.
-
-    Raises: InputError where a has a class that b has not: no edit takes a class away.
-    """
-    gone = [class_ for class_ in a.classes if class_.id not in b.position]
-    if gone:
-        fix = "compare sets whose classes have the same ids"
-        raise InputError(f"class '{gone[0].name}' ({gone[0].id}) is in the first only", fix=fix)
-    for class_ in b.classes:
-        if class_.id not in a.position:
-            yield Edit("add-class", class_.id, class_.name)
-    before, after = ({(row.class_id, row.text): row for row in set_.rows} for set_ in (a, b))
-    for class_ in b.classes:
-        dropped = [text for id_, text in before if id_ == class_.id and (id_, text) not in after]
-        yield from (Edit("drop", class_.id, text) for text in dropped)
-    for key, row in after.items():
-        old = before.get(key)
-        yield from _arriving(row) if old is None else _settled(old, row)
-
-
-def _arriving(row: Descriptor) -> Iterator[Edit]:
-    yield Edit("add", row.class_id, row.text)
-    yield from _settled(Descriptor(row.class_id, row.text), row)
-
-
-def _settled(old: Descriptor, new: Descriptor) -> Iterator[Edit]:
-    """The edits of weight and of being enabled."""
-    if new.weight != old.weight:
-        yield Edit("weigh", new.class_id, new.text, weight=new.weight)
-    if new.enabled != old.enabled:
-        yield Edit("enable" if new.enabled else "disable", new.class_id, new.text)

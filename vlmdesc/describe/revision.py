@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlmdesc.describe.edit import edited
+from vlmdesc.describe.patch import told
 from vlmdesc.errors import ConflictError, InputError, StoreError, counted
-from vlmdesc.files import cannot_write, read_text, strict_json, write_atomic
-from vlmdesc.records import Descriptors, Done, Edit
-from vlmdesc.records.edits import edit_of
+from vlmdesc.files import cannot_write, read_text, write_atomic
+from vlmdesc.records import Descriptors, Edit
 
 WAIT_S, STEP_S = 20.0, 0.02
 THEIRS = 10  # edits of others told of
@@ -67,25 +67,6 @@ def commit(seen: Revision, edits: Iterable[Edit], *, merge: bool = True) -> Revi
     return Revision(seen.path, after, hashlib.sha256(data).hexdigest())
 
 
-def read_patch(path: str | Path) -> list[Edit]:
-    """The edits of a patch: JSON lines, one an edit. Raises: InputError naming file and line."""
-    path, edits = Path(path), []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            fields = strict_json(line, str(path), number)
-            if not isinstance(fields, dict):
-                raise InputError("not an object", where=f"{path}:{number}", fix="put one edit on each line")
-            edits.append(edit_of(fields, f"{path}:{number}"))
-    if not edits:
-        raise InputError("no edits", where=path, fix="give a patch, as vlmdesc suggest or edit FILE log --out writes")
-    return edits
-
-
-def patch(edits: Iterable[Edit]) -> str:
-    """The text of a patch, one edit a line."""
-    return "".join(json.dumps(edit.record(), ensure_ascii=False) + "\n" for edit in edits)
-
-
 def _version(path: Path) -> str:
     read_text(path)  # for its errors
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -97,13 +78,6 @@ def _conflict(seen: Revision, now: Revision, why: str, fix: str) -> ConflictErro
     by = f"by {counted(len(theirs), 'edit')}" if theirs else "not by vlmdesc edit"
     what = f"changed meanwhile, {by}, and not saved: {why}"
     return ConflictError(what, where=seen.path, fix=fix, details=[*map(told, theirs[-THEIRS:])])
-
-
-def told(done: Done) -> str:
-    """An edit as a line for people: what, who, when and why."""
-    edit = done.edit
-    who = " ".join(filter(None, (edit.when, edit.who and f"by {edit.who}")))
-    return f"{edit}" + (f" ({who})" if who else "") + (f": {edit.why}" if edit.why else "")
 
 
 def _keep_other_form(now: Revision) -> None:

@@ -137,7 +137,8 @@ def audit(
     """Compare groups within classes; `classes` are the numbers of those looked at.
 
     With `scores` (N, K), of the classes in that order, also how the best k pictures of each are spread over groups; k
-    is by default the number of the class's pictures, so that perfect retrieval has no skew.
+    is by default the number of the class's pictures, so that perfect retrieval has no skew. Three families of tests are
+    corrected by Holm, each by itself: groups, what is found of classes in them, and what is taken for these.
     Raises: InputError when no picture has a group, or all have the same.
     """
     names = sorted({group for group in groups if group is not None})
@@ -157,7 +158,7 @@ def audit(
         for i, c in enumerate(classes)
         for g in np.flatnonzero(n[i] + wrong[i]).tolist()
     ]
-    # One family of tests for groups, one for what is found, one for what is taken for it.
+    # Each family of tests is corrected by itself: for groups, for what is found, for what is taken for a class.
     found = _corrected([cell.found for cell in cells])
     taken = _corrected([cell.taken for cell in cells])
     return Audit(
@@ -173,7 +174,7 @@ def _counts(
     classes_of: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"], classes: Sequence[int], names: Sequence[str]
 ) -> Int[np.ndarray, "c g"]:
     """How many pictures of each of those classes there are in each group; -1 is a picture of none: (C, G)."""
-    counts = np.zeros((max(*classes, int(classes_of.max())) + 1, len(names)), np.intp)
+    counts = np.zeros((max([*classes, int(classes_of.max(initial=-1))]) + 1, len(names)), np.intp)
     some = classes_of >= 0
     np.add.at(counts, (classes_of[some], group[some]), 1)
     return counts[[*classes]]

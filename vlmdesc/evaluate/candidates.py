@@ -15,11 +15,13 @@ from jaxtyping import Bool, Float, Float32, Int
 from vlmdesc.classify.score import FOLDS, TINY, Columns
 from vlmdesc.describe.phrase import get_phrase, texts
 from vlmdesc.errors import InputError
-from vlmdesc.evaluate.effect import Encode
+from vlmdesc.evaluate.effect import Encode, ahead
 from vlmdesc.records import Descriptor, Descriptors, Edit
+from vlmdesc.records.names import WEIGHTS
 
 SHRINK = (0.25, 0.5, 1.0, 2.0)  # how strongly weights follow what they are worth
-LEAST, MOST = 0.25, 4.0  # weights that a reweighing gives
+LEAST, MOST = 0.25, 4.0  # times its weight now, that a reweighing gives a descriptor
+SLIGHT = 0.1  # changes of a weight's logarithm that are not worth an edit
 SHOWN = 24  # descriptors of the pool that are tried on a class
 N_FOLDS = 5
 
@@ -57,8 +59,8 @@ class Ground:
         rest = np.where(first, self.best[:, 1], self.best[:, 0])
         bar = np.where(first, self.scores[:, 1], self.scores[:, 0])[:, None]
         new = self.images @ vectors.T
-        ahead = (new > bar) | ((new == bar) & (class_ < rest)[:, None])
-        return np.where(ahead, (self.labels == class_)[:, None], (self.labels == rest)[:, None])
+        wins = ahead(new, bar, np.array(class_), rest[:, None])
+        return np.where(wins, (self.labels == class_)[:, None], (self.labels == rest)[:, None])
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Wording:
     def rows_of(self, class_: int) -> list[int]:
         """Rows of a class that count; none where it is scored by its bare name."""
         return [m for m in self.columns.rows_of(class_).tolist() if m < len(self.descriptors.rows)]
+
+    def named(self, row: int) -> bool:
+        """Whether class and text name this row and no other: an edit finds the first."""
+        row_ = self.descriptors.rows[row]
+        return sum((other.class_id, other.text) == (row_.class_id, row_.text) for other in self.descriptors.rows) == 1
 
     def folded(self, sums: Float[np.ndarray, "k d"], totals: Float[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"]:
         """Class vectors of weighted sums of texts."""
@@ -105,7 +112,8 @@ def drops(wording: Wording, class_: int) -> Iterator[Candidate]:
     sums, total = weights @ vectors, weights.sum()
     found = wording.folded(sums - weights[:, None] * vectors, total - weights)
     for row, vector in zip(rows, found, strict=True):
-        yield Candidate("drop", class_, (_edit(wording, "drop", row),), vector)
+        if wording.named(row):
+            yield Candidate("drop", class_, (_edit(wording, "drop", row),), vector)
 
 
 def reweighing(wording: Wording, class_: int, ground: Ground, fold: Int[np.ndarray, " n"]) -> Candidate | None:
@@ -131,13 +139,11 @@ def reweighing(wording: Wording, class_: int, ground: Ground, fold: Int[np.ndarr
         gains += ((right & ~now[:, None]).astype(int) - (~right & now[:, None]))[ground.target[held]].sum(axis=0)
     if gains.max() <= 0:
         return None
-    new = _weights(weights, _worth(similarity, own, near))[[gains.argmax()]]
-    vector = wording.folded(new @ vectors, new.sum(axis=1))[0]
-    edits = tuple(
-        _edit(wording, "weigh", row, weight=round(float(weight), 2))
-        for row, weight, old in zip(rows, new[0], weights, strict=True)
-        if abs(np.log(weight / old)) > 0.1
-    )
+    wanted = [_readable(weight) for weight in _weights(weights, _worth(similarity, own, near))[gains.argmax()]]
+    moved = np.array([wording.named(row) for row in rows]) & (abs(np.log(np.array(wanted) / weights)) > SLIGHT)
+    settled = np.where(moved, wanted, weights)[None]
+    vector = wording.folded(settled @ vectors, settled.sum(axis=1))[0]
+    edits = tuple(_edit(wording, "weigh", rows[i], weight=wanted[i]) for i in np.flatnonzero(moved).tolist())
     return Candidate("reweigh", class_, edits, vector) if edits else None
 
 
@@ -176,6 +182,11 @@ def _of(wording: Wording, rows: Sequence[int]) -> tuple[Float[np.ndarray, " r"],
 def _edit(wording: Wording, op: str, row: int, weight: float | None = None) -> Edit:
     row_ = wording.descriptors.rows[row]
     return Edit(op, row_.class_id, row_.text, weight=weight)
+
+
+def _readable(weight: float) -> float:
+    """Three digits of a weight, within what a descriptor may have."""
+    return float(f"{min(max(weight, WEIGHTS[0]), WEIGHTS[1]):.3g}")
 
 
 def _worth(

@@ -22,6 +22,7 @@ from vlmdesc.records import ClassName, Descriptors
 
 Encode = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
 BLOCK, KEPT = 2_048, 5  # images at a time; best classes of each
+SAME = 5e-7  # similarities nearer than this are equal: one class's score may differ so much between two products
 CLAIM, EXAMPLES = 0.05, 24
 FEWEST = 6  # changed answers, all one way, that chance seldom gives: 2 / 2**6 < 0.05
 
@@ -181,12 +182,17 @@ def answers(
     same = ~np.isin(best.classes, changed)
     at = (np.arange(len(images)), same.argmax(axis=1))
     rest, ahead_of = best.classes[at], best.scores[at]
-    found = np.where((bar > ahead_of) | ((bar == ahead_of) & (rival < rest)), rival, rest)
+    found = np.where(ahead(bar, ahead_of, rival, rest), rival, rest)
     none = np.flatnonzero(~same.any(axis=1))
     for start in range(0, len(none), BLOCK):
         rows = none[start : start + BLOCK]
         found[rows] = score(images[rows], after).argmax(axis=1)
     return found
+
+
+def ahead(score: np.ndarray, other: np.ndarray, class_: np.ndarray, other_class: np.ndarray) -> np.ndarray:
+    """Whether classes' scores come before others' from another product; of equal ones the lower class number does."""
+    return (score > other + SAME) | ((abs(score - other) <= SAME) & (class_ < other_class))
 
 
 def changed_classes(before: Columns, after: Columns) -> Int[np.ndarray, " k"]:

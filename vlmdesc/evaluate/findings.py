@@ -43,6 +43,8 @@ class Audited:
         return {
             "schema": 1,
             "n": found.overall.n,
+            "unusable": len(self.photos.failed),
+            "pulls_defined": self.pool in FOLDS,
             "ungrouped": found.ungrouped,
             "accuracy": _share(found.overall),
             "groups": [{"group": name, **_gap(gap)} for name, gap in found.groups.items()],

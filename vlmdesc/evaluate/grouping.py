@@ -76,6 +76,6 @@ def _names(
     best = [tuple(hit.text for hit in found.hits(c, words, WORDS)) for c in range(len(centres))]
     titles = list[str]()
     for c, list_ in enumerate(best):
-        title = f"like {list_[0]}" + ("" if found.chosen[c] >= 0 else "?")
+        title = f"pictures like {list_[0]}" + ("" if found.chosen[c] >= 0 else "?")
         titles.append(title if title not in titles else f"{title} ({c + 1})")
     return titles, best

@@ -33,7 +33,7 @@ class Share:
         z2 = _z() ** 2
         middle = (self.k + z2 / 2) / (self.n + z2)
         half = _z() * sqrt(self.k * (self.n - self.k) / self.n + z2 / 4) / (self.n + z2)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return max(0.0, min(middle - half, self.value)), min(1.0, max(middle + half, self.value))
 
     @property
     def judged(self) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
@@ -16,6 +16,7 @@ from vlmdesc.evaluate.credit import without_one
 from vlmdesc.evaluate.effect import of_classes
 
 RIVALS = 3  # classes that a group's pictures are mostly taken for
+LEAST = 5e-4  # of a similarity: less decides nothing
 Z = 1.959964  # of a 95 % interval
 
 
@@ -43,8 +44,8 @@ class Pull:
 
     @property
     def wrong(self) -> bool:
-        """Whether it does worse in the group by more than chance, and harm there or less good than elsewhere."""
-        return self.ci95[0] > 0
+        """Whether it does worse in the group than elsewhere, by more than chance and than next to nothing."""
+        return self.ci95[0] > 0 and self.value >= LEAST
 
 
 def pulls(
@@ -90,4 +91,5 @@ def _mean(values: Float[np.ndarray, " n"]) -> float:
 
 
 def _variance_of_mean(values: Float[np.ndarray, " n"]) -> float:
-    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
+    """Of one value, or of none, nothing is known."""
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else inf

@@ -23,9 +23,10 @@ from vlmdesc.evaluate.candidates import (
     reweighing,
     separating,
 )
-from vlmdesc.evaluate.effect import Delta, answers, columns_of, deltas, leaders
+from vlmdesc.evaluate.effect import CLAIM, Delta, answers, columns_of, deltas, leaders
+from vlmdesc.evaluate.photos import first_of_each
 from vlmdesc.evaluate.pulls import RIVALS
-from vlmdesc.evaluate.statistics import holm
+from vlmdesc.evaluate.statistics import holm, sign_test
 from vlmdesc.records import Edit
 
 Ask = Callable[[Mapping[int, Sequence[int]]], Mapping[int, Sequence[str]]]
@@ -58,6 +59,10 @@ class Tried:
         """Whether the pictures aimed at gain by more than chance, all tests counted, at next to no cost for all."""
         return self.target.verdict == "better" and self.overall.value >= -COST
 
+    def sides(self) -> dict[str, Delta]:
+        """What it did to the pictures aimed at, and to all, on the held-out half."""
+        return {"aimed at": self.target, "all": self.overall}
+
     def record(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
@@ -84,7 +89,7 @@ class Suggestions:
 
     @property
     def edits(self) -> tuple[Edit, ...]:
-        """What to accept: the edits together, the only one that helps, or none."""
+        """What to accept: the edits together, else the best one that helps, or none."""
         if self.together is not None:
             return self.together.edits
         return self.helping[0].edits if self.helping else ()
@@ -92,11 +97,20 @@ class Suggestions:
     @property
     def text(self) -> str:
         """The verdict as a sentence."""
+        looked = f"{counted(self.candidates, 'edit')} looked at"
+        if not self.candidates:
+            return "no edit helps: no picture that is aimed at goes wrong, or none can be chosen by"
+        if not self.tried:
+            return f"no edit helps: {looked}, and none gains on the pictures they are chosen on"
+        few, changed = "", self.tried[0].target.fixed + self.tried[0].target.broken
+        if changed > 0 and len(self.tried) * sign_test(changed, 0) >= CLAIM:
+            few = f"; {changed} changed answers are too few to tell, more pictures might"
+        of = f"{counted(len(self.tried), 'edit')} measured on held-out pictures"
         if not self.helping:
-            tested = f"none of {len(self.tried)} measured on held-out pictures is better than chance"
-            return f"no edit helps: {counted(self.candidates, 'edit')} looked at, {tested}"
-        n, of = len(self.helping), f"{len(self.tried)} edits measured on held-out pictures"
-        return f"{n} of {of} {'helps' if n == 1 else 'help'}; {counted(self.candidates, 'edit')} looked at"
+            return f"no edit helps: {looked}, and none of {of} is better than chance{few}"
+        n = len(self.helping)
+        left = n > 1 and self.together is None and "; the patch has the best, to which the others add nothing"
+        return f"{n} of {of} {'helps' if n == 1 else 'help'}; {looked}{left or ''}"
 
 
 def ground(
@@ -128,11 +142,14 @@ def suggest(
 ) -> Suggestions:
     """Edits that help the pictures aimed at: chosen on half of all pictures, measured on the other half.
 
-    Classes, and groups (`strata`) within them, are halved evenly, and copies of a picture stay in one half. `borrowed`
+    Classes, and groups (`strata`) within them, are halved evenly; copies of a picture count once. `borrowed`
     are texts of a pool beside the set's own; `ask` is given classes with their rivals and gives texts for some of them.
     `tick` is told when a class is done.
     Raises: InputError where nothing is aimed at.
     """
+    once = first_of_each(contents, labels)
+    images, labels, target = images[once], labels[once], target[once]
+    contents, strata = [contents[i] for i in once], [strata[i] for i in once] if strata else ()
     choosing = halves(labels, contents, strata, seed) == 0
     if not (target & choosing).any() or not (target & ~choosing).any():
         raise InputError("fewer than two pictures are aimed at", fix="give more pictures, or another class and group")
@@ -266,12 +283,15 @@ def _together(
 ) -> Tried | None:
     """The edits that help, one after the other as long as each adds to the gain on the half they are chosen on.
 
-    None where that leaves those of one suggestion.
+    None where that leaves those of one suggestion, or does not help on the other half.
     """
     kept, gain, n = tuple[Edit, ...](), (0.0, 0.0), 0
     for tried in sorted(helping, key=lambda tried: -tried.chosen[0]):
         new = _joined(kept, tried.edits)
-        was, is_ = _right(wording, new, images[choosing], labels[choosing])
+        try:
+            was, is_ = _right(wording, new, images[choosing], labels[choosing])
+        except InputError:  # they leave a class with nothing to be scored by
+            continue
         aimed = float(is_[target[choosing]].mean() - was[target[choosing]].mean())
         overall = float(is_.mean() - was.mean())
         if aimed > gain[0] and overall >= -COST:
@@ -279,7 +299,8 @@ def _together(
     if n < 2:
         return None
     held = ~choosing
-    return _try(wording, "together", kept, gain, images[held], labels[held], target[held])
+    found = _try(wording, "together", kept, gain, images[held], labels[held], target[held])
+    return found if found.helps else None
 
 
 def _joined(kept: tuple[Edit, ...], new: tuple[Edit, ...]) -> tuple[Edit, ...]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -130,9 +131,16 @@ def open_set(name: str | Path) -> Descriptors:
     if str(name) in shipped_sets() and not Path(name).is_file():
         return Descriptors.load(shipped(f"descriptors/{name}.json"))
     if not os.path.exists(name):
-        fix = f"{did_you_mean(str(name), shipped_sets())}sets: {', '.join(shipped_sets())}"
+        fix = f"{did_you_mean(str(name), [*shipped_sets(), *_beside(Path(name))])}sets: {', '.join(shipped_sets())}"
         raise InputError("no such file or shipped set", where=name, fix=fix)
     return Descriptors.load(name)
+
+
+def _beside(path: Path) -> list[str]:
+    """The JSON files in the folder of a path, as the path would name them."""
+    with suppress(OSError, ValueError):
+        return [str(path.with_name(file.name)) for file in sorted(path.parent.glob("*.json"))[:1_000]]
+    return []
 
 
 def _done(done: Done) -> dict[str, Any]:
