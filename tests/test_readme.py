@@ -37,7 +37,9 @@ def run(block: re.Match[str], place: Path) -> str:
 
 def without_keys(text: str) -> str:
     """Without the lines that name single pictures."""
-    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("  see "))
+    return "".join(
+        line for line in text.splitlines(keepends=True) if not line.startswith(("  see ", "fixed: ", "broken: "))
+    )
 
 
 def skeleton(text: str, number: re.Pattern[str]) -> str:

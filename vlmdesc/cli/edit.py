@@ -143,24 +143,25 @@ def edit(
     edits = _edits(seen.descriptors, operation, rest, _signed(who, why))
     after = _after(seen, edits, out)
     record: dict[str, Any] = {"file": str(seen.path), "edits": [one.record() for one in edits]}
-    save, failed = True, 0
+    saved, failed = yes or not on, 0
     if on:
         columns = {"image": image_column, "label": label_column, "group": group_column}
         options = {"split": split, **{f"{role}_column": column for role, column in columns.items()}}
         look = Look(on, options, loose_labels, phrase, pool, page)
         check_look(look, seen.descriptors, after)
         effect = effect_of(look, seen.descriptors, after, edits, lambda: open_encoder(model, device, precision))
-        record |= effect
-        failed = effect["failed"]
-        if not as_json:
-            print_effect(effect)
+        record, failed = record | effect, effect["failed"]
         say(f"with pictures: {shown(page)}")
-        save = yes or _confirmed()
-    if save:
+    if saved:  # before anything is printed: whoever reads that may have seen enough
         _save(seen, edits, out, merge=not on)
+    if on and not as_json:
+        print_effect(record)
+    if not saved and _confirmed():
+        _save(seen, edits, out, merge=False)
+        saved = True
     if as_json:
-        print(json.dumps(record | {"saved": save}))
-    elif save:
+        print(json.dumps(record | {"saved": saved}))
+    elif saved:
         _say_saved(edits, seen, out)
     else:
         say("not saved; --yes saves")

@@ -1,0 +1,96 @@
+"""The worked case of docs/bias.md: its arithmetic by hand, and that pages say what was measured."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from eval import bias
+from vlmdesc.describe.edit import edited
+from vlmdesc.describe.patch import read_patch
+from vlmdesc.records import Descriptors
+
+ROOT = bias.HERE.parent
+FIGURES = json.loads(bias.RESULTS.read_text("utf-8"))
+
+
+def row(set_: str, on: str = "test"):
+    [found] = [row for row in FIGURES["rows"] if (row["set"], row["on"]) == (set_, on)]
+    return found
+
+
+def part(cells):
+    return bias.Part(SimpleNamespace(), np.array(cells), ["a", "b", "c"][: max(cells) + 1])
+
+
+def test_the_worst_is_the_lowest_of_classes_in_groups_before_and_after():
+    cells = [0] * 4 + [1] * 4
+    before = np.array([1, 0, 0, 0, 1, 1, 1, 0], bool)  # 25 and 75 %
+    after = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool)  # 100 and 50 %
+    found = bias.worst(part(cells), before, [after])
+    assert (found["before"], found["after"], found["delta"], found["now"]) == (0.25, 0.5, 0.25, "b")
+    assert -0.5 < found["ci95"][0] < 0.25 < found["ci95"][1] <= 1
+
+
+def test_over_runs_the_worst_is_the_mean_of_each_run_s_own():
+    cells, before = [0, 0, 1, 1], np.array([0, 0, 1, 1], bool)
+    runs = [np.array([1, 1, 0, 1], bool), np.array([1, 0, 1, 1], bool)]
+    assert bias.worst(part(cells), before, runs)["after"] == 0.5
+    assert bias.compared(bias.Part(SimpleNamespace(), np.array(cells), ["vehicle, rail or water", "x"]), before, runs)[
+        "target"
+    ] == {"n": 2, "delta": 0.75, "seeds": [1.0, 0.5]}
+
+
+def test_a_constant_gives_the_class_as_many_pictures(monkeypatch):
+    sets = {
+        "biased": np.array([[0.1, 0.5], [0.2, 0.3], [0.4, 0.1], [0.0, 0.9]]),
+        "mended": np.array([[1.0, 0.0]] * 3 + [[0, 1]]),
+    }
+    monkeypatch.setattr(bias, "scores", lambda descriptors, *_: sets[descriptors.meta["name"]].copy())
+    biased, mended = (Descriptors.of({"vehicle": [], "x": []}) for _ in sets)
+    biased, mended = (Descriptors(d.classes, d.rows, {"name": n}) for d, n in ((biased, "biased"), (mended, "mended")))
+    shift = bias.constant(biased, mended, None, None)
+    assert shift == pytest.approx(0.4, abs=1e-5)  # three of four: those behind by -0.3, 0.1 and 0.4
+    assert ((sets["biased"] + [shift, 0]).argmax(axis=1) == 0).sum() == 3
+
+
+def test_random_words_stand_in_for_what_is_added_by_hand():
+    biased, by_hand = Descriptors.load(bias.CASE / "biased.json"), read_patch(bias.CASE / "by-hand.jsonl")
+    random = bias.random_words(biased, by_hand, 0)
+    assert [edit.op for edit in random] == [edit.op for edit in by_hand]
+    added = {edit.text for edit in random if edit.op == "add"}
+    assert len(added) == 4 and not added & {edit.text for edit in by_hand}
+    assert len(edited(biased, random).rows) == len(edited(biased, by_hand).rows)
+
+
+@pytest.mark.parametrize("set_", ["suggested", "by hand"])
+def test_the_worst_group_gains_ten_points_at_no_cost(set_):
+    """What the case is to show, of the figures that are kept; docs/bias.md is run by test_readme.py."""
+    found = row(set_)
+    assert found["worst"]["delta"] >= 0.1 and found["worst"]["ci95"][0] > 0
+    assert found["target"]["delta"] >= 0.1 and found["target"]["ci95"][0] > 0.1
+    assert found["overall"]["delta"] >= -0.01 and found["overall"]["ci95"][0] > -0.01
+    assert found["target"]["n"] == 100 and found["overall"]["n"] == 2100
+
+
+def test_the_pages_say_what_was_measured():
+    page, readme = ((ROOT / name).read_text("utf-8") for name in ("docs/bias.md", "README.md"))
+    for set_ in ("suggested", "by hand", "constant", "by hand, not constant"):
+        found = row(set_)
+        line = next(line for line in page.splitlines() if line.startswith("|") and (table_name(set_) in line))
+        for side in ("worst", "target", "overall"):
+            figure = found[side]
+            low, high = (f"{100 * end:.1f}" for end in figure["ci95"])
+            assert f"{100 * figure['delta']:+.1f} [{low}, {high}]" in line
+    for set_ in ("suggested", "by hand"):
+        target = row(set_)["target"]
+        low, high = (f"{100 * end:.1f}" for end in target["ci95"])
+        assert f"({100 * target['delta']:+.1f} [{low}, {high}])" in readme
+
+
+def table_name(set_: str) -> str:
+    names = {"constant": "| control: a constant", "by hand, not constant": "| by hand, against"}
+    return names.get(set_, f"| {set_} |")
