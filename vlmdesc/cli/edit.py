@@ -125,15 +125,22 @@ def edit(
 ) -> None:
     """Edit the descriptors of a file, with a log that tells who, when and why, and that undoes.
 
-    add CLASS TEXT, drop CLASS TEXT, reword CLASS TEXT NEW, move CLASS TEXT TO: a descriptor, to another class;
-    disable and enable CLASS TEXT: kept, but not counted; weigh CLASS TEXT WEIGHT: counted more or less than 1;
-    replace WORDS NEW: whole words, in every class; add-class ID NAME; merge OTHER: what only another set has;
-    apply PATCH; undo [NUMBER]: the last edit, or that one; log; diff OTHER: the edits that make this set the other.
+    add CLASS TEXT, drop CLASS TEXT, reword CLASS TEXT NEW
+    move CLASS TEXT TO: to another class
+    disable CLASS TEXT, enable CLASS TEXT: kept, but not counted
+    weigh CLASS TEXT WEIGHT: counted more than others, or less (they have 1)
+    replace WORDS NEW: whole words, in the descriptors of every class
+    add-class ID NAME
+    merge OTHER: add what only another set has
+    apply PATCH: the edits of a file
+    undo [NUMBER]: the last edit, or that one of the log
+    log: who, when and why
+    diff OTHER: the edits that would make this set the other
 
-    A save is whole or not at all, and never over what someone else has saved meanwhile. With --on, see before saving
-    which pictures an edit fixes and which it breaks, for all, by class and by group.
+    A save is whole or not at all, and never over what someone else saved
+    meanwhile. With --on, see first which pictures an edit fixes and breaks.
 
-    Examples: vlmdesc edit birds.json add hen "a red comb"; vlmdesc edit birds.json undo;
+    vlmdesc edit birds.json add hen "a red comb"
     vlmdesc edit birds.json drop hen "a farm animal" --on photos/
     """
     _check(operation, rest, bool(on), yes)
