@@ -125,7 +125,8 @@ def suggest(
     else:
         _print(found, class_, group)
     if found.edits:
-        say(f"{counted(len(found.edits), 'edit')} in {shown(target)}; next: vlmdesc edit FILE apply {shown(target)}")
+        what = f"{counted(len(found.edits), 'edit')} in {shown(target)}"
+        say(f"{what}; next: vlmdesc edit FILE apply {shown(target)} --on OTHER-PICTURES")
     if looked.photos.failed or (asking and asking.failed):
         raise typer.Exit(ImageError.exit_code)
 

@@ -34,12 +34,6 @@ COST = 0.01  # of overall accuracy, that an edit may lose on either half
 TESTED = 6  # edits that are measured on the other half: each one more makes it harder for all to stand out
 EACH = 2  # of these, of one class and kind
 CLASSES = 20  # that are looked at for edits
-KINDS = {
-    "drop": "leave one out",
-    "reweigh": "weights by what descriptors are worth, shrunk by cross-validation",
-    "borrow": "a descriptor of another class, or of the pool",
-    "ask": "a descriptor from a language model",
-}
 
 
 @dataclass(frozen=True)
