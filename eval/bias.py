@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from vlmdesc.describe.patch import read_patch
 from vlmdesc.encode.data import load_data
 from vlmdesc.encode.embed import text_vectors
 from vlmdesc.encode.load import load_encoder
+from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
 from vlmdesc.evaluate.candidates import Wording
 from vlmdesc.evaluate.effect import Encode, columns_of, deltas
@@ -92,14 +94,18 @@ def main() -> None:
         draw(options.chart, part, before, after)
 
 
-def write_tables(data: Path, folder: Path) -> None:
-    """The pictures of the case, with their class and group, from Tiny ImageNet's two parts."""
+def write_tables(data: Path, folder: Path, most: int = 25) -> None:
+    """The pictures of the case, at most so many of each ImageNet class, with their class and group, in two tables."""
     classes = json.loads((CASE / "classes.json").read_text("utf-8"))
     of = {wnid: (name, group) for name, groups in classes.items() for group, wnids in groups.items() for wnid in wnids}
     folder.mkdir(parents=True, exist_ok=True)
     for part, file in TABLES.items():
         table = pq.read_table(data / file)
-        rows = [(i, of[wnid]) for i, wnid in enumerate(table["wnid"].to_pylist()) if wnid in of]
+        seen, rows = Counter[str](), []
+        for i, wnid in enumerate(table["wnid"].to_pylist()):
+            seen[wnid] += 1
+            if wnid in of and seen[wnid] <= most:
+                rows.append((i, of[wnid]))
         images = [image["bytes"] for image in table["image"].take([i for i, _ in rows]).to_pylist()]
         labels, groups = zip(*(named for _, named in rows), strict=True)
         columns = {"id": [f"{part}-{i}" for i, _ in rows], "image": images, "label": labels, "group": groups}
@@ -114,13 +120,7 @@ def measured(folder: Path) -> tuple[dict[str, Any], Right, Right, Part]:
         return text_vectors(texts, encoder, store)
 
     biased = Descriptors.load(CASE / "biased.json")
-    parts = {}
-    for name in TABLES:
-        data = load_data(folder / f"{name}.parquet", label_column="label", group_column="group")
-        photos = gather(data, class_numbers(data, biased, Joining())[1], encoder, store)
-        cells = [f"{biased.classes[c].name}, {g}" for c, g in zip(photos.labels, photos.groups, strict=True)]
-        names, numbers = np.unique(cells, return_inverse=True)
-        parts[name] = Part(photos, numbers, names.tolist())
+    parts = {name: gathered(folder / f"{name}.parquet", biased, encoder, store) for name in TABLES}
     found = suggested(biased, parts["reference"].photos, encode)
     by_hand = read_patch(CASE / "by-hand.jsonl")
     sets = {"suggested": list(found.edits), "by hand": by_hand}
@@ -148,6 +148,15 @@ def measured(folder: Path) -> tuple[dict[str, Any], Right, Right, Part]:
         "rows": rows,
     }
     return figures, right(biased, parts["test"].photos, encode), seen["test", "by hand"], parts["test"]
+
+
+def gathered(table: Path, biased: Descriptors, encoder: Encoder, store: Store) -> Part:
+    """A table's pictures, embedded."""
+    data = load_data(table, label_column="label", group_column="group")
+    photos = gather(data, class_numbers(data, biased, Joining())[1], encoder, store)
+    cells = [f"{biased.classes[c].name}, {g}" for c, g in zip(photos.labels, photos.groups, strict=True)]
+    names, numbers = np.unique(cells, return_inverse=True)
+    return Part(photos, numbers, names.tolist())
 
 
 def suggested(biased: Descriptors, photos: Photos, encode: Encode) -> Suggestions:

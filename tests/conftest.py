@@ -31,6 +31,11 @@ PHOTOS = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """A cache folder for this run: nothing comes from, or goes to, the user's own."""

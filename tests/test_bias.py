@@ -11,6 +11,10 @@ import pytest
 from eval import bias
 from vlmdesc.describe.edit import edited
 from vlmdesc.describe.patch import read_patch
+from vlmdesc.encode.embed import text_vectors
+from vlmdesc.encode.store import Store
+from vlmdesc.evaluate.audit import audit
+from vlmdesc.evaluate.effect import columns_of, leaders
 from vlmdesc.records import Descriptors
 
 ROOT = bias.HERE.parent
@@ -22,7 +26,7 @@ def row(set_: str, on: str = "test"):
     return found
 
 
-def part(cells):
+def part_of(cells):
     return bias.Part(SimpleNamespace(), np.array(cells), ["a", "b", "c"][: max(cells) + 1])
 
 
@@ -30,7 +34,7 @@ def test_the_worst_is_the_lowest_of_classes_in_groups_before_and_after():
     cells = [0] * 4 + [1] * 4
     before = np.array([1, 0, 0, 0, 1, 1, 1, 0], bool)  # 25 and 75 %
     after = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool)  # 100 and 50 %
-    found = bias.worst(part(cells), before, [after])
+    found = bias.worst(part_of(cells), before, [after])
     assert (found["before"], found["after"], found["delta"], found["now"]) == (0.25, 0.5, 0.25, "b")
     assert -0.5 < found["ci95"][0] < 0.25 < found["ci95"][1] <= 1
 
@@ -38,7 +42,7 @@ def test_the_worst_is_the_lowest_of_classes_in_groups_before_and_after():
 def test_over_runs_the_worst_is_the_mean_of_each_run_s_own():
     cells, before = [0, 0, 1, 1], np.array([0, 0, 1, 1], bool)
     runs = [np.array([1, 1, 0, 1], bool), np.array([1, 0, 1, 1], bool)]
-    assert bias.worst(part(cells), before, runs)["after"] == 0.5
+    assert bias.worst(part_of(cells), before, runs)["after"] == 0.5
     assert bias.compared(bias.Part(SimpleNamespace(), np.array(cells), ["vehicle, rail or water", "x"]), before, runs)[
         "target"
     ] == {"n": 2, "delta": 0.75, "seeds": [1.0, 0.5]}
@@ -64,6 +68,29 @@ def test_random_words_stand_in_for_what_is_added_by_hand():
     added = {edit.text for edit in random if edit.op == "add"}
     assert len(added) == 4 and not added & {edit.text for edit in by_hand}
     assert len(edited(biased, random).rows) == len(edited(biased, by_hand).rows)
+
+
+@pytest.mark.slow
+def test_the_case_on_fewer_pictures(shared, starter, tmp_path):
+    """A third of the test pictures, so that it takes a minute; the page itself has all."""
+    bias.write_tables(shared, tmp_path, most=8)
+    biased, store = Descriptors.load(bias.CASE / "biased.json"), Store()
+    part = bias.gathered(tmp_path / "test.parquet", biased, starter, store)
+
+    def encode(texts):
+        return text_vectors(texts, starter, store)
+
+    photos, columns = part.photos, columns_of(biased, encode, "plain")
+    best = leaders(photos.vectors, columns, "mean")
+    found = audit(best.classes[:, 0], photos.labels, photos.groups, [biased.find("vehicle")])
+    [failed] = [cell for cell in found.failed if cell.failed]
+    assert failed.group == "rail or water" and failed.found.ci95[1] < -0.2
+    before = bias.right(biased, photos, encode)
+    mended = bias.right(edited(biased, read_patch(bias.CASE / "by-hand.jsonl")), photos, encode)
+    measured = bias.compared(part, before, [mended])
+    assert measured["target"]["n"] == 32 and measured["target"]["delta"] >= 0.1
+    assert measured["target"]["verdict"] == "better" and measured["target"]["ci95"][0] > 0
+    assert measured["worst"]["delta"] >= 0.1 and measured["overall"]["delta"] >= -0.01
 
 
 @pytest.mark.parametrize("set_", ["suggested", "by hand"])
