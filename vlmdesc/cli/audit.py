@@ -115,11 +115,9 @@ def audit(
         what = "both --group-column and --group-by-concepts" if by_concepts else "no groups"
         raise InputError(what, fix="give --group-column with a column of the data set, or else --group-by-concepts")
     given, folder = open_set(descriptors), out or Path("vlmdesc-audit")
-    (
-        get_pool(pool),
-        get_phrase(phrase),
-        [given.find(name) for name in only],
-    )  # what is wrong is told before the model is loaded
+    for name in only:  # what is wrong is told before the model is loaded
+        given.find(name)
+    get_pool(pool), get_phrase(phrase)
     make_writable(folder)
     columns = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
     looked = look(
