@@ -84,7 +84,7 @@ def test_the_case_on_fewer_pictures(shared, starter, tmp_path):
     best = leaders(photos.vectors, columns, "mean")
     found = audit(best.classes[:, 0], photos.labels, photos.groups, [biased.find("vehicle")])
     [failed] = [cell for cell in found.failed if cell.failed]
-    assert failed.group == "rail or water" and failed.found.ci95[1] < -0.2
+    assert failed.group == "rail or water" and failed.tpr.ci95[1] < -0.2
     before = bias.right(biased, photos, encode)
     mended = bias.right(edited(biased, read_patch(bias.CASE / "by-hand.jsonl")), photos, encode)
     measured = bias.compared(part, before, [mended])

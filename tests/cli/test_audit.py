@@ -115,7 +115,7 @@ def test_a_planted_bias_is_found_with_its_class_its_group_and_its_descriptor(hom
     lost, crowded = found["failed"]
     assert (lost["class"], lost["group"], lost["how"]) == ("flamingo", "snow", "not found")
     assert (crowded["class"], crowded["group"], crowded["how"]) == ("raven", "snow", "others taken for it")
-    assert found["failed_in_all"] == 2 and lost["found"]["gap"] == -1 and lost["found"]["p_holm"] < 0.001
+    assert found["failed_in_all"] == 2 and lost["tpr"]["gap"] == -1 and lost["tpr"]["p_holm"] < 0.001
     assert lost["taken_for"] == [{"class": "raven", "name": "raven", "n": 12}]
     [pull] = lost["pulls"]
     assert (pull["class"], pull["descriptor"], pull["net"]) == ("raven", SNOW, -12)
@@ -138,7 +138,7 @@ def test_the_figures_are_what_counting_gives(home):
         answer = max(BIASED, key=lambda c: (texts[c] @ image).mean())
         right.setdefault((label, place), []).append(answer == label)
     for cell in found["cells"]:
-        assert cell["found"]["value"] == np.mean(right[cell["class"], cell["group"]])
+        assert cell["tpr"]["value"] == np.mean(right[cell["class"], cell["group"]])
     for row in found["groups"]:
         share = np.mean([r for (_, place), list_ in right.items() if place == row["group"] for r in list_])
         assert row["value"] == pytest.approx(share, abs=1e-6) and row["ci95"][0] <= share <= row["ci95"][1]
@@ -178,7 +178,7 @@ def test_groups_too_small_to_judge_are_named_and_not_judged(home):
     assert found["ungrouped"] == 1 and found["n"] == 85
     assert found["too_small"] == [{"class": "frog", "name": "frog", "group": "snow", "n": 1}]
     cell = next(cell for cell in found["cells"] if (cell["class"], cell["group"]) == ("frog", "snow"))
-    assert cell["found"]["judged"] is False and "p" not in cell["found"] and cell["found"]["ci95"] != [1, 1]
+    assert cell["tpr"]["judged"] is False and "p" not in cell["tpr"] and cell["tpr"]["ci95"] != [1, 1]
     people = by_place().stdout
     assert "1 too small to judge, under 10 pictures: frog in snow (1)" in people
     assert "1 picture without a group left out" in people

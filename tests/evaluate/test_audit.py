@@ -33,7 +33,7 @@ def test_a_table_of_two_classes_and_two_groups_by_hand():
     rates = {name: (gap.here.k, gap.here.n, gap.others.k, gap.others.n) for name, gap in found.groups.items()}
     assert rates == {"day": (45, 50, 20, 30), "night": (20, 30, 45, 50)}
     cells = {
-        at: tuple((gap.here.k, gap.here.n, gap.others.k, gap.others.n) for gap in (cell.found, cell.taken))
+        at: tuple((gap.here.k, gap.here.n, gap.others.k, gap.others.n) for gap in (cell.tpr, cell.fpr))
         for at, cell in cells_of(found).items()
     }
     assert cells == {
@@ -51,12 +51,12 @@ def test_tests_and_their_correction_by_hand():
         assert (gap.p, gap.p_holm) == pytest.approx((FISHER["groups"], 2 * FISHER["groups"]), abs=1e-6)
         assert gap.differs
     cell = cells_of(found)[0, "night"]
-    assert cell.found.p == pytest.approx(FISHER["a"], abs=1e-6)
-    assert cell.found.p_holm == pytest.approx(4 * FISHER["a"], abs=1e-6)  # 0.055: not by more than chance
-    assert cell.found.value == pytest.approx(-0.4) and not cell.failed
-    assert cell.found.ci95 == difference(Share(10, 20), Share(18, 20))
-    assert cells_of(found)[1, "day"].found.p == pytest.approx(FISHER["b"], abs=1e-6)
-    assert cells_of(found)[1, "day"].found.p_holm == 1
+    assert cell.tpr.p == pytest.approx(FISHER["a"], abs=1e-6)
+    assert cell.tpr.p_holm == pytest.approx(4 * FISHER["a"], abs=1e-6)  # 0.055: not by more than chance
+    assert cell.tpr.value == pytest.approx(-0.4) and not cell.failed
+    assert cell.tpr.ci95 == difference(Share(10, 20), Share(18, 20))
+    assert cells_of(found)[1, "day"].tpr.p == pytest.approx(FISHER["b"], abs=1e-6)
+    assert cells_of(found)[1, "day"].tpr.p_holm == 1
     assert found.failed == []
 
 
@@ -65,7 +65,7 @@ def test_worst_and_equal_opportunity_by_hand():
     assert found.worst_group == "night"
     assert (found.worst_cell.class_, found.worst_cell.group) == (0, "night")
     gaps = {
-        class_: (least.group, most.group, most.found.here.value - least.found.here.value)
+        class_: (least.group, most.group, most.tpr.here.value - least.tpr.here.value)
         for class_, (least, most) in found.equal_opportunity().items()
     }
     assert gaps == {0: ("night", "day", pytest.approx(0.4)), 1: ("day", "night", pytest.approx(0.1))}
@@ -94,7 +94,7 @@ def test_groups_that_are_too_small_are_named_and_never_judged(n):
     cell = cells_of(found)[0, "dusk"]
     if n < 10:
         assert found.small == [cell] and found.failed == []
-        assert not cell.found.judged and not cell.found.differs and cell.found.p_holm == 1
+        assert not cell.tpr.judged and not cell.tpr.differs and cell.tpr.p_holm == 1
         assert found.worst_group == "day" and found.worst_cell.group == "day"
         assert found.equal_opportunity() == {} and not found.groups["dusk"].differs
     else:
@@ -105,7 +105,7 @@ def test_groups_that_are_too_small_are_named_and_never_judged(n):
 
 def test_a_group_that_is_nearly_all_of_a_class_is_not_judged_against_few():
     found = audit(*counted((0, 1, "day", 200), (0, 0, "dusk", 9), (1, 1, "day", 200)), [0, 1])
-    assert not cells_of(found)[0, "day"].found.judged and found.failed == []
+    assert not cells_of(found)[0, "day"].tpr.judged and found.failed == []
 
 
 def test_where_all_is_too_small_nothing_is_worst():
@@ -137,18 +137,18 @@ def test_classes_that_are_not_looked_at_count_for_groups_and_as_others():
     assert {cell.class_ for cell in one.cells} == {1} and list(one.equal_opportunity()) == [1]
     for cell in one.cells:
         twin = cells_of(whole)[1, cell.group]
-        assert (cell.found.here, cell.taken.here, cell.taken.others) == (
-            twin.found.here,
-            twin.taken.here,
-            twin.taken.others,
+        assert (cell.tpr.here, cell.fpr.here, cell.fpr.others) == (
+            twin.tpr.here,
+            twin.fpr.here,
+            twin.fpr.others,
         )
-        assert cell.taken.p_holm <= twin.taken.p_holm  # two tests, not four
+        assert cell.fpr.p_holm <= twin.fpr.p_holm  # two tests, not four
 
 
 def test_a_class_without_a_picture_is_no_cell_unless_others_are_taken_for_it():
     found = audit(*counted((0, 0, "day", 20), (0, 2, "night", 20)), [0, 1, 2])
     assert list(cells_of(found)) == [(0, "day"), (0, "night"), (2, "night")]
-    assert not cells_of(found)[2, "night"].found.judged and cells_of(found)[2, "night"].crowded
+    assert not cells_of(found)[2, "night"].tpr.judged and cells_of(found)[2, "night"].crowded
 
 
 # MaxSkew
@@ -204,8 +204,8 @@ def chance():
         claims.append(
             (
                 any(gap.differs for gap in found.groups.values()),
-                any(cell.found.differs for cell in found.cells),
-                any(cell.taken.differs for cell in found.cells),
+                any(cell.tpr.differs for cell in found.cells),
+                any(cell.fpr.differs for cell in found.cells),
                 bool(found.failed),
             )
         )

@@ -62,11 +62,15 @@ def test_findings_hold_what_the_audit_holds():
     assert record["worst_group"] == found.worst_group == "night"
     worst = record["worst_class_in_group"]
     assert (worst["class"], worst["name"], worst["group"]) == ("hen", "hen", "night")
-    assert worst["accuracy"]["value"] == pytest.approx(found.worst_cell.found.here.value, abs=1e-6)
+    assert worst["accuracy"]["value"] == pytest.approx(found.worst_cell.tpr.here.value, abs=1e-6)
     assert len(record["cells"]) == len(found.cells)
     for row, cell in zip(record["cells"], found.cells, strict=True):
         assert (row["class"], row["group"]) == (ZOO.classes[cell.class_].id, cell.group)
-        assert (row["found"]["n"], row["taken"]["n"]) == (cell.found.here.n, cell.taken.here.n)
+        assert (row["tpr"]["n"], row["fpr"]["n"]) == (cell.tpr.here.n, cell.fpr.here.n)
+        assert row["fnr"]["n"] == row["tpr"]["n"]
+        if row["tpr"]["n"]:
+            assert row["fnr"]["value"] == pytest.approx(1 - row["tpr"]["value"], abs=1e-6)
+            assert row["fnr"]["ci95"] == pytest.approx([1 - end for end in row["tpr"]["ci95"][::-1]], abs=2e-6)
     assert record["too_small"] == [{"class": "hen", "name": "hen", "group": "dusk", "n": 5}]
 
 
@@ -78,8 +82,8 @@ def test_gaps_within_classes_are_largest_first():
     least, most = given.audit.equal_opportunity()[0]
     assert gaps["hen"]["least"]["group"] == least.group == "night"
     assert gaps["hen"]["most"]["group"] == most.group == "day"
-    assert gaps["hen"]["gap"] == pytest.approx(most.found.here.value - least.found.here.value, abs=1e-6)
-    assert gaps["hen"]["ci95"] == pytest.approx(difference(most.found.here, least.found.here), abs=1e-6)
+    assert gaps["hen"]["gap"] == pytest.approx(most.tpr.here.value - least.tpr.here.value, abs=1e-6)
+    assert gaps["hen"]["ci95"] == pytest.approx(difference(most.tpr.here, least.tpr.here), abs=1e-6)
     values = [row["gap"] for row in record["classes"]]
     assert values == sorted(values, reverse=True) and record["largest"] == values[0]
     assert record["mean"] == pytest.approx(np.mean(values), abs=1e-6)
@@ -91,7 +95,7 @@ def test_gaps_within_classes_are_largest_first():
 def test_what_fails_is_explained_by_its_descriptor_and_pictures():
     given = audited()
     [hen] = [row for row in strict(given)["failed"] if row["class"] == "hen" and row["group"] == "night"]
-    assert hen["how"] == "not found" and hen["found"]["differs"] and hen["found"]["gap"] < 0
+    assert hen["how"] == "not found" and hen["tpr"]["differs"] and hen["tpr"]["gap"] < 0
     labels, answers = given.photos.labels, given.seen.best[:, 0]
     night = np.array([group == "night" for group in given.photos.groups])
     lost = night & (labels == 0) & (answers != 0)
@@ -118,7 +122,7 @@ def test_what_others_are_taken_for_is_explained_too():
     given = audited(n=612)
     rows = [row for row in strict(given)["failed"] if row["how"] == "others taken for it"]
     for row in rows:
-        assert row["taken"]["differs"] and row["taken"]["gap"] > 0 and row["taken_for"] == []
+        assert row["fpr"]["differs"] and row["fpr"]["gap"] > 0 and row["taken_for"] == []
         assert {pull["class"] for pull in row["pulls"]} <= {row["class"]}
         for image in row["images"]:
             assert image["answer"] == row["class"] != image["truth"]

@@ -55,8 +55,8 @@ def audited(w=str, **more):
     pull = {"descriptor": w("sunlit grass"), "here": -0.1, "others": 0.2, "worse_by": 0.3, "ci95": [0.2, 0.4]}
     counts = {"net": -3, "right_only_with": {"here": 1, "others": 5}, "right_only_without": {"here": 4, "others": 0}}
     failure = {
-        "found": gap(0.5),
-        "taken": gap(0.2),
+        "tpr": gap(0.5),
+        "fpr": gap(0.2),
         "taken_for": [{"class": "b", "name": w("owl"), "n": 7}, {"class": w("z"), "name": w("zebra"), "n": 2}],
         "pulls": [{"class": "a", "name": w("hen"), **pull, **counts}],
         "images": [{"image": w("f.jpg"), "row": 0, "truth": "a", "answer": w("c")}],
@@ -86,7 +86,10 @@ def audited(w=str, **more):
         ],
         "failed_in_all": 3,
         "pulls_defined": True,
-        "cells": [],
+        "cells": [
+            {**cell(w), "tpr": gap(0.5), "fnr": share(0.5), "fpr": gap(0.2)},
+            {**cell(w, w("d")), "tpr": share(None, 0) | {"judged": False}, "fnr": share(None, 0), "fpr": gap(0.2)},
+        ],
         "too_small": [{**cell(w), "n": 4}],
     } | more
 

@@ -269,7 +269,7 @@ def _groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
 def _failure(console: Console, failure: Mapping[str, Any]) -> None:
     from rich.text import Text
 
-    side = failure["found" if failure["how"] == "not found" else "taken"]
+    side = failure["tpr" if failure["how"] == "not found" else "fpr"]
     verb = "found" if failure["how"] == "not found" else "others taken for it"
     line = f"{failure['name']} in {failure['group']}: {verb} {_rate(side)} % of {counted(side['n'], 'picture')}, "
     line += f"{_points(side, 'gap')} against the other groups, p {p_value(side['p_holm'])}"

@@ -46,22 +46,24 @@ class Gap:
 
 @dataclass(frozen=True)
 class Cell:
-    """A class in a group: its pictures that are found (true positives), and others taken for it (false positives)."""
+    """A class in a group: its pictures that are found, the true-positive rate, and others taken for it, the
+    false-positive rate. The false-negative rate is 1 less the first.
+    """
 
     class_: int
     group: str
-    found: Gap
-    taken: Gap
+    tpr: Gap
+    fpr: Gap
 
     @property
     def failed(self) -> bool:
         """Whether the class is found less often in this group than in the others."""
-        return self.found.differs and self.found.value < 0
+        return self.tpr.differs and self.tpr.value < 0
 
     @property
     def crowded(self) -> bool:
         """Whether other classes' pictures are taken for it more often in this group than in the others."""
-        return self.taken.differs and self.taken.value > 0
+        return self.fpr.differs and self.fpr.value > 0
 
 
 @dataclass(frozen=True)
@@ -100,28 +102,28 @@ class Audit:
     @property
     def worst_cell(self) -> Cell | None:
         """Of the classes in groups that can be judged, the one that is found least: worst-group accuracy."""
-        judged = [cell for cell in self.cells if cell.found.here.judged]
-        return min(judged, key=lambda cell: cell.found.here.value, default=None)
+        judged = [cell for cell in self.cells if cell.tpr.here.judged]
+        return min(judged, key=lambda cell: cell.tpr.here.value, default=None)
 
     @property
     def failed(self) -> list[Cell]:
         """Classes that are found less often in a group, largest gap first; then those that others are taken for."""
-        lost = sorted((cell for cell in self.cells if cell.failed), key=lambda cell: cell.found.value)
+        lost = sorted((cell for cell in self.cells if cell.failed), key=lambda cell: cell.tpr.value)
         crowded = (cell for cell in self.cells if cell.crowded and not cell.failed)
-        return lost + sorted(crowded, key=lambda cell: -cell.taken.value)
+        return lost + sorted(crowded, key=lambda cell: -cell.fpr.value)
 
     @property
     def small(self) -> list[Cell]:
         """Classes in groups with pictures, but too few to judge how often they are found."""
-        return [cell for cell in self.cells if 0 < cell.found.here.n < ENOUGH]
+        return [cell for cell in self.cells if 0 < cell.tpr.here.n < ENOUGH]
 
     def equal_opportunity(self) -> dict[int, tuple[Cell, Cell]]:
         """For each class with two groups that can be judged, the cells found least and most often."""
         gaps = dict[int, tuple[Cell, Cell]]()
         for class_ in dict.fromkeys(cell.class_ for cell in self.cells):
-            cells = [cell for cell in self.cells if cell.class_ == class_ and cell.found.here.judged]
+            cells = [cell for cell in self.cells if cell.class_ == class_ and cell.tpr.here.judged]
             if len(cells) > 1:
-                cells.sort(key=lambda cell: cell.found.here.value)
+                cells.sort(key=lambda cell: cell.tpr.here.value)
                 gaps[class_] = cells[0], cells[-1]
         return gaps
 
@@ -159,12 +161,11 @@ def audit(
         for g in np.flatnonzero(n[i] + wrong[i]).tolist()
     ]
     # Each family of tests is corrected by itself: for groups, for what is found, for what is taken for a class.
-    found = _corrected([cell.found for cell in cells])
-    taken = _corrected([cell.taken for cell in cells])
+    tprs, fprs = _corrected([cell.tpr for cell in cells]), _corrected([cell.fpr for cell in cells])
     return Audit(
         Share(int(right.sum()), len(labels)),
         dict(zip(names, _corrected([_gap(right, sizes, g) for g in range(len(names))]), strict=True)),
-        tuple(replace(cell, found=f, taken=t) for cell, f, t in zip(cells, found, taken, strict=True)),
+        tuple(replace(cell, tpr=tpr, fpr=fpr) for cell, tpr, fpr in zip(cells, tprs, fprs, strict=True)),
         () if scores is None else _skews(scores[known], labels, group, names, classes, k),
         int((~known).sum()),
     )

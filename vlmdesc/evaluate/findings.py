@@ -49,15 +49,13 @@ class Audited:
             "accuracy": _share(found.overall),
             "groups": [{"group": name, **_gap(gap)} for name, gap in found.groups.items()],
             "worst_group": found.worst_group,
-            "worst_class_in_group": worst and {**self._cell(worst), "accuracy": _share(worst.found.here)},
+            "worst_class_in_group": worst and {**self._cell(worst), "accuracy": _share(worst.tpr.here)},
             "equal_opportunity": self._opportunity(),
             "max_skew": self._skew(),
             "failed": [self._failure(cell) for cell in failed[:MOST]],
             "failed_in_all": len(failed),
-            "cells": [
-                {**self._cell(cell), "found": _gap(cell.found), "taken": _gap(cell.taken)} for cell in found.cells
-            ],
-            "too_small": [{**self._cell(cell), "n": cell.found.here.n} for cell in found.small],
+            "cells": [{**self._cell(cell), **_rates(cell)} for cell in found.cells],
+            "too_small": [{**self._cell(cell), "n": cell.tpr.here.n} for cell in found.small],
         }
 
     def _cell(self, cell: Cell) -> dict[str, Any]:
@@ -70,7 +68,7 @@ class Audited:
         """For each class how far the group that is found least is behind the one that is found most, largest first."""
         rows, gaps = list[dict[str, Any]](), list[float]()
         for class_, (least, most) in self.audit.equal_opportunity().items():
-            a, b = most.found.here, least.found.here
+            a, b = most.tpr.here, least.tpr.here
             gaps.append(a.value - b.value)
             rows.append(
                 {
@@ -99,8 +97,7 @@ class Audited:
         return {
             **self._cell(cell),
             "how": "not found" if cell.failed else "others taken for it",
-            "found": _gap(cell.found),
-            "taken": _gap(cell.taken),
+            **_rates(cell),
             "taken_for": [{**self._class(rival), "n": n} for rival, n in found],
             "pulls": self._pulls(cell, among, here, [rival for rival, _ in found]),
             "images": self._images(wrong),
@@ -179,6 +176,12 @@ def _share(share: Share) -> dict[str, Any]:
     low, high = share.ci95
     value = None if isnan(share.value) else round(share.value, 6)
     return {"n": share.n, "value": value, "ci95": [round(low, 6), round(high, 6)]}
+
+
+def _rates(cell: Cell) -> dict[str, Any]:
+    """True positives, false negatives and false positives of a class in a group, as shares with their intervals."""
+    missed = Share(cell.tpr.here.n - cell.tpr.here.k, cell.tpr.here.n)
+    return {"tpr": _gap(cell.tpr), "fnr": _share(missed), "fpr": _gap(cell.fpr)}
 
 
 def _gap(gap: Gap) -> dict[str, Any]:
