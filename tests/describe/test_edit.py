@@ -471,7 +471,15 @@ def test_merging_goes_by_id_name_or_alias():
         'add "9" "down"',
     ]
     new = edited(ZOO, merging(ZOO, other))
-    assert told(new) == [COMB, BEAK, "n1 a wattle", COCKS, TAIL, "n3 an oval x0.5 off", "9 down"]
+    assert told(new) == [
+        COMB,
+        BEAK,
+        "n1 a wattle",
+        COCKS,
+        TAIL,
+        "n3 an oval x0.5 off llm",
+        "9 down",
+    ]  # origins come along
 
 
 def test_merging_a_class_that_may_be_two_is_refused():
@@ -515,3 +523,20 @@ def test_a_difference_by_hand():
     ]
     with pytest.raises(InputError, match=r"class 'chick' \(n4\) is in the first only.*same ids"):
         [*difference(b, ZOO)]
+
+
+def test_a_difference_that_no_edits_make_is_refused():
+    one, two = (Descriptors.of({"hen": texts}) for texts in (["a comb", "a comb"], ["a comb"]))
+    for pair in ((one, two), (two, one)):
+        with pytest.raises(InputError, match="\"a comb\" stands twice in class 'hen'"):
+            [*difference(*pair)]
+    renamed = Descriptors((ClassName("hen", "cock"),), two.rows)
+    with pytest.raises(InputError, match="class 'hen' has another name in the second: 'cock'"):
+        [*difference(two, renamed)]
+
+
+def test_what_is_added_keeps_whom_it_is_from():
+    [row] = edited(Descriptors.of({"hen": []}), [Edit("add", "hen", "a comb", origin="llm:m/p@d")]).rows
+    assert row.origin == "llm:m/p@d"
+    with pytest.raises(InputError, match="drop with origin"):
+        Edit("drop", "hen", "a comb", origin="x")

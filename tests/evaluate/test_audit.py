@@ -45,19 +45,28 @@ def test_a_table_of_two_classes_and_two_groups_by_hand():
 
 
 def test_tests_and_their_correction_by_hand():
-    """Holm's correction is over the four cells of each kind, and over the groups."""
+    """Of two groups the one against the other is one test: Holm's correction is over the two classes of each kind."""
     found = audit(*counted(*HAND), [0, 1])
     for gap in found.groups.values():
-        assert (gap.p, gap.p_holm) == pytest.approx((FISHER["groups"], 2 * FISHER["groups"]), abs=1e-6)
+        assert (gap.p, gap.p_holm) == pytest.approx((FISHER["groups"], FISHER["groups"]), abs=1e-6)
         assert gap.differs
     cell = cells_of(found)[0, "night"]
     assert cell.tpr.p == pytest.approx(FISHER["a"], abs=1e-6)
-    assert cell.tpr.p_holm == pytest.approx(4 * FISHER["a"], abs=1e-6)  # 0.055: not by more than chance
-    assert cell.tpr.value == pytest.approx(-0.4) and not cell.failed
+    assert cell.tpr.p_holm == pytest.approx(2 * FISHER["a"], abs=1e-6) and cell.failed
+    assert cell.tpr.value == pytest.approx(-0.4)
     assert cell.tpr.ci95 == difference(Share(10, 20), Share(18, 20))
     assert cells_of(found)[1, "day"].tpr.p == pytest.approx(FISHER["b"], abs=1e-6)
-    assert cells_of(found)[1, "day"].tpr.p_holm == 1
-    assert found.failed == []
+    assert cells_of(found)[1, "day"].tpr.p_holm == pytest.approx(FISHER["b"], abs=1e-6)
+    assert [(cell.class_, cell.group) for cell in found.failed] == [(0, "night"), (1, "night")]  # found less; crowded
+
+
+def test_with_three_groups_each_against_the_others_is_a_test():
+    labels = np.zeros(120, np.intp)
+    answers = np.r_[np.ones(30, np.intp), np.zeros(90, np.intp)]
+    found = audit(answers, labels, ["a"] * 40 + ["b"] * 40 + ["c"] * 40, [0])
+    p = cells_of(found)[0, "a"].tpr.p
+    assert cells_of(found)[0, "a"].tpr.p_holm == pytest.approx(3 * p)
+    assert found.groups["a"].p_holm == pytest.approx(3 * p)
 
 
 def test_worst_and_equal_opportunity_by_hand():

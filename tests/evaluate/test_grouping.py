@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -101,3 +103,11 @@ def test_too_few_errors_are_an_error(wrong):
     with pytest.raises(InputError, match="among the half of the pictures that groups are made of") as raised:
         by_concepts(photos, answers, WORDS, words)
     assert f"{2 * EACH} errors at least" in str(raised.value)
+
+
+def test_a_class_of_one_picture_is_in_no_group():
+    photos, answers, _, words = planted(0)
+    labels = photos.labels.copy()
+    labels[:2] = [3, 4]
+    found = by_concepts(replace(photos, labels=labels), answers, WORDS, words)
+    assert found.groups[:2] == (None, None)

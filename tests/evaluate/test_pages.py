@@ -86,6 +86,7 @@ def audited(w=str, **more):
         ],
         "failed_in_all": 3,
         "pulls_defined": True,
+        "judged": 2,
         "cells": [
             {**cell(w), "tpr": gap(0.5), "fnr": share(0.5), "fpr": gap(0.2)},
             {**cell(w, w("d")), "tpr": share(None, 0) | {"judged": False}, "fnr": share(None, 0), "fpr": gap(0.2)},
@@ -229,10 +230,19 @@ def test_an_audit_says_whom_it_fails_and_why():
 def test_an_audit_that_finds_nothing_says_so_and_claims_no_more():
     none = {"largest": None, "mean": None, "classes": []}
     quiet = {"failed": [], "failed_in_all": 0, "too_small": [], "worst_group": None, "worst_class_in_group": None}
-    found = audited(**quiet, equal_opportunity=none, max_skew=none, ungrouped=0)
+    found = audited(**quiet, equal_opportunity=none, max_skew=none, ungrouped=0, judged=7)
     text = Parsed(audit_page(found, "farm.csv", CLASSES, {})).text
     assert "no difference found" in text and "no proof that there is no difference" in text
     assert "uneven" not in text and "left out" not in text and "Worst" not in text
+    assert "7 classes in a group could be judged" in text
+
+
+def test_where_nothing_can_be_judged_nothing_is_called_even():
+    none = {"largest": None, "mean": None, "classes": []}
+    quiet = {"failed": [], "failed_in_all": 0, "too_small": [], "worst_group": None, "worst_class_in_group": None}
+    found = audited(**quiet, equal_opportunity=none, max_skew=none, judged=0)
+    text = Parsed(audit_page(found, "farm.csv", CLASSES, {})).text
+    assert "not judged" in text and "none can be judged" in text and "no difference found" not in text
 
 
 def test_an_effect_says_what_edits_did():

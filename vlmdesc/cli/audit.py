@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 LEGEND = (
     "\npictures: right only with the descriptor, less right only without it; lead: how far it lifts the right class's "
-    "score above what it is without it; MaxSkew: 0 where the best pictures are spread over groups as the class is"
+    "score above what it is without it; MaxSkew: 0 where the best pictures are spread over groups as the class is; "
+    "the gap of the most and the least of several groups is above 0 by chance too"
 )
 SHOWN, EACH, SMALL = 12, 4, 6  # failures, descriptors and images of one, and groups too small, that are printed
 OnlyClass = Annotated[
@@ -165,7 +166,7 @@ def _audited(
     if vocabulary is not None:
         groups, grouping = _concepts(looked, seen.best[:, 0], vocabulary, seed)
         photos = replace(photos, groups=groups)
-    classes = [given.find(name) for name in only] or [*range(len(given.classes))]
+    classes = [*dict.fromkeys(given.find(name) for name in only)] or [*range(len(given.classes))]
     scores = get_pool(pool)(photos.vectors, of_classes(columns, np.array(classes)))
     found = compare(seen.best[:, 0], photos.labels, photos.groups, classes, scores, k)
     said = [row.text for row in completed(given, get_phrase(phrase))[0].rows]
@@ -237,14 +238,20 @@ def _print(record: Mapping[str, Any]) -> None:
     opportunity, skew = record["equal_opportunity"], record["max_skew"]
     if opportunity["classes"]:
         console.print(Text(_gaps(opportunity, skew)))
-    if not record["failed"]:
-        console.print(Text("\nno class fares worse in one group than in the others by more than chance"))
+    if not record["judged"]:
+        console.print(Text("\nno class has ten pictures both in a group and in the others: none can be judged"))
+    elif not record["failed"]:
+        judged = counted(record["judged"], "class")
+        line = f"no class fares worse in one group than in the others by more than chance, of {judged} in groups judged"
+        console.print(Text(f"\n{line}"))
     for failed in record["failed"][:SHOWN]:
         _failure(console, failed)
     if record["failed"] and record["pulls_defined"]:
         console.print(Text(LEGEND, style="dim"))
     if record["failed_in_all"] > SHOWN:
-        console.print(Text(f"\nand {record['failed_in_all'] - SHOWN} more; audit.json has all", style="dim"))
+        console.print(
+            Text(f"\nand {record['failed_in_all'] - SHOWN} more; audit.json has the figures of all", style="dim")
+        )
     small = [f"{cell['name']} in {cell['group']} ({cell['n']})" for cell in record["too_small"]]
     if small:
         console.print(Text(shown(f"\n{len(small):,} too small to judge, under 10 pictures: {few(small, SMALL)}")))

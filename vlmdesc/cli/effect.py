@@ -63,7 +63,7 @@ def effect_of(
     shown_ = record | {"edits": [str(one) for one in edits]}
     write_atomic(look.page, effect_page(shown_, looked.data.name, classes, pictures).encode())
     task = {"data": looked.data.name, "encoder": looked.encoder.name, "phrase": look.phrase, "pool": look.pool}
-    return {"schema": 1, "task": task, "failed": len(photos.failed), **record}
+    return {"schema": 1, "task": task, "failed": len(photos.failed), "unlabelled": photos.unlabelled, **record}
 
 
 def print_effect(record: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vlmdesc.cli.border import say
 from vlmdesc.cli.options import open_data
 from vlmdesc.cli.teaching import name_failures
-from vlmdesc.errors import InputError, counted
+from vlmdesc.errors import InputError, counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.encode.data import DataSet
@@ -45,6 +45,7 @@ def look(
     from vlmdesc.cli.progress import stages
     from vlmdesc.encode.embed import text_vectors
     from vlmdesc.encode.store import Store
+    from vlmdesc.evaluate.caveats import caveats
     from vlmdesc.evaluate.photos import class_numbers, distinct, gather
 
     data = open_data(dataset, **columns)
@@ -59,4 +60,6 @@ def look(
     once = distinct(photos)
     if len(once.labels) < len(photos.labels):
         say(f"{counted(len(photos.labels) - len(once.labels), 'copy')} of other pictures left out")
+    for sentence in caveats(once, {"the set": given}):
+        say(f"warning: {shown(sentence)}")
     return Looked(data, once, given, encoder, lambda texts: text_vectors(texts, encoder, store))

@@ -36,6 +36,7 @@ from vlmdesc.errors import ImageError, InputError, counted, few, shown
 from vlmdesc.evaluate.statistics import p_value
 from vlmdesc.files import write_atomic
 from vlmdesc.records.descriptors import open_set
+from vlmdesc.records.names import MAX_TEXT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from vlmdesc.evaluate.suggest import Suggestions
     from vlmdesc.records import Descriptors
 
+BY_SUGGESTION = "vlmdesc suggest"
 ASKED, TIMEOUT_S = 8, 120.0  # descriptors asked for, of one class; seconds a call may take
 OnlyClass = Annotated[str, typer.Option("--class", help="Aim at the pictures of this class.", metavar="CLASS")]
 OnlyGroup = Annotated[str, typer.Option("--group", help="Aim at the pictures of this group.", metavar="GROUP")]
@@ -254,8 +256,9 @@ def _write(found: Suggestions, target: Path, class_: str, group: str) -> None:
     aim = " in ".join(filter(None, (class_, group))) or "all pictures"
     best = found.together or found.helping[0]
     gain = f"{100 * best.target.value:+.1f} points on {best.target.n} held-out pictures"
-    why = f"{aim}: {gain}" + (", with the others" if len(found.edits) > 1 else "")
-    edits = [replace(edit, who="vlmdesc suggest", when=when, why=why) for edit in found.edits]
+    why = shown(f"{aim}: {gain}" + (", with the others, picked by these too" if found.together else ""))[:MAX_TEXT]
+    signed = [replace(edit, who=BY_SUGGESTION, when=when, why=why) for edit in found.edits]
+    edits = [replace(edit, origin=BY_SUGGESTION) if edit.op == "add" else edit for edit in signed]
     write_atomic(target, patch(edits).encode())
 
 
@@ -288,10 +291,11 @@ def _print(found: Suggestions, class_: str, group: str) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for tried in [*found.tried, *filter(None, [found.together])]:
         lines = [str(edit) for edit in tried.edits]
-        title = f"these {len(lines)} together" if tried.kind == "together" else "\n".join(map(shown, lines))
+        joined = tried.kind == "together"
+        title = f"these {len(lines)} together, picked by this half too" if joined else "\n".join(map(shown, lines))
         cells = [with_interval(delta.value, delta.ci95, sign="+") for delta in tried.sides().values()][not aimed :]
-        style = "" if tried.helps or tried.kind == "together" else "dim"
-        table.add_row(*map(Text, (title, *cells, p_value(tried.target.p_holm))), style=style)
+        p = "" if joined else p_value(tried.target.p_holm)  # no test of what passed the tests on the same pictures
+        table.add_row(*map(Text, (title, *cells, p)), style="" if tried.helps else "dim")
     if found.tried:
         console.print(table)
     console.print(Text(shown(found.text), style="bold"))

@@ -67,7 +67,7 @@ def _add(descriptors: Descriptors, edit: Edit) -> Changes:
         raise InputError(f'has "{edit.text}" already', where=f'class "{class_.name}"', fix=fix)
     own = [m for m, row in enumerate(descriptors.rows) if row.class_id == class_.id]
     at = own[-1] + 1 if own else len(descriptors.rows)
-    return (Change(at, None, Descriptor(class_.id, edit.text, origin=BY_HAND)),)
+    return (Change(at, None, Descriptor(class_.id, edit.text, origin=edit.origin or BY_HAND)),)
 
 
 def _drop(descriptors: Descriptors, edit: Edit) -> Changes:

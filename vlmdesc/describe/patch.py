@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,8 +68,17 @@ def merging(descriptors: Descriptors, other: Descriptors) -> Iterator[Edit]:
 def difference(a: Descriptors, b: Descriptors) -> Iterator[Edit]:
     """The edits that make of a's descriptors those of b, whatever their order: a patch.
 
-    Raises: InputError where a has a class that b has not: no edit takes a class away.
+    Raises: InputError where no edits do: a has a class that b has not, or of another name, or a text stands twice.
     """
+    for set_ in (a, b):
+        twice = [key for key, n in Counter((row.class_id, row.text) for row in set_.rows).items() if n > 1]
+        if twice:
+            what = f"\"{twice[0][1]}\" stands twice in class '{twice[0][0]}'"
+            raise InputError(what, fix="vlmdesc lint --fix drops copies")
+    renamed = [c for c in a.classes if c.id in b.position and b.classes[b.position[c.id]].name != c.name]
+    if renamed:
+        what = f"class '{renamed[0].id}' has another name in the second: '{b.classes[b.position[renamed[0].id]].name}'"
+        raise InputError(what, fix="compare sets whose classes are called the same")
     gone = [class_ for class_ in a.classes if class_.id not in b.position]
     if gone:
         fix = "compare sets whose classes have the same ids"
@@ -86,7 +96,7 @@ def difference(a: Descriptors, b: Descriptors) -> Iterator[Edit]:
 
 
 def _arriving(row: Descriptor) -> Iterator[Edit]:
-    yield Edit("add", row.class_id, row.text)
+    yield Edit("add", row.class_id, row.text, origin=row.origin)
     yield from _settled(Descriptor(row.class_id, row.text), row)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -83,8 +84,7 @@ class Skew:
 class Audit:
     """Accuracy overall and by group, each class in each group, retrieval skew; groups that are too small stand apart.
 
-    `equal_opportunity` is for each class of which two groups can be judged the group that is found least, the one that
-    is found most, and the interval of the difference.
+    The most and the least of several groups differ by chance too: which do by more than that, `failed` says.
     """
 
     overall: Share
@@ -117,15 +117,13 @@ class Audit:
         """Classes in groups with pictures, but too few to judge how often they are found."""
         return [cell for cell in self.cells if 0 < cell.tpr.here.n < ENOUGH]
 
-    def equal_opportunity(self) -> dict[int, tuple[Cell, Cell]]:
-        """For each class with two groups that can be judged, the cells found least and most often."""
-        gaps = dict[int, tuple[Cell, Cell]]()
-        for class_ in dict.fromkeys(cell.class_ for cell in self.cells):
-            cells = [cell for cell in self.cells if cell.class_ == class_ and cell.tpr.here.judged]
-            if len(cells) > 1:
-                cells.sort(key=lambda cell: cell.tpr.here.value)
-                gaps[class_] = cells[0], cells[-1]
-        return gaps
+    def equal_opportunity(self) -> dict[int, list[Cell]]:
+        """For each class with two groups that can be judged or more, its cells, the one that is found least first."""
+        judged = dict[int, list[Cell]]()
+        for cell in self.cells:
+            if cell.tpr.here.judged:
+                judged.setdefault(cell.class_, []).append(cell)
+        return {c: sorted(cells, key=lambda cell: cell.tpr.here.value) for c, cells in judged.items() if len(cells) > 1}
 
 
 def audit(
@@ -160,11 +158,14 @@ def audit(
         for i, c in enumerate(classes)
         for g in np.flatnonzero(n[i] + wrong[i]).tolist()
     ]
-    # Each family of tests is corrected by itself: for groups, for what is found, for what is taken for a class.
-    tprs, fprs = _corrected([cell.tpr for cell in cells]), _corrected([cell.fpr for cell in cells])
+    # Each family of tests is corrected by itself: for groups, for what is found, for what is taken for a class. Of two
+    # groups, the one against the other and the other against the one are the same test.
+    tests = [(cell.class_, cell.group if len(names) > 2 else "") for cell in cells]
+    tprs, fprs = (_corrected([getattr(cell, rate) for cell in cells], tests) for rate in ("tpr", "fpr"))
+    of_groups = _corrected([_gap(right, sizes, g) for g in range(len(names))], names if len(names) > 2 else [""] * 2)
     return Audit(
         Share(int(right.sum()), len(labels)),
-        dict(zip(names, _corrected([_gap(right, sizes, g) for g in range(len(names))]), strict=True)),
+        dict(zip(names, of_groups, strict=True)),
         tuple(replace(cell, tpr=tpr, fpr=fpr) for cell, tpr, fpr in zip(cells, tprs, fprs, strict=True)),
         () if scores is None else _skews(scores[known], labels, group, names, classes, k),
         int((~known).sum()),
@@ -191,11 +192,11 @@ def _gap(hits: Int[np.ndarray, " g"], n: Int[np.ndarray, " g"], g: int) -> Gap:
     return replace(gap, p=fisher(*sides))
 
 
-def _corrected(gaps: Sequence[Gap]) -> list[Gap]:
-    """With Holm's correction over those that are judged."""
-    judged = [i for i, gap in enumerate(gaps) if gap.judged]
-    adjusted = dict(zip(judged, holm([gaps[i].p for i in judged]), strict=True))
-    return [replace(gap, p_holm=adjusted.get(i, 1.0)) for i, gap in enumerate(gaps)]
+def _corrected(gaps: Sequence[Gap], tests: Sequence[Any]) -> list[Gap]:
+    """With Holm's correction over the tests of those that are judged; `tests` tells which gaps share one."""
+    p_values = {test: gap.p for gap, test in zip(gaps, tests, strict=True) if gap.judged}
+    adjusted = dict(zip(p_values, holm([*p_values.values()]), strict=True))
+    return [replace(gap, p_holm=adjusted[test] if gap.judged else 1.0) for gap, test in zip(gaps, tests, strict=True)]
 
 
 def _skews(

@@ -31,7 +31,7 @@ FEWEST = 6  # changed answers, all one way, that chance seldom gives: 2 / 2**6 <
 class Delta:
     """Right answers of the same `n` pictures before and after: how many, which came and which went, and p.
 
-    `p` is the exact McNemar test's; `p_holm` has Holm's correction over all classes, or all groups, beside it.
+    `p` is the exact McNemar test's; `p_holm` has Holm's correction over the classes that changed, or over all groups.
     """
 
     n: int

@@ -44,6 +44,7 @@ class Audited:
             "schema": 1,
             "n": found.overall.n,
             "unusable": len(self.photos.failed),
+            "unlabelled": self.photos.unlabelled,
             "pulls_defined": self.pool in FOLDS,
             "ungrouped": found.ungrouped,
             "accuracy": _share(found.overall),
@@ -54,6 +55,7 @@ class Audited:
             "max_skew": self._skew(),
             "failed": [self._failure(cell) for cell in failed[:MOST]],
             "failed_in_all": len(failed),
+            "judged": sum(cell.tpr.judged for cell in found.cells),
             "cells": [{**self._cell(cell), **_rates(cell)} for cell in found.cells],
             "too_small": [{**self._cell(cell), "n": cell.tpr.here.n} for cell in found.small],
         }
@@ -67,16 +69,17 @@ class Audited:
     def _opportunity(self) -> dict[str, Any]:
         """For each class how far the group that is found least is behind the one that is found most, largest first."""
         rows, gaps = list[dict[str, Any]](), list[float]()
-        for class_, (least, most) in self.audit.equal_opportunity().items():
-            a, b = most.tpr.here, least.tpr.here
+        for class_, cells in self.audit.equal_opportunity().items():
+            a, b = cells[-1].tpr.here, cells[0].tpr.here
             gaps.append(a.value - b.value)
+            ends = [round(end, 6) for end in difference(a, b)]
             rows.append(
                 {
                     **self._class(class_),
                     "gap": round(gaps[-1], 6),
-                    "ci95": [round(end, 6) for end in difference(a, b)],
-                    "least": {"group": least.group, **_share(b)},
-                    "most": {"group": most.group, **_share(a)},
+                    "ci95": ends if len(cells) == 2 else None,  # of the ends of several an interval says nothing
+                    "least": {"group": cells[0].group, **_share(b)},
+                    "most": {"group": cells[-1].group, **_share(a)},
                 }
             )
         return _spread(gaps) | {"classes": sorted(rows, key=lambda row: -row["gap"])}
@@ -135,11 +138,12 @@ class Audited:
     @cached_property
     def _credits(self) -> dict[str, tuple[Credit, Credit]]:
         """The credit of all descriptors in each group that some class fails, and in the other groups."""
-        found = {}
+        found, groups = {}, np.array(self.photos.groups, object)
+        all_ = self._credit(np.array([group is not None for group in self.photos.groups]))
         for name in dict.fromkeys(cell.group for cell in self.audit.failed[:MOST]):
-            here = np.array([group == name for group in self.photos.groups])
-            others = ~here & np.array([group is not None for group in self.photos.groups])
-            found[name] = self._credit(here), self._credit(others)
+            here = self._credit(groups == name)
+            rest = (all_.only_with - here.only_with, all_.only_without - here.only_without)
+            found[name] = here, Credit(*rest, all_.defined)
         return found
 
     def _credit(self, part: Bool[np.ndarray, " n"]) -> Credit:

@@ -45,7 +45,8 @@ def by_concepts(
     """
     half = halves(photos.labels, photos.contents, (), seed)
     residual = unit(_without_class(photos.vectors, photos.labels)).astype(np.float32)
-    errors = (answers != photos.labels) & (half == 0)
+    alone = np.linalg.norm(residual, axis=1) == 0  # a class's only picture does not differ from it
+    errors = (answers != photos.labels) & (half == 0) & ~alone
     k = min(MOST, int(errors.sum()) // EACH)
     if k < 2:
         what = f"{counted(int(errors.sum()), 'error')} among the half of the pictures that groups are made of"
@@ -53,7 +54,7 @@ def by_concepts(
     number, centres = cluster(residual[errors], k, seed)
     titles, best = _names(centres, words, vectors, photos.vectors, seed)
     nearest = (residual @ centres.T).argmax(axis=1)
-    groups = tuple(titles[c] if half[i] else None for i, c in enumerate(nearest.tolist()))
+    groups = tuple(titles[c] if half[i] and not alone[i] else None for i, c in enumerate(nearest.tolist()))
     sizes = np.bincount(number, minlength=k).tolist()
     return Grouping(groups, dict(zip(titles, best, strict=True)), dict(zip(titles, sizes, strict=True)))
 

@@ -157,13 +157,15 @@ def without(photos: Photos, others: Photos) -> Photos:
 
 def distinct(photos: Photos) -> Photos:
     """Each content under a label once: a copy would stand by when a picture is left out to be judged by the rest."""
-    return _of(photos, first_of_each(photos.contents, photos.labels))
+    return _of(photos, first_of_each(photos.contents, photos.labels, photos.groups))
 
 
-def first_of_each(contents: Sequence[str], labels: Int[np.ndarray, " n"]) -> list[int]:
-    """Numbers of the pictures, each content under a label once."""
-    first = dict[tuple[str, int], int]()
-    for i, key in enumerate(zip(contents, labels.tolist(), strict=True)):
+def first_of_each(
+    contents: Sequence[str], labels: Int[np.ndarray, " n"], groups: Sequence[str | None] = ()
+) -> list[int]:
+    """Numbers of the pictures, each content under a label, and in a group, once."""
+    first = dict[tuple[str, int, str | None], int]()
+    for i, key in enumerate(zip(contents, labels.tolist(), groups or [None] * len(contents), strict=True)):
         first.setdefault(key, i)
     return [*first.values()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from statistics import median
 from typing import Any
 
@@ -78,6 +79,7 @@ def sign_test(a: int, b: int) -> float:
     return float(binomtest(a, a + b, 0.5).pvalue) if a + b else 1.0
 
 
+@cache  # many cells of an audit have the same counts
 def fisher(a: int, b: int, c: int, d: int) -> float:
     """P that hits and misses, a and b of some pictures, c and d of others, have one share: Fisher's exact test."""
     if a + c == 0 or b + d == 0:

@@ -100,6 +100,8 @@ class Suggestions:
         if changed > 0 and len(self.tried) * sign_test(changed, 0) >= CLAIM:
             few = f"; {changed} changed answers are too few to tell, more pictures might"
         of = f"{counted(len(self.tried), 'edit')} measured on held-out pictures"
+        if any(tried.target.verdict == "better" for tried in self.tried) and not self.helping:
+            return f"no edit helps: {looked}; of {of} those that gain cost more than a point over all"
         if not self.helping:
             return f"no edit helps: {looked}, and none of {of} is better than chance{few}"
         n = len(self.helping)
@@ -141,14 +143,14 @@ def suggest(
     `tick` is told when a class is done.
     Raises: InputError where nothing is aimed at.
     """
-    once = first_of_each(contents, labels)
+    once = first_of_each(contents, labels, strata)
     images, labels, target = images[once], labels[once], target[once]
     contents, strata = [contents[i] for i in once], [strata[i] for i in once] if strata else ()
     choosing = halves(labels, contents, strata, seed) == 0
     if not (target & choosing).any() or not (target & ~choosing).any():
         raise InputError("fewer than two pictures are aimed at", fix="give more pictures, or another class and group")
     seen = ground(images[choosing], labels[choosing], target[choosing], wording.columns, wording.pool)
-    pool = [*dict.fromkeys([*(row.text for row in wording.descriptors.rows if row.text), *borrowed])]
+    pool = [*dict.fromkeys([*(row.text for row in wording.descriptors.rows if row.text and row.enabled), *borrowed])]
     vectors = wording.encode(pool) if (seen.target & seen.wrong).any() else np.empty((0, images.shape[1]), np.float32)
     fold = fit.folds(seen.labels, [content for content, c in zip(contents, choosing, strict=True) if c], seed)
     found, classes = list[Candidate](), involved(seen)

@@ -29,7 +29,8 @@ class Edit:
     """One operation on one descriptor set: which fields it has beside who, when and why, `OPERATIONS` says.
 
     `to` is the new text, or the class a descriptor moves to; "add-class" has the id as its class and the name as its
-    text; `number` is the edit that "undo" takes back. Raises: InputError for an unknown operation, or other fields.
+    text; `number` is the edit that "undo" takes back, `origin` whom "add" has the
+    descriptor from where that is not the user. Raises: InputError for an unknown operation, or other fields.
     """
 
     op: str
@@ -41,13 +42,14 @@ class Edit:
     who: str = ""
     when: str = ""
     why: str = ""
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if self.op not in OPERATIONS:
             fix = f"{did_you_mean(self.op, OPERATIONS)}known: {', '.join(OPERATIONS)}"
             raise InputError(f"unknown operation '{self.op}'", fix=fix)
         wanted = OPERATIONS[self.op]
-        for what in ("text", "to", "who", "when", "why"):
+        for what in ("text", "to", "who", "when", "why", "origin"):
             check_text(getattr(self, what), f'value of "{what}"', MAX_TEXT)
         given = {
             "class": self.class_,
@@ -55,7 +57,7 @@ class Edit:
             "to": self.to,
             "weight": self.weight,
             "number": self.number,
-        }
+        } | ({"origin": self.origin} if self.op != "add" else {})
         for name, value in given.items():
             empty = value in ("", None)
             # A text may be empty, it stands for the bare class name; and so may what words are replaced by.
@@ -68,7 +70,7 @@ class Edit:
     def record(self) -> dict[str, Any]:
         """The edit as JSON has it: the fields of its operation, and who, when and why where they are said."""
         fields = {("class" if name == "class_" else name): value for name, value in asdict(self).items()}
-        said = {name for name in ("who", "when", "why") if fields[name]}
+        said = {name for name in ("who", "when", "why", "origin") if fields[name]}
         return {name: value for name, value in fields.items() if name in {"op", *OPERATIONS[self.op]} | said}
 
     def __str__(self) -> str:
@@ -95,7 +97,7 @@ class Done:
 
 def edit_of(fields: Mapping[str, Any], where: str) -> Edit:
     """The edit of a JSON object. Raises: InputError naming the place."""
-    kinds: dict[str, Any] = dict.fromkeys(("op", "class", "text", "to", "who", "when", "why"), str)
+    kinds: dict[str, Any] = dict.fromkeys(("op", "class", "text", "to", "who", "when", "why", "origin"), str)
     kinds |= {"weight": (int, float), "number": int}
     for name, value in fields.items():
         if name not in kinds:
