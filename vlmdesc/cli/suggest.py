@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vlmdesc.cli.border import say
+from vlmdesc.cli.contrast import Contrast
 from vlmdesc.cli.describe import BaseUrl, KeyVariable
 from vlmdesc.cli.looking import Looked, look
 from vlmdesc.cli.options import (
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from vlmdesc.records import Descriptors
 
 BY_SUGGESTION = "vlmdesc suggest"
-ASKED, TIMEOUT_S = 8, 120.0  # descriptors asked for, of one class; seconds a call may take
 OnlyClass = Annotated[str, typer.Option("--class", help="Aim at the pictures of this class.", metavar="CLASS")]
 OnlyGroup = Annotated[str, typer.Option("--group", help="Aim at the pictures of this group.", metavar="GROUP")]
 Borrow = Annotated[
@@ -110,7 +110,7 @@ def suggest(
     _check(given, class_, group, group_column, phrase, pool)
     lent = [row.text for name in borrow for row in open_set(name).rows if row.text and row.enabled]
     target = _target(out)
-    asking = _Asking(given, ask, base_url, key_variable) if ask else None
+    asking = Contrast(given, ask, base_url, key_variable) if ask else None
     columns = {"image": image_column, "label": label_column, "group": group_column}
     looked = look(
         dataset,
@@ -208,42 +208,6 @@ def _aimed(looked: Looked, class_: str, group: str) -> np.ndarray:
         what = "no picture" + (f" of class '{class_}'" if class_ else "") + (f" in group '{group}'" if group else "")
         raise InputError(what, where=looked.data.name, fix=f"groups: {groups}" if group else "give pictures of it")
     return aimed
-
-
-class _Asking:
-    """Asks a language model for descriptors of classes against their rivals; answers are kept, as always.
-
-    Raises: InputError for an endpoint that is none.
-    """
-
-    def __init__(self, given: Descriptors, ask: str, base_url: str, key_variable: str) -> None:
-        from vlmdesc.cli.asking import opener
-
-        self.given, self.failed = given, 0
-        options = {"allow_http": False, "timeout_s": TIMEOUT_S}
-        self.name, self.open_llm = opener(ask, base_url, key_variable, 1, options)
-
-    def __call__(self, rivals: Mapping[int, Sequence[int]]) -> Mapping[int, Sequence[str]]:
-        from vlmdesc.cache import Answers, cache_folder
-        from vlmdesc.cli.describe import ANSWERS
-        from vlmdesc.describe.generate import Answer, Generation, Outcome, Question, questions
-        from vlmdesc.describe.prompts import open_prompt
-
-        classes, found = self.given.classes, dict[int, Sequence[str]]()
-        against = {classes[c].id: [classes[r].name for r in others] for c, others in rivals.items()}
-
-        def hear(question: Question, outcome: Outcome) -> None:
-            if isinstance(outcome, Answer):
-                found[self.given.position[question.class_.id]] = outcome.texts
-            else:
-                self.failed += 1
-                name = shown(question.class_.name)
-                say(f'error: {shown(outcome.what)} (class "{name}", {outcome.code}); fix: the same command asks again')
-
-        asked = [classes[c] for c in rivals]
-        these = questions(open_prompt("contrastive"), asked, ASKED, self.name, rivals=against)
-        Generation(self.open_llm, Answers(cache_folder() / ANSWERS), on=hear)(these)
-        return found
 
 
 def _write(found: Suggestions, target: Path, class_: str, group: str) -> None:
