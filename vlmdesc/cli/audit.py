@@ -12,7 +12,6 @@ import typer
 
 from vlmdesc.cli.audited import print_audit
 from vlmdesc.cli.border import say
-from vlmdesc.cli.failures import failure, write_failures
 from vlmdesc.cli.looking import Looked, look
 from vlmdesc.cli.options import (
     AllowAbsent,
@@ -33,7 +32,7 @@ from vlmdesc.cli.options import (
     Worded,
     open_encoder,
 )
-from vlmdesc.cli.results import ERRORS, make_writable
+from vlmdesc.cli.results import list_failed, make_writable
 from vlmdesc.errors import ImageError, InputError, shown
 from vlmdesc.files import json_lines, write_atomic
 from vlmdesc.records.descriptors import open_set
@@ -201,11 +200,7 @@ def _write(record: Mapping[str, Any], looked: Looked, folder: Path) -> None:
     from vlmdesc.evaluate.thumbnails import thumbnails
 
     write_atomic(folder / "audit.json", json_lines(record).encode())
-    if looked.photos.failed:
-        failures = zip(looked.photos.failed, looked.photos.failed_labels, strict=True)
-        write_failures(folder / ERRORS, [failure(error, label) for error, label in failures])
-    else:
-        (folder / ERRORS).unlink(missing_ok=True)  # of an earlier run
+    list_failed(looked.photos, folder)
     pictures = thumbnails(looked.data, audit_rows(record))
     page = audit_page(record, data_name(record["task"]), looked.given.classes, pictures)
     write_atomic(folder / "audit.html", page.encode())

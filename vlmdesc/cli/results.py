@@ -16,6 +16,7 @@ from vlmdesc.files import cannot_write, write_atomic
 
 if TYPE_CHECKING:
     from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.evaluate.photos import Photos
     from vlmdesc.evaluate.run import Evaluation
     from vlmdesc.evaluate.task import Task
     from vlmdesc.records import Report
@@ -71,8 +72,13 @@ def write(found: Evaluation, folder: Path) -> None:
     write_atomic(folder / "report.html", page(found.report, pictures).encode())
     for error in found.photos.failed[:NAMED]:
         say(f"error: {error}")
-    if found.photos.failed:
-        failures = zip(found.photos.failed, found.photos.failed_labels, strict=True)
+    list_failed(found.photos, folder)
+
+
+def list_failed(photos: Photos, folder: Path) -> None:
+    """errors.jsonl with the pictures that could not be used; none where all could. Raises: StoreError."""
+    if photos.failed:
+        failures = zip(photos.failed, photos.failed_labels, strict=True)
         write_failures(folder / ERRORS, [failure(error, label) for error, label in failures])
     else:
         (folder / ERRORS).unlink(missing_ok=True)  # of an earlier run

@@ -23,6 +23,7 @@ from vlmdesc.evaluate.candidates import (
     reweighing,
     separating,
 )
+from vlmdesc.evaluate.credit import Best
 from vlmdesc.evaluate.effect import CLAIM, Delta, answers, columns_of, deltas, leaders
 from vlmdesc.evaluate.photos import first_of_each
 from vlmdesc.evaluate.pulls import RIVALS
@@ -149,7 +150,10 @@ def suggest(
     choosing = halves(labels, contents, strata, seed) == 0
     if not (target & choosing).any() or not (target & ~choosing).any():
         raise InputError("fewer than two pictures are aimed at", fix="give more pictures, or another class and group")
-    seen = ground(images[choosing], labels[choosing], target[choosing], wording.columns, wording.pool)
+    seen, held = (
+        ground(images[half], labels[half], target[half], wording.columns, wording.pool)
+        for half in (choosing, ~choosing)
+    )
     pool = [*dict.fromkeys([*(row.text for row in wording.descriptors.rows if row.text and row.enabled), *borrowed])]
     vectors = wording.encode(pool) if (seen.target & seen.wrong).any() else np.empty((0, images.shape[1]), np.float32)
     fold = fit.folds(seen.labels, [content for content, c in zip(contents, choosing, strict=True) if c], seed)
@@ -159,8 +163,8 @@ def suggest(
         found += _candidates(wording, class_, seen, fold, pool, vectors, asked.get(class_, ()))
         tick(1)
     chosen = choose(seen, found)
-    tried = _measured(wording, chosen, images[~choosing], labels[~choosing], target[~choosing])
-    together = _together(wording, [t for t in tried if t.helps], images, labels, target, choosing)
+    tried = _measured(wording, chosen, held)
+    together = _together(wording, [t for t in tried if t.helps], seen, held)
     return Suggestions(len(found), tuple(tried), together)
 
 
@@ -228,17 +232,10 @@ def _candidates(
     yield from additions(wording, class_, asked, "ask")
 
 
-def _measured(
-    wording: Wording,
-    chosen: Sequence[tuple[Candidate, float, float]],
-    images: Float32[np.ndarray, "h d"],
-    labels: Int[np.ndarray, " h"],
-    target: Bool[np.ndarray, " h"],
-) -> list[Tried]:
+def _measured(wording: Wording, chosen: Sequence[tuple[Candidate, float, float]], held: Ground) -> list[Tried]:
     """The chosen edits on held-out pictures, best first, with Holm's correction over them."""
     found = [
-        _try(wording, candidate.kind, candidate.edits, (aimed, overall), images, labels, target)
-        for candidate, aimed, overall in chosen
+        _try(wording, candidate.kind, candidate.edits, (aimed, overall), held) for candidate, aimed, overall in chosen
     ]
     aimed_at, all_ = (holm([getattr(tried, part).p for tried in found]) for part in ("target", "overall"))
     found = [
@@ -248,54 +245,38 @@ def _measured(
     return sorted(found, key=lambda tried: (not tried.helps, -tried.target.value, -tried.overall.value))
 
 
-def _try(
-    wording: Wording,
-    kind: str,
-    edits: tuple[Edit, ...],
-    chosen: tuple[float, float],
-    images: Float32[np.ndarray, "h d"],
-    labels: Int[np.ndarray, " h"],
-    target: Bool[np.ndarray, " h"],
-) -> Tried:
-    was, is_ = _right(wording, edits, images, labels)
-    return Tried(kind, edits, chosen, deltas([target], was, is_)[0], deltas([np.ones_like(target)], was, is_)[0])
+def _try(wording: Wording, kind: str, edits: tuple[Edit, ...], chosen: tuple[float, float], held: Ground) -> Tried:
+    was, is_ = ~held.wrong, _right(wording, edits, held)
+    target, overall = (deltas([part], was, is_)[0] for part in (held.target, np.ones_like(held.target)))
+    return Tried(kind, edits, chosen, target, overall)
 
 
-def _right(
-    wording: Wording, edits: Sequence[Edit], images: Float32[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]
-) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+def _right(wording: Wording, edits: Sequence[Edit], seen: Ground) -> Bool[np.ndarray, " n"]:
+    """Which pictures are right after some edits: (N,)."""
     after = columns_of(edited(wording.descriptors, edits), wording.encode, wording.phrase)
-    best = leaders(images, wording.columns, wording.pool)
-    return best.classes[:, 0] == labels, answers(images, best, wording.columns, after, wording.pool) == labels
+    best = Best(seen.best, seen.scores)
+    return answers(seen.images, best, wording.columns, after, wording.pool) == seen.labels
 
 
-def _together(
-    wording: Wording,
-    helping: Sequence[Tried],
-    images: Float32[np.ndarray, "n d"],
-    labels: Int[np.ndarray, " n"],
-    target: Bool[np.ndarray, " n"],
-    choosing: Bool[np.ndarray, " n"],
-) -> Tried | None:
+def _together(wording: Wording, helping: Sequence[Tried], seen: Ground, held: Ground) -> Tried | None:
     """The edits that help, one after the other as long as each adds to the gain on the half they are chosen on.
 
     None where that leaves those of one suggestion, or does not help on the other half.
     """
-    kept, gain, n = tuple[Edit, ...](), (0.0, 0.0), 0
+    kept, gain, n, was = tuple[Edit, ...](), (0.0, 0.0), 0, ~seen.wrong
     for tried in sorted(helping, key=lambda tried: -tried.chosen[0]):
         new = _joined(kept, tried.edits)
         try:
-            was, is_ = _right(wording, new, images[choosing], labels[choosing])
+            is_ = _right(wording, new, seen)
         except InputError:  # they leave a class with nothing to be scored by
             continue
-        aimed = float(is_[target[choosing]].mean() - was[target[choosing]].mean())
+        aimed = float(is_[seen.target].mean() - was[seen.target].mean())
         overall = float(is_.mean() - was.mean())
         if aimed > gain[0] and overall >= -COST:
             kept, gain, n = new, (aimed, overall), n + 1
     if n < 2:
         return None
-    held = ~choosing
-    found = _try(wording, "together", kept, gain, images[held], labels[held], target[held])
+    found = _try(wording, "together", kept, gain, held)
     return found if found.helps else None
 
 
