@@ -11,12 +11,13 @@ The rules are those of the released code; half precision and the loop over image
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
+from vlmdesc.classify.leads import ROOM, separating
 from vlmdesc.classify.score import ranking
 from vlmdesc.errors import InputError, ShapeError
 from vlmdesc.records import Selection
@@ -104,18 +105,33 @@ def picks(
     """`select` with the profile class by class, and the texts (C, R) that stand in for each class, -1 padded."""
     # The order of candidates changes nothing, and many images share their set of them.
     order = np.argsort(candidates, axis=1)
-    sets, place = np.unique(np.take_along_axis(candidates, order, axis=1), axis=0, return_inverse=True)
-    picked = np.empty((*sets.shape, own.shape[1]), np.int32)
+    sets, place = distinct(np.take_along_axis(candidates, order, axis=1))
+    (n, k), m, r = sets.shape, by_class.shape[1], own.shape[1]
+    picked = np.empty((n, k, r), np.int32)
 
-    def fill(block: slice) -> None:
-        picked[block] = separating(by_class[sets[block]], own.shape[1])
+    def fill(mine: Sequence[slice]) -> None:
+        room = np.empty((k + ROOM, mine[0].stop - mine[0].start, m), np.float32)
+        for block in mine:
+            some = room[:, : len(sets[block])]
+            for rows, classes in zip(some, sets[block].T, strict=False):
+                np.take(by_class, classes, axis=0, out=rows, mode="clip")  # straight into place; "raise" would not
+            picked[block] = separating(some[:k], r, some[k:])
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS)) as threads:
-        for _ in threads.map(fill, blocks(len(sets), 4 * by_class.shape[1] * sets.shape[1])):
-            pass  # raises what a thread has raised
+    on_threads(fill, n, 4 * m * k)
     fallback = stand_in(picked, sets, own)
-    place, back = place.reshape(-1, 1), np.argsort(order, axis=1)
-    return Selection(candidates, picked[place, back], fallback[place, back])
+    each, back = place[:, None], np.argsort(order, axis=1)
+    return Selection(candidates, picked[each, back], fallback[each, back])
+
+
+def distinct(rows: Int[np.ndarray, "n k"]) -> tuple[Int[np.ndarray, "s k"], Int[np.ndarray, " n"]]:
+    """The different rows, sorted, and which of them each is. What np.unique does, five times as fast."""
+    order = np.lexsort(rows.T[::-1])
+    sorted_ = rows[order]
+    new = np.ones(len(rows), bool)
+    new[1:] = (sorted_[1:] != sorted_[:-1]).any(axis=1)
+    place = np.empty(len(rows), np.intp)
+    place[order] = new.cumsum() - 1
+    return sorted_[new], place
 
 
 def stand_in(
@@ -125,32 +141,6 @@ def stand_in(
     fallback = picked[:, :, 0] < 0
     picked[fallback] = own[candidates[fallback]]
     return fallback
-
-
-def separating(rows: Float32[np.ndarray, "b k m"], n: int) -> Int[np.ndarray, "b k n"]:
-    """The n texts of widest lead for each candidate, from the candidates' profiles; -1 where there are fewer."""
-    unknown = np.isnan(rows[:, :, :1])
-    n_known = rows.shape[1] - unknown.sum(axis=1)
-    if unknown.any():
-        highest, lead = np.fmax.reduce(rows, axis=1), np.where(unknown, np.float32(0), rows).sum(axis=1)
-    else:
-        highest, lead = rows.max(axis=1), rows.sum(axis=1)
-    # A candidate leads only where it is highest; its mean lead is then that over the mean of all.
-    lead /= np.maximum(n_known, 1).astype(np.float32)
-    np.subtract(highest, lead, out=lead)
-    lead[n_known[:, 0] < 2] = -np.inf
-    found, own, each = np.empty((*rows.shape[:2], n), np.int32), np.empty_like(lead), np.arange(len(rows))
-    for j in range(rows.shape[1]):
-        # Its leads, and -inf where it has none: in place and without np.where, which branches, four times as fast.
-        np.copyto(own, rows[:, j] == highest)
-        own -= np.float32(0.5)
-        own *= np.float32(np.inf)
-        np.minimum(lead, own, out=own)
-        for place in range(n):  # argmax gives the first of equals
-            best = own.argmax(axis=1)
-            found[:, j, place] = np.where(own[each, best] > -np.inf, best, -1)
-            own[each, best] = -np.inf
-    return found
 
 
 def score(
@@ -188,8 +178,12 @@ def similarities(
 ) -> Float32[np.ndarray, "n r"]:
     """Similarity of each image to some texts of its own: (N, R)."""
     found = np.empty(rows.shape, np.float32)
-    for block in blocks(len(images), 4 * images.shape[1] * rows.shape[1]):
-        found[block] = (texts[rows[block]] @ images[block, :, None])[..., 0]
+
+    def fill(mine: Sequence[slice]) -> None:
+        for block in mine:
+            found[block] = (texts[rows[block]] @ images[block, :, None])[..., 0]
+
+    on_threads(fill, len(images), 4 * images.shape[1] * rows.shape[1])
     return found
 
 
@@ -212,3 +206,11 @@ def blocks(n: int, row_bytes: int) -> Iterator[slice]:
     """Slices of n rows that have some megabytes each."""
     size = max(1, BLOCK_BYTES // row_bytes)
     return (slice(start, start + size) for start in range(0, n, size))
+
+
+def on_threads(work: Callable[[Sequence[slice]], None], n: int, row_bytes: int) -> None:
+    """Deal `blocks` out to a few threads; each has all of its own in one call. Raises what `work` raises."""
+    all_, n_threads = [*blocks(n, row_bytes)], min(os.cpu_count() or 1, THREADS)
+    with ThreadPoolExecutor(n_threads) as threads:
+        for _ in threads.map(work, [all_[i::n_threads] for i in range(min(n_threads, len(all_)))]):
+            pass

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
+from vlmdesc.classify.leads import ROOM, separating
 from vlmdesc.classify.neighborhood import (
     blocks,
     candidates,
@@ -17,7 +18,6 @@ from vlmdesc.classify.neighborhood import (
     picks,
     profile,
     running_means,
-    separating,
     similarities,
     stand_in,
 )
@@ -179,11 +179,11 @@ def leave_one_out(
     picked = np.empty((*found.shape, texts.own.shape[1]), np.int32)
     for block in blocks(len(some), 4 * taught.shape[1] * found.shape[1]):
         at = some[block]
-        rows, (i, j) = taught[found[block]], np.nonzero(found[block] == labels[at, None])
+        rows, (j, i) = taught[found[block].T], np.nonzero(labels[at] == found[block].T)
         n = sizes[at[i], None].astype(np.float32)
-        rest = n * rows[i, j] - images[at[i]] @ texts.texts.T
-        rows[i, j] = np.where(n > 1, rest / np.maximum(n - 1, 1), np.float32(np.nan))
-        picked[block] = separating(rows, picked.shape[2])
+        rest = n * rows[j, i] - images[at[i]] @ texts.texts.T
+        rows[j, i] = np.where(n > 1, rest / np.maximum(n - 1, 1), np.float32(np.nan))
+        picked[block] = separating(rows, picked.shape[2], np.empty((ROOM, *rows.shape[1:]), np.float32))
     fallback = stand_in(picked, found, texts.own)
     return Selection(found, picked, fallback)
 
