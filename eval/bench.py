@@ -248,10 +248,10 @@ def selecting(n: int) -> Iterator[Row]:
     yield Row("    candidates, selection, scores", f"{parts} s", "-")
     yield Row("    different sets of candidates", f"{found['neighborhoods']:,}", "-")
     loops = {
-        "published rule, image by image, in torch as released / time": ("released", "at least 60"),
-        "    in half precision": ("released_half", "-"),
-        "    in numpy": ("loop", "-"),
-        "    in numpy, its products for all images at once": ("loop_products_at_once", "-"),
+        "published rule, image by image, in torch / time": ("torch", "at least 60"),
+        "    in torch and half precision": ("torch_half", "-"),
+        "    in numpy": ("numpy", "-"),
+        "    in numpy, its products for all images at once": ("numpy_products_at_once", "-"),
     }
     for what, (loop, aim) in loops.items():
         yield Row(f"    {what}", f"{each[loop] / ours:.1f}", aim)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
+from vlmdesc.classify.score import largest
+
 ROOM = 3  # arrays of (B, M) to work in: memory that is new each time is slow to touch
 CLOSE = 3  # of more candidates, the text farthest over their mean is too often higher at another
 
@@ -36,10 +38,12 @@ def separating(
 def over_mean(
     rows: Float32[np.ndarray, "k b m"], n: int, room: Float32[np.ndarray, "r b m"]
 ) -> tuple[Int[np.ndarray, "k n b"], Bool[np.ndarray, " b"]]:
-    """The n texts that are farthest over the candidates' mean, and for which images all of them lead."""
+    """The n texts that are farthest over the mean of two candidates or more, and for which images all of them lead."""
     k, b, m = rows.shape
     mean, own = room[:2]
-    rows.sum(axis=0, out=mean)
+    np.add(rows[0], rows[1], out=mean)
+    for row in rows[2:]:  # two thirds of the time of a sum
+        mean += row
     mean /= np.float32(k)
     found = np.empty((k, n, b), np.intp)
     for j, row in enumerate(rows):
@@ -78,12 +82,6 @@ def over_each(
 
 def widest(leads: Float32[np.ndarray, "b m"], n: int) -> Int[np.ndarray, "n b"]:
     """Numbers of the n largest of each row, the first of equals first, -1 for -inf. They are -inf afterwards."""
-    flat, starts = leads.reshape(-1), np.arange(len(leads)) * leads.shape[1]
-    found, values = np.empty((n, len(leads)), np.intp), np.empty((n, len(leads)), np.float32)
-    for place in range(n):
-        leads.argmax(axis=1, out=found[place])
-        at = starts + found[place]
-        values[place] = flat[at]
-        flat[at] = -np.inf
+    found, values = largest(leads, n)
     found[values == -np.inf] = -1
     return found

@@ -18,11 +18,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from vlmdesc.classify.leads import ROOM, separating
-from vlmdesc.classify.score import ranking
+from vlmdesc.classify.score import largest
 from vlmdesc.errors import InputError, ShapeError
 from vlmdesc.records import Selection
 
-BLOCK_BYTES = 3 * 2**20  # of one array in a block: large enough for threads, small enough for the processor's cache
+BLOCK_BYTES = 4 * 2**20  # of one array in a block: large enough for threads, small enough for the processor's cache
 THREADS = 4  # more would wait for each other
 MOST = 5_000  # images that choices are made on
 
@@ -81,7 +81,7 @@ def candidates(
         raise InputError(f"{k} candidates of {len(captions)} classes", fix=f"use 1 to {len(captions)}")
     found = np.empty((len(images), k), np.int32)
     for block in blocks(len(images), 4 * len(captions)):
-        found[block] = ranking(images[block] @ captions.T, k)
+        found[block] = largest(images[block] @ captions.T, k)[0].T
     return found
 
 

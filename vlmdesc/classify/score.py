@@ -151,9 +151,19 @@ def ranking(scores: Float[np.ndarray, "n c"], k: int) -> Int[np.ndarray, "n k"]:
     k = min(k, scores.shape[1])
     if k > FEW:
         return np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    rest, rows = scores.copy(), np.arange(len(scores))
-    best = np.empty((len(scores), k), np.intp)
-    for place in range(k):  # argmax gives the first of equals
-        best[:, place] = rest.argmax(axis=1)
-        rest[rows, best[:, place]] = -np.inf
-    return best
+    return largest(scores.copy(), k)[0].T
+
+
+def largest(values: Float[np.ndarray, "n c"], k: int) -> tuple[Int[np.ndarray, "k n"], Float[np.ndarray, "k n"]]:
+    """Places and values of the k largest of each row, the first of equals first. They are -inf in `values` afterwards.
+
+    `values` are contiguous.
+    """
+    flat, starts = values.reshape(-1), np.arange(len(values)) * values.shape[1]
+    places, found = np.empty((k, len(values)), np.intp), np.empty((k, len(values)), values.dtype)
+    for best, value in zip(places, found, strict=True):
+        values.argmax(axis=1, out=best)  # the first of equals
+        at = starts + best
+        value[:] = flat[at]
+        flat[at] = -np.inf
+    return places, found
