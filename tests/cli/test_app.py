@@ -12,7 +12,7 @@ from vlmdesc.cli.app import app
 from vlmdesc.cli.border import bordered
 from vlmdesc.errors import EndpointError, StoreError
 
-HEAVY = ("torch", "open_clip", "faiss", "datasets", "transformers", "matplotlib", "sklearn")
+HEAVY = ("numpy", "torch", "open_clip", "faiss", "datasets", "transformers", "matplotlib", "sklearn")
 
 
 def test_help_groups_commands_by_room():

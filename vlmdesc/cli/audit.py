@@ -35,7 +35,6 @@ from vlmdesc.cli.options import (
 from vlmdesc.cli.results import list_failed, make_writable
 from vlmdesc.errors import ImageError, InputError, shown
 from vlmdesc.files import json_lines, write_atomic
-from vlmdesc.records.descriptors import open_set
 
 if TYPE_CHECKING:
     from vlmdesc.evaluate.findings import Audited
@@ -102,6 +101,7 @@ def audit(
     from vlmdesc.classify.score import get_pool
     from vlmdesc.describe.phrase import get_phrase
     from vlmdesc.evaluate.photos import Joining
+    from vlmdesc.records.descriptors import open_set
 
     if bool(group_column) == by_concepts:
         what = "both --group-column and --group-by-concepts" if by_concepts else "no groups"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from vlmdesc.cli.results import with_interval
 from vlmdesc.errors import counted, few, shown
-from vlmdesc.evaluate.statistics import p_value
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +61,8 @@ def _groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from vlmdesc.evaluate.statistics import p_value
+
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("group", overflow="fold")
     for column in ("n", "right %", "against the others", "p"):
@@ -76,6 +77,8 @@ def _groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
 
 def _failure(console: Console, failure: Mapping[str, Any]) -> None:
     from rich.text import Text
+
+    from vlmdesc.evaluate.statistics import p_value
 
     side = failure["tpr" if failure["how"] == "not found" else "fpr"]
     verb = "found" if failure["how"] == "not found" else "others taken for it"

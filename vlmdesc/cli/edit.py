@@ -32,12 +32,10 @@ from vlmdesc.cli.options import (
     open_encoder,
 )
 from vlmdesc.errors import ImageError, InputError, counted, did_you_mean, shown
-from vlmdesc.records import Edit
-from vlmdesc.records.descriptors import open_set
 
 if TYPE_CHECKING:
     from vlmdesc.describe.revision import Revision
-    from vlmdesc.records import Descriptors
+    from vlmdesc.records import Descriptors, Edit
 
 # What stands behind each operation on the command line, as `Edit` has it.
 TAKES: dict[str, tuple[str, ...]] = {
@@ -197,6 +195,7 @@ def _opened(file: str, out: Path | None) -> Revision:
     """The file as it is. Raises: InputError for a set that ships where no --out says where to."""
     from vlmdesc.assets import shipped
     from vlmdesc.describe.revision import read_revision
+    from vlmdesc.records.descriptors import open_set
 
     if file in shipped_sets() and not Path(file).is_file():
         if out is None:
@@ -220,6 +219,8 @@ def _edits(descriptors: Descriptors, operation: str, rest: Sequence[str], signed
     """What the command line asks for. A patch's edits keep who, when and why as far as they say so."""
     from vlmdesc.describe.edit import last
     from vlmdesc.describe.patch import merging, read_patch
+    from vlmdesc.records import Edit
+    from vlmdesc.records.descriptors import open_set
 
     fields: dict[str, Any] = {**signed}
     if operation == "merge":
@@ -304,6 +305,7 @@ def _show(file: str, operation: str, rest: Sequence[str], out: Path | None, as_j
     from vlmdesc.describe.patch import difference, patch, told
     from vlmdesc.files import write_atomic
     from vlmdesc.records import Done
+    from vlmdesc.records.descriptors import open_set
 
     if out and (out.suffix != ".jsonl" or not out.parent.is_dir()):
         what = "a patch needs a name ending in .jsonl, in a folder that exists"

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from vlmdesc.cli.border import say
@@ -20,6 +19,8 @@ from vlmdesc.cli.options import Device, Json, Model, Precision, open_encoder
 from vlmdesc.errors import ImageError, InputError, counted, shown
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vlmdesc.concepts.index import Index
     from vlmdesc.concepts.naming import Frame, Names
     from vlmdesc.encode.pipeline import Encoded
@@ -160,7 +161,7 @@ def _table(named: Sequence[Concept], n: int) -> None:
         table.add_row(*map(Text, cells))  # not markup
     Console(file=sys.stdout).print(table)
     n_named = sum(concept.named for concept in named)
-    stability = np.mean([concept.stability for concept in named])
+    stability = sum(concept.stability for concept in named) / len(named)
     say(
         f"{counted(n_named, 'cluster')} of {len(named)} named; stability under halves of the vocabulary {stability:.2f}"
     )
@@ -185,6 +186,8 @@ def _hits(hits: Hits) -> list[dict[str, object]]:
 def _pictures(
     paths: Sequence[Path], encoder: Encoder, words: Sequence[str], frame: Frame, top: int, seed: int, as_json: bool
 ) -> None:
+    import numpy as np
+
     from vlmdesc.concepts.naming import name as name_directions
 
     found = _encoded(paths, encoder)

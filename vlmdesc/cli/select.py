@@ -28,7 +28,6 @@ from vlmdesc.cli.options import (
 from vlmdesc.cli.teaching import embedded, learned, open_reference
 from vlmdesc.errors import ImageError, InputError, counted, shown
 from vlmdesc.files import json_lines, write_atomic
-from vlmdesc.records.descriptors import open_set
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +91,7 @@ def select(
     from vlmdesc.classify.texts import pool_of
     from vlmdesc.describe.phrase import PHOTO, get_phrase
     from vlmdesc.evaluate.taught import about
+    from vlmdesc.records.descriptors import open_set
 
     given, phrase, out = open_set(descriptors), phrase or PHOTO, out or Path("selected.json")
     get_phrase(phrase), pool_of(given)  # what is wrong is told before the model is loaded

@@ -34,10 +34,7 @@ from vlmdesc.cli.options import (
 )
 from vlmdesc.cli.results import with_interval
 from vlmdesc.errors import ImageError, InputError, counted, few, shown
-from vlmdesc.evaluate.statistics import p_value
 from vlmdesc.files import write_atomic
-from vlmdesc.records.descriptors import open_set
-from vlmdesc.records.names import MAX_TEXT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,6 +102,7 @@ def suggest(
     Example: vlmdesc suggest photos.csv --descriptors zoo.json --group-column place --class hen --group indoors
     """
     from vlmdesc.evaluate.photos import Joining
+    from vlmdesc.records.descriptors import open_set
 
     given = open_set(descriptors)
     _check(given, class_, group, group_column, phrase, pool)
@@ -215,6 +213,7 @@ def _write(found: Suggestions, target: Path, class_: str, group: str) -> None:
     from dataclasses import replace
 
     from vlmdesc.describe.patch import patch
+    from vlmdesc.records.names import MAX_TEXT
 
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     aim = " in ".join(filter(None, (class_, group))) or "all pictures"
@@ -246,6 +245,8 @@ def _print(found: Suggestions, class_: str, group: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from vlmdesc.evaluate.statistics import p_value
 
     console, aimed = Console(), bool(class_ or group)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))

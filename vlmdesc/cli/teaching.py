@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vlmdesc.cli.border import say
 from vlmdesc.cli.failures import NAMED
 from vlmdesc.cli.options import open_data
 from vlmdesc.errors import ImageError, InputError, counted, few, shown
-from vlmdesc.records import ClassName, Descriptors
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vlmdesc.classify.classifier import Classifier
     from vlmdesc.classify.reference import Neighborhood
     from vlmdesc.encode.data import DataSet
     from vlmdesc.encode.protocol import Encoder
     from vlmdesc.encode.store import Store
     from vlmdesc.evaluate.photos import Photos
+    from vlmdesc.records import Descriptors
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
     Raises: InputError when labels are no classes, or --shots has none.
     """
     from vlmdesc.classify.texts import pool_of
+    from vlmdesc.records import ClassName
     from vlmdesc.records.join import Lookup
     from vlmdesc.records.names import reads_as
 
@@ -85,6 +86,8 @@ def taught(
 
     Raises: InputError, StoreError.
     """
+    import numpy as np
+
     from vlmdesc.classify.classifier import Classifier
     from vlmdesc.cli.progress import encoding_texts
     from vlmdesc.encode.store import Store
@@ -129,6 +132,8 @@ def learned(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: St
 
 def embedded(data: DataSet, encoder: Encoder, store: Store) -> tuple[np.ndarray, int]:
     """The embeddings (N, D) of a data set's pictures, and how many could not be used; these are named."""
+    import numpy as np
+
     from vlmdesc.cli.progress import stages
     from vlmdesc.encode.embed import embedding
 
