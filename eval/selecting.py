@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from vlmdesc.classify import neighborhood
 from vlmdesc.records import Selection
@@ -82,8 +81,8 @@ def selected(data: Data, profile: np.ndarray) -> tuple[np.ndarray, Selection, np
 
 def loops_over(data: Data, profile: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
     return {
-        "torch": lambda: in_torch(data, profile, torch.float32),
-        "torch_half": lambda: in_torch(data, profile, torch.float16),
+        "torch": lambda: in_torch(data, profile, half=False),
+        "torch_half": lambda: in_torch(data, profile, half=True),
         "numpy": lambda: in_numpy(data, profile, at_once=False),
         "numpy_products_at_once": lambda: in_numpy(data, profile, at_once=True),
     }
@@ -112,8 +111,11 @@ def in_numpy(data: Data, profile: np.ndarray, at_once: bool) -> np.ndarray:
     return found
 
 
-def in_torch(data: Data, profile: np.ndarray, precision: torch.dtype) -> np.ndarray:
+def in_torch(data: Data, profile: np.ndarray, half: bool) -> np.ndarray:
     """The same in torch, as the released code is; that is in half precision, which does not always agree."""
+    import torch  # here, for its memory
+
+    precision = torch.float16 if half else torch.float32
     images, captions, texts, profiles = (
         torch.from_numpy(array).to(precision) for array in (data.images, data.captions, data.texts, profile)
     )
