@@ -1,9 +1,12 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from vlmdesc.classify import leads
 from vlmdesc.classify.leads import CLOSE, ROOM, over_each, over_mean, separating, widest
 
 NAN = np.nan
@@ -11,6 +14,14 @@ NAN = np.nan
 
 def room(rows):
     return np.empty((ROOM, *rows.shape[1:]), np.float32)
+
+
+def picked(rows, n):
+    """What separates (B, K, n), the same whether so few texts count as many or not."""
+    with mock.patch.object(leads, "MANY", 0):
+        found = separating(rows.copy(), n, room(rows)).tolist()
+    assert separating(rows.copy(), n, room(rows)).tolist() == found
+    return found
 
 
 def profiles(*candidates):
@@ -44,7 +55,7 @@ def problems(draw, least=1):
 @given(problems())
 def test_separating_agrees_with_the_rule(problem):
     rows, n = problem
-    assert separating(rows.copy(), n, room(rows)).tolist() == one_by_one(rows, n).tolist()
+    assert picked(rows, n) == one_by_one(rows, n).tolist()
 
 
 @given(problems(least=2))
@@ -60,7 +71,7 @@ def test_two_candidates_by_hand():
     found, sure = over_mean(rows, 2, room(rows))
     assert sure.tolist() == [True]  # the first leads by 1/8, 1/4 (and 0 at the last), the second by 1/8 (and 0)
     assert found[:, :, 0].tolist() == [[2, 0], [1, 3]]
-    assert separating(rows, 2, room(rows)).tolist() == [[[2, 0], [1, 3]]]
+    assert picked(rows, 2) == [[[2, 0], [1, 3]]]
 
 
 def test_a_text_over_the_mean_that_is_higher_at_another_is_not_picked():
@@ -68,30 +79,36 @@ def test_a_text_over_the_mean_that_is_higher_at_another_is_not_picked():
     found, sure = over_mean(rows, 1, room(rows))
     assert found[0, 0, 0] == 0
     assert not sure.any()
-    assert separating(rows, 1, room(rows)).tolist() == [[[1], [0], [-1]]]
+    assert picked(rows, 1) == [[[1], [0], [-1]]]
 
 
 def test_an_image_that_is_not_sure_does_not_change_its_neighbours():
     sure, unsure = profiles([0.5, 0.0], [0.0, 0.5]), profiles([0.5, 0.5], [0.0, 0.25])
     rows = np.concatenate([sure, unsure, sure], axis=1)
     assert over_mean(rows, 1, room(rows))[1].tolist() == [True, False, True]
-    assert separating(rows, 1, room(rows)).tolist() == [[[0], [1]], [[0], [-1]], [[0], [1]]]
+    assert picked(rows, 1) == [[[0], [1]], [[0], [-1]], [[0], [1]]]
 
 
 @pytest.mark.parametrize("k", [1, CLOSE, CLOSE + 1])
 def test_fewer_texts_than_wanted(k):
     rows = profiles(*([0.5, 0.25] for _ in range(k)))  # all equal: each leads, by nothing
     wanted = [[0, 1, -1]] * k if k > 1 else [[-1, -1, -1]]  # alone there is nothing to be told from
-    assert separating(rows, 3, room(rows)).tolist() == [wanted]
+    assert picked(rows, 3) == [wanted]
 
 
 def test_one_who_is_not_known_is_no_rival():
     rows = profiles([0.5, 0.25], [NAN, NAN], [0.25, 0.5])
-    assert separating(rows, 1, room(rows)).tolist() == [[[0], [-1], [1]]]
+    assert picked(rows, 1) == [[[0], [-1], [1]]]
     rows = profiles([0.5, 0.25], [NAN, NAN])
-    assert separating(rows, 1, room(rows)).tolist() == [[[-1], [-1]]]
+    assert picked(rows, 1) == [[[-1], [-1]]]
 
 
 def test_widest_takes_the_first_of_equals_and_says_where_there_is_none():
-    leads = np.array([[0.5, 1.0, 1.0], [-np.inf, 0.0, -np.inf]], np.float32)
-    assert widest(leads, 2).tolist() == [[1, 1], [2, -1]]
+    rows = np.array([[0.5, 1.0, 1.0], [-np.inf, 0.0, -np.inf]], np.float32)
+    assert widest(rows, 2).tolist() == [[1, 1], [2, -1]]
+
+
+def test_many_texts_are_read_by_their_mean(monkeypatch):
+    monkeypatch.setattr(leads, "over_each", lambda *_: pytest.fail("all by their mean"))
+    rows = np.random.default_rng(0).normal(size=(CLOSE, 5, 2 * leads.MANY)).astype(np.float32)
+    assert separating(rows.copy(), 2, room(rows)).tolist() == one_by_one(rows, 2).tolist()

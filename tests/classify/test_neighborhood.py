@@ -10,7 +10,9 @@ from tests.classify.test_score import unit
 from vlmdesc.classify.neighborhood import (
     candidates,
     class_means,
+    distinct,
     first_of_each,
+    on_threads,
     parts,
     profile,
     running_means,
@@ -191,12 +193,44 @@ def test_blocks_change_nothing(monkeypatch):
         return selection, score(images, captions, texts, selection, 1.5)
 
     whole, scores = all_of_it()
-    monkeypatch.setattr("vlmdesc.classify.neighborhood.BLOCK_BYTES", 1)  # a row at a time
-    row_by_row, again = all_of_it()
-    assert whole.candidates.tolist() == row_by_row.candidates.tolist()
-    assert whole.picked.tolist() == row_by_row.picked.tolist()
-    assert whole.fallback.tolist() == row_by_row.fallback.tolist()
-    assert np.allclose(scores, again, atol=1e-6)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    for size in (1, 1_680):  # a row at a time; seven sets of candidates, and then those that are left
+        monkeypatch.setattr("vlmdesc.classify.neighborhood.BLOCK_BYTES", size)
+        in_parts, again = all_of_it()
+        assert whole.candidates.tolist() == in_parts.candidates.tolist()
+        assert whole.picked.tolist() == in_parts.picked.tolist()
+        assert whole.fallback.tolist() == in_parts.fallback.tolist()
+        assert np.allclose(scores, again, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_blocks", [1, 5])
+def test_what_fails_on_a_thread_is_raised(monkeypatch, n_blocks):
+    monkeypatch.setattr("vlmdesc.classify.neighborhood.BLOCK_BYTES", 1)
+    with pytest.raises(ZeroDivisionError):
+        on_threads(lambda mine: 1 // (4 - mine[-1].start) if n_blocks > 1 else 1 // 0, n_blocks, 1)
+
+
+@given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 3)))
+def test_distinct_rows_are_those_of_numpy(rows):
+    found, place = distinct(rows)
+    expected, same = np.unique(rows, axis=0, return_inverse=True)
+    assert found.tolist() == expected.tolist() and place.tolist() == same.ravel().tolist()
+
+
+def test_no_rows_are_distinct():
+    found, place = distinct(np.empty((0, 3), np.int32))
+    assert (found.shape, place.shape) == ((0, 3), (0,))
+
+
+@pytest.mark.parametrize("found", [[[0, 3]], [[-1, 0]]])
+def test_candidates_that_the_profile_does_not_know_are_refused(found):
+    with pytest.raises(ShapeError, match=r"candidates run from .* but the profile has 3 classes"):
+        select(np.zeros((4, 3), np.float32), np.array(found), np.array([0, 1, 2, 0]), 2)
+
+
+def test_a_profile_of_no_texts_is_refused():
+    with pytest.raises(ShapeError, match="no texts"):
+        select(np.zeros((0, 3), np.float32), np.array([[0, 1]]), np.empty(0, np.intp), 2)
 
 
 @settings(max_examples=50)

@@ -187,6 +187,10 @@ def test_against_counts_for_a_selection_where_the_class_is_a_candidate():
         narrow = replace(found, choice=replace(found.choice, k=k))
         prediction = Classifier(FakeEncoder(), ZOO, selection=narrow)(picture("green", "green"), against="raven")
         assert (prediction.contrast.a.text, prediction.contrast.b.text) == ("frog", beside)
+    alone = replace(found, choice=replace(found.choice, k=1))
+    prediction = Classifier(FakeEncoder(), ZOO, selection=alone)(picture("green", "green"), against="raven")
+    assert prediction.contrast is None
+    assert prediction.notes[-1] == "raven is no candidate of this picture: nothing is set against"
 
 
 @pytest.mark.parametrize("classes", [("flamingo", "frog"), ("flamingo", "frog", "raven", "hen")])
@@ -251,6 +255,13 @@ def test_what_selects_or_has_learned_does_not_learn():
             classifier.learn(PHOTOS, LABELS)
     with pytest.raises(InputError, match="no photographs"):
         Classifier(FakeEncoder(), ZOO).learn(PHOTOS[:0], LABELS[:0])
+
+
+@pytest.mark.parametrize("labels", [LABELS[:-1], np.append(LABELS[1:], 3), np.append(LABELS[1:], -1)])
+@pytest.mark.parametrize("n_new", [0, 1])
+def test_photographs_are_not_learned_with_labels_that_do_not_fit(labels, n_new):
+    with pytest.raises(ShapeError, match=f"9 images, {len(labels)} labels, 3 classes"):
+        Classifier(FakeEncoder(), ZOO).learn(PHOTOS, labels, n_new=n_new)
 
 
 def test_a_neighbourhood_without_selection_reads_each_class_by_its_own():

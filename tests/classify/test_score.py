@@ -1,10 +1,12 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vlmdesc.classify.score import POOLS, Columns, get_pool, maximum, mean, ranking, renormalized
+from vlmdesc.classify.score import FEW, POOLS, Columns, get_pool, maximum, mean, ranking, renormalized
 from vlmdesc.errors import InputError, ShapeError
 
 
@@ -103,9 +105,11 @@ def test_maximum_in_blocks_is_maximum(monkeypatch):
         np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.sampled_from([0, 0.25, 0.5, 1])
     ),
     st.integers(1, 9),
+    st.sampled_from([2, FEW]),
 )
-def test_ranking_is_best_first_and_ties_go_to_the_lower_number(scores, k):
-    order = ranking(scores, k)
+def test_ranking_is_best_first_and_ties_go_to_the_lower_number(scores, k, few):
+    with mock.patch("vlmdesc.classify.score.FEW", few):
+        order = ranking(scores, k)
     assert order.shape == (len(scores), min(k, scores.shape[1]))
     for row, found in zip(scores, order, strict=True):
         assert found.tolist() == sorted(range(len(row)), key=lambda c: (-row[c], c))[:k]

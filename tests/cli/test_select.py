@@ -143,6 +143,13 @@ def test_only_classes_of_the_reference_are_looked_at_where_that_is_wanted(home):
     assert result.exit_code == 2 and "--only-present without --reference" in result.stderr
 
 
+def test_classes_of_the_reference_without_descriptors_are_told_before_the_work(home, monkeypatch):
+    (home / "bare.json").write_text(json.dumps({name: [] for name in ZOO} | {"hen": ["a red comb"]}))
+    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
+    result = selected("--reference", "known", "--only-present", descriptors="bare.json")
+    assert result.exit_code == 2 and "no descriptors to pick from" in result.stderr
+
+
 def test_the_selected_classify_pictures(home):
     selected("--reference", "known", "--out", "some.json")
     result = run("classify", "zoo", "--descriptors", "some.json", "--json")
@@ -227,7 +234,8 @@ def test_an_output_that_cannot_be_written_is_told(home, out):
 def test_the_pairs_too_must_be_writable(home):
     (home / "some.pairs.json").mkdir()
     result = selected("--out", "some.json")
-    assert result.exit_code in (2, 4) and "cannot write" in result.stderr and "some.pairs.json" in result.stderr
+    assert result.exit_code == 2 and "a folder (some.pairs.json)" in result.stderr
+    assert not (home / "some.json").exists()
 
 
 def test_an_output_that_cannot_be_written_is_told_before_the_work(home, monkeypatch):
@@ -237,8 +245,21 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(home, monkeypa
 
 def test_the_descriptors_that_are_selected_from_are_not_overwritten(home):
     result = selected("--out", "./zoo.json")
-    assert result.exit_code == 2 and "--out is the descriptor file itself" in result.stderr
+    assert result.exit_code == 2 and "it would replace what it is made from" in result.stderr
     assert json.loads((home / "zoo.json").read_text()) == ZOO
+
+
+def test_nothing_else_that_is_read_is_overwritten_either(home):
+    (home / "zoo.pairs.json").write_text(json.dumps(ZOO))
+    (home / "photos.csv").write_text("file,label\n" + "".join(f"zoo/{name}/0.png,{name}\n" for name in ZOO))
+    before = {path: path.read_bytes() for path in home.iterdir() if path.is_file()}
+    for result in (
+        selected("--out", "zoo.json", descriptors="zoo.pairs.json"),  # the pairs would be in zoo.pairs.json
+        selected("--out", "photos.csv", data="photos.csv"),
+        selected("--out", "photos.csv", "--reference", "photos.csv"),
+    ):
+        assert result.exit_code == 2 and "it would replace what it is made from" in result.stderr
+    assert {path: path.read_bytes() for path in home.iterdir() if path.is_file()} == before
 
 
 def test_a_label_column_of_nothing_is_refused(home):

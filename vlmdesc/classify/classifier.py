@@ -14,6 +14,7 @@ from PIL import Image
 
 from vlmdesc.classify import fewshot
 from vlmdesc.classify.explain import set_against
+from vlmdesc.classify.neighborhood import check_labels
 from vlmdesc.classify.reading import ByDescriptors, BySelection, ByShots, Reading
 from vlmdesc.classify.reference import Neighborhood
 from vlmdesc.classify.score import Columns, get_pool, ranking
@@ -68,13 +69,13 @@ class Classifier:
         columns = Columns(vectors, self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes))
         self._reading = ByDescriptors(columns, pool, said)
 
-    def learn(self, photos: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " r"], n_new: int = 0) -> Classifier:
+    def learn(self, photos: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " _r"], n_new: int = 0) -> Classifier:
         """Another classifier that knows classes by photographs too: embeddings (R, D) and class numbers (R,).
 
         Prototypes count on top of the texts, as much as serves best on photographs of the classes that are not new; the
         last `n_new` classes, known by few photographs, are calibrated by the others. Classes without photographs keep
         their scores exactly. See `classify.fewshot`.
-        Raises: InputError without a photograph, and for a classifier that selects.
+        Raises: InputError without a photograph, and for a classifier that selects; ShapeError when labels do not fit.
         """
         if not isinstance(self._reading, ByDescriptors):
             raise InputError(
@@ -83,6 +84,7 @@ class Classifier:
         n_base = len(self.descriptors.classes) - n_new
         if not 0 <= n_new <= len(self.descriptors.classes):
             raise InputError(f"{n_new} new of {len(self.descriptors.classes)} classes", fix="the last ones are the new")
+        check_labels(len(photos), labels, len(self.descriptors.classes))
         base = labels < n_base
         if n_new and base.any():
             scores = self._reading.scores(photos[base])[:, :n_base]
@@ -157,7 +159,8 @@ class Classifier:
             against = set_against((self._hit(a, scores), self._hit(b, scores)), sides)
         if asked and pair != asked:
             asked_for = self.descriptors.classes[asked[1]].name
-            notes = (*notes, f"{asked_for} is no candidate of this picture: another is set against")
+            against_it = "another is" if pair else "nothing is"
+            notes = (*notes, f"{asked_for} is no candidate of this picture: {against_it} set against")
         return Prediction(item.key, ranked[:top_k], why, margin, against, notes)
 
     def _hit(self, class_: int, scores: Float32[np.ndarray, " c"]) -> Hit:

@@ -1,8 +1,8 @@
 """The texts that tell candidate classes apart, from how much each looks like each candidate. Ma et al. 2025.
 
 A text leads for a candidate where its profile is nowhere among the candidates higher; its lead is the mean difference
-to them. That mean is what it has over the mean of all, so nearly always the widest of these are leads, and one pass an
-answer finds them. Only where that fails are the leads marked first, which takes more passes than all the rest.
+to them. That is what it has over the mean of all, so of many texts those with most of it nearly always lead, and one
+pass an answer finds them. Only where that fails are the leads marked first, which takes more passes than all the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float32, Int
 from vlmdesc.classify.score import largest
 
 ROOM = 3  # arrays of (B, M) to work in: memory that is new each time is slow to touch
-CLOSE = 3  # of more candidates, the text farthest over their mean is too often higher at another
+# With more candidates, or fewer texts for each answer, those farthest over the mean too often don't lead.
+CLOSE, MANY = 3, 200
 
 
 def separating(
@@ -25,9 +26,9 @@ def separating(
     A candidate without reference images, NaN throughout, leads nowhere, and nothing leads it. What `rows` and `room`
     hold afterwards means nothing.
     """
-    k, b, _ = rows.shape
+    k, b, m = rows.shape
     found, sure = np.empty((k, n, b), np.intp), np.zeros(b, bool)
-    if 1 < k <= CLOSE:
+    if 1 < k <= CLOSE and m >= MANY * n:
         found, sure = over_mean(rows, n, room)
     if not sure.all():
         rest = rows[:, ~sure]
@@ -51,8 +52,8 @@ def over_mean(
         found[j] = widest(own, n)
     at = np.arange(b) * m + found
     values = np.stack([row.reshape(-1)[at] for row in rows])
-    leads = (np.diagonal(values) == np.moveaxis(values.max(axis=0), 0, -1)) & (np.moveaxis(found, 0, -1) >= 0)
-    return found, leads.all(axis=(0, 2))
+    each = np.arange(k)
+    return found, (values[each, each] == values.max(axis=0)).all(axis=(0, 1))
 
 
 def over_each(

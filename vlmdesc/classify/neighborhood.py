@@ -92,7 +92,8 @@ def select(
 
     Text d is picked for c when profile[d, c] >= profile[d, c'] for all candidates c', by the mean of these differences;
     of equals the lower number comes first. Where there is none, where c has no reference images, or no other candidate
-    has, the first m texts that c owns stand in. Raises: InputError when m is none.
+    has, the first m texts that c owns stand in. Raises: InputError when m is none; ShapeError for a profile without
+    texts, or of other classes than the candidates.
     """
     if m < 1:
         raise InputError(f"{m} descriptors for each candidate", fix="use 1 or more")
@@ -106,7 +107,12 @@ def picks(
     # The order of candidates changes nothing, and many images share their set of them.
     order = np.argsort(candidates, axis=1)
     sets, place = distinct(np.take_along_axis(candidates, order, axis=1))
-    (n, k), m, r = sets.shape, by_class.shape[1], own.shape[1]
+    (n, k), (n_classes, m), r = sets.shape, by_class.shape, own.shape[1]
+    if not m:
+        raise ShapeError("a profile of no texts", fix="give one text or more")
+    if n and not 0 <= sets.min() <= sets.max() < n_classes:
+        what = f"candidates run from {sets.min()} to {sets.max()} but the profile has {n_classes} classes"
+        raise ShapeError(what, fix="give the profile of the same classes")
     picked = np.empty((n, k, r), np.int32)
 
     def fill(mine: Sequence[slice]) -> None:
@@ -211,6 +217,8 @@ def blocks(n: int, row_bytes: int) -> Iterator[slice]:
 def on_threads(work: Callable[[Sequence[slice]], None], n: int, row_bytes: int) -> None:
     """Deal `blocks` out to a few threads; each has all of its own in one call. Raises what `work` raises."""
     all_, n_threads = [*blocks(n, row_bytes)], min(os.cpu_count() or 1, THREADS)
+    if len(all_) == 1:  # to start a thread takes longer
+        return work(all_)
     with ThreadPoolExecutor(n_threads) as threads:
         for _ in threads.map(work, [all_[i::n_threads] for i in range(min(n_threads, len(all_)))]):
             pass

@@ -157,7 +157,7 @@ def ranking(scores: Float[np.ndarray, "n c"], k: int) -> Int[np.ndarray, "n k"]:
 def largest(values: Float[np.ndarray, "n c"], k: int) -> tuple[Int[np.ndarray, "k n"], Float[np.ndarray, "k n"]]:
     """Places and values of the k largest of each row, the first of equals first. They are -inf in `values` afterwards.
 
-    `values` are contiguous.
+    `values` are finite, and contiguous.
     """
     flat, starts = values.reshape(-1), np.arange(len(values)) * values.shape[1]
     places, found = np.empty((k, len(values)), np.intp), np.empty((k, len(values)), values.dtype)

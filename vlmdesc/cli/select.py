@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -94,10 +95,13 @@ def select(
     from vlmdesc.records.descriptors import open_set
 
     given, phrase, out = open_set(descriptors), phrase or PHOTO, out or Path("selected.json")
-    get_phrase(phrase), pool_of(given)  # what is wrong is told before the model is loaded
-    check_out(out, descriptors)
+    get_phrase(phrase)  # what is wrong is told before the model is loaded
+    check_out(out, (descriptors, reference, *dataset))
+    beside = out.with_suffix(".pairs.json")
+    check_out(beside, (descriptors, reference, *dataset))
     data = open_data(dataset, split=split)
     known, given = _labelled(given, reference, label_column, only_present)
+    pool_of(given)
     encoder = open_encoder(model, device, precision)
     found, vectors, failed = _taught(data, known, given, encoder, phrase, stored=not no_store)
     selection = found.select(vectors)
@@ -105,7 +109,7 @@ def select(
     meta = dict(given.meta) | {"selection": record | {"model": encoder.name, "phrase": phrase}}
     kept = replace(pruned(given, found.texts, selection), meta=meta)
     pairs = apart(found, selection, [class_.id for class_ in given.classes])
-    lines, beside = [_pair(pair) for pair in pairs], out.with_suffix(".pairs.json")
+    lines = [_pair(pair) for pair in pairs]
     kept.save(out)
     write_atomic(beside, json_lines({"schema": 1, "pairs": lines}).encode())
     if known and not only_present and len(found.bare) > len(given.classes) / 2:
@@ -120,13 +124,13 @@ def select(
         raise typer.Exit(ImageError.exit_code)
 
 
-def check_out(out: Path, descriptors: str) -> None:
+def check_out(out: Path, made_from: Sequence[str]) -> None:
     """Raises: InputError where the result could not be written, or would replace what it is made from."""
     if out.is_dir() or not out.parent.is_dir():
         what = "a folder" if out.is_dir() else "no such folder"
         raise InputError(what, where=out if out.is_dir() else out.parent, fix="choose another file with --out")
-    if out.exists() and Path(descriptors).exists() and out.samefile(descriptors):
-        raise InputError("--out is the descriptor file itself", where=out, fix="choose another file with --out")
+    if any(os.path.exists(source) and out.exists() and out.samefile(source) for source in made_from):
+        raise InputError("it would replace what it is made from", where=out, fix="choose another file with --out")
 
 
 def _labelled(
