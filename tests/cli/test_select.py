@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -257,8 +258,9 @@ def test_nothing_else_that_is_read_is_overwritten_either(home):
         selected("--out", "zoo.json", descriptors="zoo.pairs.json"),  # the pairs would be in zoo.pairs.json
         selected("--out", "photos.csv", data="photos.csv"),
         selected("--out", "photos.csv", "--reference", "photos.csv"),
+        selected("--out", "zoo/frog/0.png"),
     ):
-        assert result.exit_code == 2 and "it would replace what it is made from" in result.stderr
+        assert result.exit_code == 2 and "fix: choose another" in result.stderr
     assert {path: path.read_bytes() for path in home.iterdir() if path.is_file()} == before
 
 
@@ -281,6 +283,27 @@ def test_hostile_names_are_shown_as_escapes(home):
     assert r"frog \u202e[bold]" in result.stdout and r"green \u202eskin [link=x]" in result.stdout
     assert r"\x1b[31m\n.png" in result.stderr and r"odd\x1b[1m.json" in result.stderr
     assert texts("odd\x1b[1m.json")[hostile][0] == "green \u202eskin [link=x]"
+
+
+def test_pictures_between_classes_without_a_reference_are_counted(home):
+    shutil.rmtree(home / "known" / "flamingo")
+    result = selected("--reference", "known", "--json")
+    pairs = json.loads(result.stdout)["pairs"]
+    n = len([*(home / "zoo").glob("*/*.png")]) - sum(pair["pictures"] for pair in pairs)
+    assert n > 0 and not any("flamingo" in (pair["a"], pair["b"]) for pair in pairs)
+    assert f"in no pair: {n} pictures, for want of reference pictures" in result.stderr
+
+
+def test_the_split_of_a_reference_is_named(home):
+    (home / "split").mkdir()
+    (home / "known").rename(home / "split" / "train")
+    shutil.copytree(home / "zoo", home / "split" / "test")
+    result = selected("--reference", "split")
+    assert result.exit_code == 2 and "--reference-split of a reference): test, train" in result.stderr
+    result = selected("--reference", "split", "--reference-split", "train", "--json")
+    assert json.loads(result.stdout)["selection"]["pictures"] == 12
+    result = selected("--reference-split", "train")
+    assert result.exit_code == 2 and "--reference-split without --reference" in result.stderr
 
 
 def test_labels_of_no_class_beside_others_are_passed_over(home):

@@ -222,6 +222,41 @@ def test_unreadable_photographs_are_named_and_the_rest_teach(home):
     assert "page.png" in result.stderr and "learned from 2 photographs" in result.stderr
 
 
+@newt_by_name
+def test_a_new_class_without_a_photograph_that_can_be_used_does_not_compete(home):
+    (home / "shots" / "axolotl").mkdir()
+    (home / "shots" / "axolotl" / "page.png").write_text("<!doctype html>")
+    result = classified(*DESCRIBED, "--shots", "shots", "--json", "--top-k", 9)
+    [line] = map(json.loads, result.stdout.splitlines())
+    assert result.exit_code == 1 and "left out, no photograph can be used: axolotl" in result.stderr
+    assert [hit["class"] for hit in line["ranked"] if hit["class"] not in ZOO] == [NEWT]
+    assert f"learned from 2 photographs: {NEWT} (new) from 2" in result.stderr
+
+
+@newt_by_name
+def test_a_photograph_that_is_in_the_reference_too_teaches_once(home):
+    alone = classified(*DESCRIBED, "--shots", "shots", "--reference", "known", "--json", "--top-k", 9)
+    (home / "shots" / "frog").mkdir()
+    for photo in (home / "known" / "frog").iterdir():
+        shutil.copy(photo, home / "shots" / "frog")
+    result = classified(*DESCRIBED, "--shots", "shots", "--reference", "known", "--json", "--top-k", 9)
+    assert "4 pictures of the reference left out: among the photographs too" in result.stderr
+    [once], [twice] = lines(alone), lines(result)
+    assert scores(twice) == pytest.approx(scores(once), abs=1e-5)
+
+
+def test_the_split_of_a_reference_is_named(home):
+    (home / "split").mkdir()
+    (home / "known").rename(home / "split" / "train")
+    (home / "split" / "test").mkdir()
+    result = classified(*DESCRIBED, "--reference", "split")
+    assert result.exit_code == 2 and "--reference-split" in result.stderr
+    result = classified(*DESCRIBED, "--reference", "split", "--reference-split", "train")
+    assert result.exit_code == 0 and "on 16 pictures of the reference" in result.stderr
+    result = classified(*DESCRIBED, "--reference-split", "train")
+    assert result.exit_code == 2 and "--reference-split without --reference" in result.stderr
+
+
 @pytest.mark.parametrize("option", ["--shots", "--reference"])
 def test_unreadable_photographs_alone_are_refused(home, option):
     folder = home / "bad" / "frog"
@@ -326,6 +361,8 @@ def test_a_learning_curve(others):
     assert found["methods"]["few-shot-1"]["seeds"]["seed"] == [0, 1]
     assert Report.load("out/results.json").methods == found["methods"]
     assert "weight" in Path("out/report.html").read_text()
+    result = evaluated("--methods", "photo,few-shot", "--per-class", "1", "--reference", others, "--json")
+    assert list(json.loads(result.stdout)["methods"]) == ["photo", "few-shot-1", "few-shot"]
 
 
 def test_without_a_reference_what_learns_from_one_is_refused(home):

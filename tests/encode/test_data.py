@@ -257,7 +257,7 @@ def test_folders_named_as_splits_are_splits(album, tmp_path):
     assert data.table.splits == ("train", "val") and data.table.split == "train"
     assert next(iter(data)).id == "train/cat/0.jpg" and set(labels_of(data)) == {"cat", "coffee"}
     assert load_data(tmp_path / "set", split="validation").table.split == "val"
-    refused(tmp_path / "set", r"2 splits .*--split with one of train, val")
+    refused(tmp_path / "set", r"2 splits .*name the split .*: train, val")
     refused(tmp_path / "set", r"no split 'tset' .*train, val", split="tset")
 
 

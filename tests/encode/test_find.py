@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from vlmdesc.encode.find import find_pictures
-from vlmdesc.errors import InputError
+from vlmdesc.encode.picture import open_picture
+from vlmdesc.encode.tables import read_folder
+from vlmdesc.errors import ImageError, InputError
 
 
 def touch(path, data=b"x"):
@@ -64,8 +66,15 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
+    touch(tmp_path / "open" / "photo.jpg")
     monkeypatch.setattr(os, "scandir", refuse)
-    assert find_pictures([tmp_path]).passed_over == (tmp_path / "closed",)
+    found = find_pictures([tmp_path])
+    assert found.paths == (tmp_path / "open" / "photo.jpg", tmp_path / "closed") and not found.passed_over
+    table = read_folder(tmp_path, "")
+    assert [row["label"] for row in table.rows(())] == ["open", "closed"] and not table.notes
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ImageError, match=r"a folder that cannot be read .*closed"):
+        open_picture(tmp_path / "closed")
 
 
 def test_empty_and_overlong_arguments(tmp_path):

@@ -24,6 +24,7 @@ from vlmdesc.cli.options import (
     Phrase,
     Pool,
     Precision,
+    ReferenceSplit,
     open_descriptors,
     open_encoder,
 )
@@ -73,6 +74,7 @@ def classify(
     reference: Reference = "",
     shots: Shots = "",
     label_column: LabelColumn = "",
+    reference_split: ReferenceSplit = "",
     device: Device = "auto",
     precision: Precision = "auto",
     no_store: NoStore = False,
@@ -95,7 +97,7 @@ def classify(
     get_phrase(phrase), get_pool(pool)  # what is wrong is told before the model is loaded
     if select and pool != "mean":
         raise InputError(f"--pool {pool} with a selection, which has its own pooling", fix="leave --pool out")
-    lessons = open_lessons(given, reference, shots, label_column)
+    lessons = open_lessons(given, reference, shots, label_column, reference_split)
     if against:
         lessons.descriptors.find(against)
     paths = find(images)

@@ -10,7 +10,6 @@ import typer
 
 from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.options import (
-    COLUMNS,
     LABELS,
     AllowAbsent,
     Device,
@@ -25,6 +24,7 @@ from vlmdesc.cli.options import (
     Phrase,
     Pool,
     Precision,
+    ReferenceSplit,
     Split,
     open_encoder,
 )
@@ -87,7 +87,6 @@ PerClass = Annotated[
         metavar="N,N,...",
     ),
 ]
-ReferenceSplit = Annotated[str, typer.Option(help="Which split of the reference.", rich_help_panel=COLUMNS)]
 Out = Annotated[
     Path | None,
     typer.Option(help="Folder for results.json, predictions.parquet and report.html.", show_default="vlmdesc-eval"),

@@ -22,6 +22,7 @@ from vlmdesc.cli.options import (
     Model,
     NoStore,
     Precision,
+    ReferenceSplit,
     Split,
     open_data,
     open_encoder,
@@ -73,6 +74,7 @@ def select(
     out: Out = None,
     model: Model = "",
     split: Split = "",
+    reference_split: ReferenceSplit = "",
     label_column: LabelColumn = "",
     only_present: OnlyPresent = False,
     device: Device = "auto",
@@ -100,7 +102,7 @@ def select(
     beside = out.with_suffix(".pairs.json")
     check_out(beside, (descriptors, reference, *dataset))
     data = open_data(dataset, split=split)
-    known, given = _labelled(given, reference, label_column, only_present)
+    known, given = _labelled(given, reference, label_column, reference_split, only_present)
     pool_of(given)
     encoder = open_encoder(model, device, precision)
     found, vectors, failed = _taught(data, known, given, encoder, phrase, stored=not no_store)
@@ -112,6 +114,10 @@ def select(
     lines = [_pair(pair) for pair in pairs]
     kept.save(out)
     write_atomic(beside, json_lines({"schema": 1, "pairs": lines}).encode())
+    told = sum(pair.images for pair in pairs)
+    if told < len(vectors) and selection.candidates.shape[1] > 1:
+        n = counted(len(vectors) - told, "picture")
+        say(f"in no pair: {n}, for want of reference pictures of one of its first two classes")
     if known and not only_present and len(found.bare) > len(given.classes) / 2:
         say("most classes have no reference pictures; --only-present leaves these out")
     if as_json:
@@ -125,7 +131,9 @@ def select(
 
 
 def check_out(out: Path, made_from: Sequence[str]) -> None:
-    """Raises: InputError where the result could not be written, or would replace what it is made from."""
+    """Raises: InputError where the result could not be written, or would replace what it is made from, or a picture."""
+    if out.suffix != ".json":
+        raise InputError("a descriptor file ends in .json", where=out, fix="choose another with --out")
     if out.is_dir() or not out.parent.is_dir():
         what = "a folder" if out.is_dir() else "no such folder"
         raise InputError(what, where=out if out.is_dir() else out.parent, fix="choose another file with --out")
@@ -134,17 +142,21 @@ def check_out(out: Path, made_from: Sequence[str]) -> None:
 
 
 def _labelled(
-    given: Descriptors, reference: str, label_column: str, only_present: bool
+    given: Descriptors, reference: str, label_column: str, reference_split: str, only_present: bool
 ) -> tuple[DataSet | None, Descriptors]:
     """The reference, if there is one, and the descriptors of the classes that are looked at."""
     from vlmdesc.evaluate.photos import Joining, class_numbers
 
     if not reference:
-        if label_column or only_present:
-            option = "--label-column" if label_column else "--only-present"
+        given_too = {
+            "--label-column": label_column,
+            "--reference-split": reference_split,
+            "--only-present": only_present,
+        }
+        if option := next((name for name, value in given_too.items() if value), ""):
             raise InputError(f"{option} without --reference", fix="leave it out: the data set needs no labels")
         return None, given
-    known = open_reference(reference, given, label_column)
+    known = open_reference(reference, given, label_column, reference_split)
     if only_present:
         given = class_numbers(known, given, Joining(only_present=True, ignore_unknown=True))[0]
     return known, given

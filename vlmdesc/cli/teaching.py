@@ -35,7 +35,7 @@ class Lessons:
     n_new: int = 0
 
 
-def open_lessons(given: Descriptors, reference: str, shots: str, label_column: str = "") -> Lessons:
+def open_lessons(given: Descriptors, reference: str, shots: str, label_column: str = "", split: str = "") -> Lessons:
     """What --reference and --shots name, joined to the classes before a model is loaded.
 
     Raises: InputError when labels are no classes, or --shots has none.
@@ -45,9 +45,10 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
     from vlmdesc.records.join import Lookup
     from vlmdesc.records.names import reads_as
 
-    if label_column and not reference:
-        raise InputError("--label-column without --reference", fix="leave it out")
-    known = open_reference(reference, given, label_column) if reference else None
+    if (label_column or split) and not reference:
+        option = "--label-column" if label_column else "--reference-split"
+        raise InputError(f"{option} without --reference", fix="leave it out")
+    known = open_reference(reference, given, label_column, split) if reference else None
     if not shots:
         if known:
             pool_of(given)  # there is something to select from
@@ -68,9 +69,9 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
     return Lessons(whole, known, photos, len(new))
 
 
-def open_reference(name: str, given: Descriptors, label_column: str = "") -> DataSet:
+def open_reference(name: str, given: Descriptors, label_column: str = "", split: str = "") -> DataSet:
     """A labelled data set; what of it belongs to no class is told. Raises: InputError when all of it does."""
-    data = open_data([name], label_column=label_column)
+    data = open_data([name], label_column=label_column, split=split)
     numbers, labels = _numbers(data, given), data.labels()
     strange = [label for label, number in zip(labels, numbers, strict=True) if label is not None and number < 0]
     if strange:
@@ -97,6 +98,9 @@ def taught(
         pictures = store or Store(Path(away))
         known = learned(lessons.reference, descriptors, encoder, pictures, "reference") if lessons.reference else None
         shots = learned(lessons.shots, descriptors, encoder, pictures, "photographs") if lessons.shots else None
+        if shots:
+            lessons, shots = _with_photographs(lessons, shots)
+            descriptors, known = lessons.descriptors, _without(known, shots) if known else None
         with encoding_texts(encoder, max(len(descriptors.rows), len(descriptors.classes))) as watched:
             if select and known:
                 found = selecting(watched, descriptors, known, phrase, store)
@@ -115,6 +119,33 @@ def taught(
     say(f"learned from {counted(len(shots.labels), 'photograph')}: {shown(names)}")
     whole = not shots.failed and not (known and known.failed)
     return classifier.learn(vectors, labels, lessons.n_new), whole
+
+
+def _with_photographs(lessons: Lessons, shots: Photos) -> tuple[Lessons, Photos]:
+    """The same without the new classes of which no photograph can be used: they would compete by their names alone."""
+    import numpy as np
+
+    classes = lessons.descriptors.classes
+    n_base = len(classes) - lessons.n_new
+    seen = set(shots.labels.tolist())
+    kept = [c for c in range(len(classes)) if c < n_base or c in seen]
+    gone = [class_.name for c, class_ in enumerate(classes) if c >= n_base and c not in seen]
+    if gone:
+        say(f"left out, no photograph can be used: {shown(few(gone))}")
+    fewer = replace(lessons.descriptors, classes=tuple(classes[c] for c in kept))
+    lessons = replace(lessons, descriptors=fewer, n_new=len(kept) - n_base)
+    return lessons, replace(shots, labels=np.searchsorted(kept, shots.labels))
+
+
+def _without(known: Photos, shots: Photos) -> Photos:
+    """The reference less the photographs: each picture teaches once, and left out to be judged has no copy."""
+    from vlmdesc.evaluate.photos import without
+
+    rest = without(known, shots)
+    if len(rest.labels) < len(known.labels):
+        n = len(known.labels) - len(rest.labels)
+        say(f"{counted(n, 'picture')} of the reference left out: among the photographs too")
+    return rest
 
 
 def learned(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: Store, what: str) -> Photos:

@@ -17,10 +17,14 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*
 
 @dataclass(frozen=True)
 class Found:
-    """Paths to open, each once; and what inside folders is no picture: other files, linked and closed folders."""
+    """Paths to open, each once; and what inside folders is no picture: other files, linked folders.
+
+    Folders that cannot be read, `closed`, are among the paths, to fail by their name when they are opened.
+    """
 
     paths: tuple[Path, ...]
     passed_over: tuple[Path, ...] = ()
+    closed: tuple[Path, ...] = ()
 
 
 def find_pictures(arguments: Iterable[str | Path]) -> Found:
@@ -31,6 +35,7 @@ def find_pictures(arguments: Iterable[str | Path]) -> Found:
     """
     paths: dict[Path, None] = {}
     passed_over: list[Path] = []
+    closed: list[Path] = []
     for argument in arguments:
         if not str(argument):
             raise InputError("an empty path", fix="name a picture, a folder or a pattern")
@@ -40,12 +45,12 @@ def find_pictures(arguments: Iterable[str | Path]) -> Found:
                 continue
             for file in _walk(path):
                 if os.path.isdir(file):
-                    passed_over.append(file)
+                    (passed_over if file.is_symlink() else closed).append(file)
                 elif file.suffix.lower() in SUFFIXES or _begins_like_a_picture(file):
                     paths[file] = None
                 else:
                     passed_over.append(file)
-    return Found(tuple(paths), tuple(passed_over))
+    return Found((*paths, *closed), tuple(passed_over), tuple(closed))
 
 
 def _expand(path: Path) -> list[Path]:

@@ -131,6 +131,9 @@ def read_regular(path: Path) -> bytes:
     """
     try:
         found = path.stat()
+        if stat.S_ISDIR(found.st_mode) and not os.access(path, os.R_OK | os.X_OK):
+            what, fix = "a folder that cannot be read", "get the right to read it, or move it elsewhere"
+            raise ImageError("not-a-file", what, where=path, fix=fix)
         if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a device or a socket"
             raise ImageError("not-a-file", f"not a regular file but {kind}", where=path, fix="give a picture file")

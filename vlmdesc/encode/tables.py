@@ -190,9 +190,11 @@ def read_folder(root: Path, split: str) -> Table:
         others = [path.name for path in found.passed_over if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json")]
         fix = f"give one of its tables: {', '.join(others[:5])}" if others else "give a folder of pictures or a table"
         raise InputError("no pictures in this folder", where=place, fix=fix, details=passed_over(found))
-    labels = [path.parent.name if path.parent != place else None for path in found.paths]
+    n_open = len(found.paths) - len(found.closed)
+    folders = (*(path.parent for path in found.paths[:n_open]), *found.closed)
+    labels = [folder.name if folder != place else None for folder in folders]
     notes = passed_over(found)
-    depths = {len(path.relative_to(place).parts) for path in found.paths}
+    depths = {len(path.relative_to(place).parts) for path in found.paths[:n_open]}
     if len(depths) > 1:
         notes += (f"pictures lie at {len(depths)} depths: the label of each is the folder directly above it",)
 
@@ -224,7 +226,9 @@ def pick_split(splits: Sequence[str], wanted: str, where: object) -> str:
     if len(same) == 1:
         return same[0]
     what = f"no split '{wanted}'" if wanted else f"{len(splits)} splits"
-    raise InputError(what, where=where, fix=f"use --split with one of {', '.join(splits)}")
+    raise InputError(
+        what, where=where, fix=f"name the split (--split, or --reference-split of a reference): {', '.join(splits)}"
+    )
 
 
 def passed_over(found: Found) -> tuple[str, ...]:

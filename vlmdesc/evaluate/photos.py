@@ -132,9 +132,8 @@ def gather(
             failed.append((found, item.label))
         tick()
     if not kept:
-        raise InputError(
-            f"none of {counted(len(failed), 'picture')} can be used", where=data.name, fix=str(failed[0][0])
-        )
+        what, first = f"none of {counted(len(failed), 'picture')} can be used", str(failed[0][0])
+        raise InputError(what, where=data.name, fix="give other pictures", details=(f"the first: {first}",))
     encoded, keys, at, groups = zip(*kept, strict=True)
     return Photos(
         np.stack([item.vector for item in encoded]),

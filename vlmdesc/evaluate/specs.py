@@ -86,14 +86,14 @@ def parse(spec: str) -> Spec:
 
 
 def curve(specs: Sequence[str], per_class: str) -> tuple[str, ...]:
-    """The methods, those that reference pictures teach once for each number of pictures a class: "1,5,all".
+    """The methods, those that reference pictures teach also once for each number of pictures a class: "1,5,all".
 
     Raises: InputError when that is no list of numbers, or none of the methods is so taught.
 
     >>> curve(["photo", "few-shot:name"], "1,all")
     ('photo', 'few-shot-1:name', 'few-shot:name')
     """
-    sizes = [*dict.fromkeys(size.strip() for size in per_class.split(","))]
+    sizes = [*dict.fromkeys(size.strip() for size in f"{per_class},all".split(","))]
     if not all(size == "all" or re.fullmatch(r"[1-9][0-9]{0,8}", size) for size in sizes):
         raise InputError(f"'{per_class}' is no list of numbers", where="--per-class", fix='for example "1,5,20,all"')
     learners = [base for base in TAUGHT if base != "neighborhood-free"]

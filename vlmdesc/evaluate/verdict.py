@@ -14,8 +14,8 @@ differs among n, up to 3 / n may (the rule of three). Else it is "unclear", whic
     unexplained  better                          unclear
     no-baseline  not measured                    any
 
-"no-descriptors" where no method with descriptors was measured. The name is the bare name, or else "photo"; the random
-words must be worded and pooled as the descriptors are.
+"no-descriptors" where no method that judges descriptors was measured. The name is the bare name, or else "photo"; the
+random words must be worded and pooled as the descriptors are.
 
 Descriptors selected in the neighbourhood are judged by the same table, against the name in the wording of their
 captions and against random words selected on the same pictures. "ensembling" is "any-words" there.
@@ -114,7 +114,9 @@ def judge_selection(against: Mapping[str, Difference], of: str = "") -> Verdict:
     return Verdict(code, " ".join((text, *more)))
 
 
-NO_DESCRIPTORS = Verdict("no-descriptors", "No method with descriptors was measured, so nothing can be said of them.")
+NO_DESCRIPTORS = Verdict(
+    "no-descriptors", "No method that judges descriptors was measured (describe, free, name+describe, neighborhood)."
+)
 
 
 ENSEMBLING = ("ensembling", "the gain is ensembling, not meaning")
