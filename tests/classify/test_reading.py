@@ -86,20 +86,32 @@ def test_contributions_add_up_with_photographs_too(problem, pool, weight, data):
 
 
 @given(neighborhoods())
-def test_reasons_are_what_was_picked_for_the_winner_best_first(problem):
+def test_reasons_are_the_parts_of_the_score_that_add_to_it_most_first(problem):
     found, image = problem
-    selection, winner = found.select(image[None]), int(found.scores(image[None])[0].argmax())
-    picked = selection.picked[0, selection.candidates[0].tolist().index(winner)]
+    selection, scores = found.select(image[None]), found.scores(image[None])[0]
+    winner = int(scores.argmax())
+    picked = [d for d in selection.picked[0, selection.candidates[0].tolist().index(winner)].tolist() if d >= 0]
+    named = float(found.texts.captions[winner] @ image)
+    parts = {"name": (found.choice.name_weight + (not picked)) * named}
+    parts |= {str(d): float(found.texts.texts[d] @ image) / len(picked) for d in picked}
+    assert sum(parts.values()) == pytest.approx(scores[winner], abs=1e-4)
     hits = BySelection(found).because(image, winner)
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    if (picked >= 0).any():
-        assert sorted(hit.text for hit in hits) == sorted(f"text {d}" for d in picked if d >= 0)
-        for hit in hits:
-            assert hit.score == pytest.approx(float(found.texts.texts[int(hit.key)] @ image), abs=1e-6)
-    else:
-        [only] = hits
-        assert only.text == f"class {winner}"
-        assert only.score == pytest.approx(float(found.texts.captions[winner] @ image), abs=1e-6)
+    shares = [parts[hit.key] for hit in hits]
+    assert shares == sorted(shares, reverse=True) or np.allclose(shares, sorted(shares, reverse=True), atol=1e-5)
+    assert {hit.key for hit in hits} == ({key for key, share in parts.items() if share > 0} or {*parts})
+    for hit in hits:
+        similarity = named if hit.key == "name" else found.texts.texts[int(hit.key)] @ image
+        assert hit.score == pytest.approx(float(similarity), abs=1e-6)
+
+
+def test_reasons_by_hand():
+    """hen: its name adds 2 * 0.9, comb 0.5 / 2, beak 0.4 / 2; with a weight of 0 the name adds nothing."""
+    reading, image = by_hand()
+    told = [(hit.key, hit.text, round(hit.score, 6)) for hit in reading.because(image, 0)]
+    assert told == [("name", "hen", 0.9), ("0", "comb", 0.5), ("1", "beak", 0.4)]
+    reading, _ = by_hand(k=3, weight=0.0)
+    assert [hit.text for hit in reading.because(image, 0)] == ["comb", "beak"]
+    assert [hit.text for hit in reading.because(-image, 0)] == ["hen", "beak", "comb"]  # all speak against it
 
 
 def by_hand(k=2, weight=2.0):

@@ -363,6 +363,16 @@ def test_a_learning_curve(others):
     assert "weight" in Path("out/report.html").read_text()
     result = evaluated("--methods", "photo,few-shot", "--per-class", "1", "--reference", others, "--json")
     assert list(json.loads(result.stdout)["methods"]) == ["photo", "few-shot-1", "few-shot"]
+    result = evaluated("--methods", "photo,few-shot", "--per-class", "3,4", "--reference", others, "--json")
+    told = "few-shot-4 learns from all of the reference: no class has more than 3 pictures"
+    assert [said for said in json.loads(result.stdout)["task"]["caveats"] if "few-shot" in said] == [told]
+
+
+def test_a_reference_picture_under_two_labels_is_told(home, others):
+    (home / others / "frog" / "twin.png").write_bytes((home / others / "raven" / "0.png").read_bytes())
+    result = evaluated("--methods", "photo,few-shot", "--reference", others, "--json")
+    caveats = json.loads(result.stdout)["task"]["caveats"]
+    assert any(said.startswith("1 picture of the reference under a second label") for said in caveats)
 
 
 def test_without_a_reference_what_learns_from_one_is_refused(home):
@@ -408,7 +418,7 @@ def test_pictures_that_are_measured_on_teach_nothing(others, home):
     )
     result = evaluated("--methods", "photo,few-shot", "--reference", "both", "--json")
     assert json.loads(result.stdout)["methods"]["few-shot"]["learned"]["pictures"] == 12
-    assert "16 pictures of the reference left out: they are evaluated on" in result.stderr
+    assert "16 pictures of the reference left out: evaluated on" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,12 @@ def test_two_sets_select_each_its_own_and_share_prototypes():
     [
         (("few-shot",), "1,5,all", ("few-shot-1", "few-shot-5", "few-shot")),
         (("photo", "neighborhood:name"), " 2 , all", ("photo", "neighborhood-2:name", "neighborhood:name")),
-        (("neighborhood-own", "neighborhood-free"), "3", ("neighborhood-own-3", "neighborhood-free")),
-        (("few-shot-4", "few-shot"), "1", ("few-shot-4", "few-shot-1")),
+        (
+            ("neighborhood-own", "neighborhood-free"),
+            "3",
+            ("neighborhood-own-3", "neighborhood-own", "neighborhood-free"),
+        ),
+        (("few-shot-4", "few-shot"), "1", ("few-shot-4", "few-shot-1", "few-shot")),
     ],
 )
 def test_a_learning_curve_has_each_learner_once_for_each_number(specs, per_class, expected):

@@ -100,10 +100,14 @@ class BySelection:
         return self.neighborhood.scores(images)
 
     def because(self, image: Vector, class_: int) -> Hits:
-        """What is picked for the class, best first, else its caption."""
-        keys, said, _, similarity = self._parts(image, class_)
-        order = np.argsort(-similarity[1:], kind="stable") + 1 if len(keys) > 1 else [0]
-        return tuple(Hit(keys[i], float(similarity[i]), said[i]) for i in order)
+        """The caption and what is picked for the class: what adds most to its score first, what lowers it left out, but
+        where nothing adds to it.
+        """
+        keys, said, weights, similarity = self._parts(image, class_)
+        share = weights * similarity
+        order = np.argsort(-share, kind="stable")
+        adds = order[share[order] > 0]
+        return tuple(Hit(keys[i], float(similarity[i]), said[i]) for i in (adds if len(adds) else order))
 
     def rivals(self, image: Vector, asked: Pair | None) -> Pair | None:
         """The asked ones where both are candidates, else the first two."""

@@ -57,7 +57,7 @@ def pool_of(descriptors: Descriptors) -> tuple[list[str], Int[np.ndarray, "c r"]
         if row.text and weight > 0:
             lists[owner].add(number.setdefault(row.text, len(number)))
     if not number:
-        raise InputError("no descriptors to pick from", fix="give descriptors of some class")
+        raise InputError("no descriptors to pick from", fix="give a descriptor set with texts, not names alone")
     own = np.full((len(lists), OWN), -1, np.intp)
     for c, list_ in enumerate(lists):
         own[c, : min(OWN, len(list_))] = sorted(list_)[:OWN]

@@ -21,11 +21,11 @@ from vlmdesc.cli.options import (
     LabelColumn,
     Loose,
     Model,
-    Phrase,
     Pool,
     Precision,
     ReferenceSplit,
     Split,
+    Worded,
     open_encoder,
 )
 from vlmdesc.cli.results import measured, print_report
@@ -83,7 +83,7 @@ PerClass = Annotated[
     str,
     typer.Option(
         help="Learning curve: also run the methods that learn from the reference with so many of its pictures a class "
-        '(drawn anew for each seed): "1,5,20,all".',
+        '(drawn anew for each seed): "1,5,20".',
         metavar="N,N,...",
     ),
 ]
@@ -105,7 +105,7 @@ def evaluate(
     descriptors: Sets = [],  # noqa: B006 - typer's way to say that none need be given
     methods: Methods = "",
     model: Model = "",
-    phrase: Phrase = "",
+    phrase: Worded = "plain",
     pool: Pool = "mean",
     reference: Reference = "",
     per_class: PerClass = "",
@@ -159,7 +159,7 @@ def evaluate(
             reference_split=reference_split,
             model=model,
             methods=chosen or DEFAULT,
-            phrase=phrase or "plain",
+            phrase=phrase,
             pool=pool,
             seeds=seeds,
             resamples=resamples,

@@ -95,6 +95,9 @@ GroupColumn = Annotated[str, typer.Option(help="Column of groups.", rich_help_pa
 IdColumn = Annotated[str, typer.Option(help="Column that names each row.", rich_help_panel=COLUMNS)]
 Split = Annotated[str, typer.Option(help="Which split of the data set: train, test, ...", rich_help_panel=COLUMNS)]
 ReferenceSplit = Annotated[str, typer.Option(help="Which split of the reference.", rich_help_panel=COLUMNS)]
+ReferenceLabel = Annotated[
+    str, typer.Option("--label-column", help="The reference's column of labels.", rich_help_panel=COLUMNS)
+]
 IgnoreUnknown = Annotated[
     bool, typer.Option("--ignore-unknown", help="Leave out pictures of no class.", rich_help_panel=LABELS)
 ]

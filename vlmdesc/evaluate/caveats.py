@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from vlmdesc.describe.phrase import completed, get_phrase
 from vlmdesc.errors import InputError, counted, few
+from vlmdesc.evaluate.methods import Method
 from vlmdesc.evaluate.photos import Photos, without
 from vlmdesc.records import Descriptors
 
@@ -20,11 +23,9 @@ def caveats(photos: Photos, sets: Mapping[str, Descriptors]) -> Iterator[str]:
     if len(set(photos.groups)) > MOST_GROUPS:
         what = f"{len(set(photos.groups)):,} groups, more than {MOST_GROUPS:,}"
         raise InputError(what, where="the group column", fix="use --group-column with a column of few values")
-    pairs = set(zip(photos.contents, photos.labels.tolist(), strict=True))
-    different = len(set(photos.contents))
-    if copies := len(photos.contents) - different:
+    if copies := len(photos.contents) - len(set(photos.contents)):
         yield f"{counted(copies, 'picture')} seen before, byte for byte: intervals are narrower than they should be"
-    if torn := len(pairs) - different:
+    if torn := _torn(photos):
         yield f"{counted(torn, 'picture')} under a second label, where one of two answers must be wrong"
     if photos.unlabelled:
         yield f"{counted(photos.unlabelled, 'row')} without a class left out"
@@ -47,4 +48,19 @@ def reference_caveats(reference: Photos, photos: Photos, labels: Sequence[str | 
         of = few(dict.fromkeys(strange))
         yield f"{counted(len(strange), 'picture')} of the reference passed over, whose labels are no class: {of}"
     if shared := len(reference.labels) - len(without(reference, photos).labels):
-        yield f"{counted(shared, 'picture')} of the reference left out: they are evaluated on"
+        yield f"{counted(shared, 'picture')} of the reference left out: evaluated on"
+    if torn := _torn(reference):
+        yield f"{counted(torn, 'picture')} of the reference under a second label, one of them wrong"
+
+
+def curve_caveats(methods: Sequence[Method], reference: Photos | None) -> Iterator[str]:
+    """Where a learning curve asks for more pictures than there are; the reference is what is learned from."""
+    most = int(np.bincount(reference.labels).max()) if reference else 0
+    for method in methods:
+        if method.per_class and method.per_class > most:
+            yield f"{method.name} learns from all of the reference: no class has more than {counted(most, 'picture')}"
+
+
+def _torn(photos: Photos) -> int:
+    """How many pictures have a second label."""
+    return len(set(zip(photos.contents, photos.labels.tolist(), strict=True))) - len(set(photos.contents))

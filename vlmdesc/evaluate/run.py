@@ -20,7 +20,7 @@ from vlmdesc.encode.data import DataSet, load_data
 from vlmdesc.encode.protocol import Encoder
 from vlmdesc.encode.store import Store
 from vlmdesc.errors import InputError, VlmdescWarning
-from vlmdesc.evaluate.caveats import caveats, reference_caveats
+from vlmdesc.evaluate.caveats import caveats, curve_caveats, reference_caveats
 from vlmdesc.evaluate.measure import Measured, measure
 from vlmdesc.evaluate.methods import Method, Run, Wording, build, encoded
 from vlmdesc.evaluate.photos import Joining, Photos, aligned, class_numbers, distinct, gather, without
@@ -86,7 +86,7 @@ def evaluate(
     tick = stage("images", int((numbers >= 0).sum()))
     photos = gather(data, numbers, encoder, store, lambda: tick(1))
     known, of_it = _known(reference, of_reference, photos, encoder, store)
-    known_limits = [*caveats(photos, sets), *of_it]
+    known_limits = [*caveats(photos, sets), *of_it, *curve_caveats(methods, known)]
     for sentence in known_limits:
         warnings.warn(sentence, VlmdescWarning, stacklevel=2)
     lesson = Lesson(known.vectors if known else None, known.labels if known else None, photos.vectors, photos.labels)

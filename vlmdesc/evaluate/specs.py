@@ -86,7 +86,7 @@ def parse(spec: str) -> Spec:
 
 
 def curve(specs: Sequence[str], per_class: str) -> tuple[str, ...]:
-    """The methods, those that reference pictures teach also once for each number of pictures a class: "1,5,all".
+    """The methods, those that reference pictures teach also once for each number of pictures a class: "1,5".
 
     Raises: InputError when that is no list of numbers, or none of the methods is so taught.
 
