@@ -233,6 +233,23 @@ def test_a_new_class_without_a_photograph_that_can_be_used_does_not_compete(home
     assert f"learned from 2 photographs: {NEWT} (new) from 2" in result.stderr
 
 
+@pytest.mark.filterwarnings("ignore:.* without a descriptor")
+def test_pictures_of_a_new_class_in_the_reference_stay_its_own(home):
+    """Axolotl has no photograph that can be used and comes before newt; newt and owl have theirs in the reference."""
+    for name in ("axolotl", "owl"):
+        (home / "shots" / name).mkdir()
+        (home / "shots" / name / "page.png").write_text("<!doctype html>")
+    shutil.copytree(home / "shots" / NEWT, home / "known" / "owl")
+    picture(home / "known" / NEWT / "9.png", "purple", "green", 9000, "yellow")
+    picture(home / "known" / "owl" / "9.png", "white", "white", 9001, "white")
+    picture(home / "owl.png", "white", "white", 9002, "white")
+    given = (*DESCRIBED, "--shots", "shots", "--reference", "known", "--json", "--top-k", 9)
+    result = classified(*given, images="owl.png")
+    [line] = map(json.loads, result.stdout.splitlines())
+    assert "left out, no photograph can be used: axolotl" in result.stderr
+    assert f"{NEWT} (new) from 2" in result.stderr and line["ranked"][0]["class"] == "owl"
+
+
 @newt_by_name
 def test_a_photograph_that_is_in_the_reference_too_teaches_once(home):
     alone = classified(*DESCRIBED, "--shots", "shots", "--reference", "known", "--json", "--top-k", 9)

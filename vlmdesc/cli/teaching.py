@@ -99,8 +99,9 @@ def taught(
         known = learned(lessons.reference, descriptors, encoder, pictures, "reference") if lessons.reference else None
         shots = learned(lessons.shots, descriptors, encoder, pictures, "photographs") if lessons.shots else None
         if shots:
-            lessons, shots = _with_photographs(lessons, shots)
-            descriptors, known = lessons.descriptors, _without(known, shots) if known else None
+            known = _without(known, shots) if known else None
+            lessons, shots, known = _with_photographs(lessons, shots, known)
+            descriptors = lessons.descriptors
         with encoding_texts(encoder, max(len(descriptors.rows), len(descriptors.classes))) as watched:
             if select and known:
                 found = selecting(watched, descriptors, known, phrase, store)
@@ -121,20 +122,24 @@ def taught(
     return classifier.learn(vectors, labels, lessons.n_new), whole
 
 
-def _with_photographs(lessons: Lessons, shots: Photos) -> tuple[Lessons, Photos]:
+def _with_photographs(lessons: Lessons, shots: Photos, known: Photos | None) -> tuple[Lessons, Photos, Photos | None]:
     """The same without the new classes of which no photograph can be used: they would compete by their names alone."""
     import numpy as np
 
     classes = lessons.descriptors.classes
     n_base = len(classes) - lessons.n_new
-    seen = set(shots.labels.tolist())
+    seen = {*shots.labels.tolist(), *(known.labels.tolist() if known else ())}
     kept = [c for c in range(len(classes)) if c < n_base or c in seen]
     gone = [class_.name for c, class_ in enumerate(classes) if c >= n_base and c not in seen]
     if gone:
         say(f"left out, no photograph can be used: {shown(few(gone))}")
     fewer = replace(lessons.descriptors, classes=tuple(classes[c] for c in kept))
     lessons = replace(lessons, descriptors=fewer, n_new=len(kept) - n_base)
-    return lessons, replace(shots, labels=np.searchsorted(kept, shots.labels))
+
+    def numbered(photos: Photos) -> Photos:
+        return replace(photos, labels=np.searchsorted(kept, photos.labels))
+
+    return lessons, numbered(shots), numbered(known) if known else None
 
 
 def _without(known: Photos, shots: Photos) -> Photos:

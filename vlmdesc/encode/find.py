@@ -35,7 +35,7 @@ def find_pictures(arguments: Iterable[str | Path]) -> Found:
     """
     paths: dict[Path, None] = {}
     passed_over: list[Path] = []
-    closed: list[Path] = []
+    closed: dict[Path, None] = {}
     for argument in arguments:
         if not str(argument):
             raise InputError("an empty path", fix="name a picture, a folder or a pattern")
@@ -44,9 +44,10 @@ def find_pictures(arguments: Iterable[str | Path]) -> Found:
                 paths[path] = None
                 continue
             for file in _walk(path):
-                if os.path.isdir(file):
-                    (passed_over if file.is_symlink() else closed).append(file)
-                elif file.suffix.lower() in SUFFIXES or _begins_like_a_picture(file):
+                is_folder = os.path.isdir(file)
+                if is_folder and not file.is_symlink():
+                    closed[file] = None
+                elif not is_folder and (file.suffix.lower() in SUFFIXES or _begins_like_a_picture(file)):
                     paths[file] = None
                 else:
                     passed_over.append(file)
