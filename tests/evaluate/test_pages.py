@@ -1,40 +1,23 @@
 import json
 import re
 from base64 import b64encode
-from html.parser import HTMLParser
-from io import BytesIO
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.evaluate.test_report import HOSTILE, Parsed, jpeg
 from vlmdesc.errors import shown
 from vlmdesc.evaluate.effect import effect
 from vlmdesc.evaluate.pages import audit_page, audit_rows, effect_page, effect_rows
 from vlmdesc.evaluate.photos import Photos
 from vlmdesc.records import ClassName
 
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "</td><img src=https://evil.example/x onerror=alert(1)>",
-    '"><svg onload="alert(1)"><base href="//evil.example">',
-    "</style></title><iframe src=//evil.example>",
-    "' onfocus='alert(1)' autofocus='",
-    "gpj\u202eexe.\x1b[31m\x00\u200b\udcff\n",
-    "{{ 7 * 7 }}{% raw %}&lt;b&gt;",
-)
 CLASSES = (ClassName("a", "hen"), ClassName("b", "owl"))
 TAGS = set(
     "html head meta title style body header p h1 h2 h3 div span dl dt dd ul li main section table caption thead tbody "
     "tr th td br b bdi code img footer".split()
 )
-
-
-def jpeg():
-    out = BytesIO()
-    Image.new("RGB", (8, 8), "teal").save(out, "JPEG")
-    return out.getvalue()
 
 
 def share(value, n=40):
@@ -119,31 +102,10 @@ def mapped(value, w):
     return w(value) if isinstance(value, str) else value
 
 
-class Parsed(HTMLParser):
-    """What a browser would see: tags with their attributes, and the text."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.text, self.inside = [], "", []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        assert len(dict(attrs)) == len(attrs), f"an attribute twice in <{tag}>"
-        self.tags.append((tag, dict(attrs)))
-        self.inside += [tag] if tag not in ("meta", "br", "img") else []
-
-    def handle_endtag(self, tag):
-        assert self.inside.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data if self.inside[-1:] != ["style"] else ""
-
-
 def harmless(html):
     """The parsed page, which holds nothing but what our templates made."""
     found = Parsed(html)
-    assert {tag for tag, _ in found.tags} <= TAGS and not found.inside
+    assert {tag for tag, _ in found.tags} <= TAGS and not found.inside and "/>" not in html
     assert all(c.isprintable() or c == "\n" for c in html)
     assert not re.search(r"url\(|@import|<script|<link", html)
     for tag, attrs in found.tags:

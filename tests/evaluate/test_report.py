@@ -139,6 +139,7 @@ class Parsed(HTMLParser):
         self.inside += [tag] if tag not in ("meta", "br", "img") else []
 
     def handle_startendtag(self, tag, attrs):
+        assert len(dict(attrs)) == len(attrs), f"an attribute twice in <{tag}/>"
         self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):

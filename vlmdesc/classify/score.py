@@ -157,12 +157,12 @@ def ranking(scores: Float[np.ndarray, "n c"], k: int) -> Int[np.ndarray, "n k"]:
 def largest(values: Float[np.ndarray, "n c"], k: int) -> tuple[Int[np.ndarray, "k n"], Float[np.ndarray, "k n"]]:
     """Places and values of the k largest of each row, the first of equals first. They are -inf in `values` afterwards.
 
-    `values` are finite, and contiguous.
+    `values` are contiguous. NaN comes first; the place of a value of -inf means nothing.
     """
     flat, starts = values.reshape(-1), np.arange(len(values)) * values.shape[1]
     places, found = np.empty((k, len(values)), np.intp), np.empty((k, len(values)), values.dtype)
     for best, value in zip(places, found, strict=True):
-        values.argmax(axis=1, out=best)  # the first of equals
+        values.argmax(axis=1, out=best)
         at = starts + best
         value[:] = flat[at]
         flat[at] = -np.inf

@@ -98,9 +98,10 @@ def select(
 
     given, phrase, out = open_set(descriptors), phrase or PHOTO, out or Path("selected.json")
     get_phrase(phrase)  # what is wrong is told before the model is loaded
-    check_out(out, (descriptors, reference, *dataset))
+    made_from = (descriptors, reference, *dataset)
+    check_out(out, made_from)
     beside = out.with_suffix(".pairs.json")
-    check_out(beside, (descriptors, reference, *dataset))
+    check_out(beside, made_from)
     data = open_data(dataset, split=split)
     known, given = _labelled(given, reference, label_column, reference_split, only_present)
     pool_of(given)
