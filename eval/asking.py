@@ -16,9 +16,9 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 
 from vlmdesc.cache import Answers
-from vlmdesc.describe.generate import Generation, Outcome, Question, questions
-from vlmdesc.describe.llm import open_endpoint
-from vlmdesc.describe.prompts import open_prompt
+from vlmdesc.descriptors.generate import Generation, Outcome, Question, questions
+from vlmdesc.descriptors.llm import open_endpoint
+from vlmdesc.descriptors.prompts import open_prompt
 from vlmdesc.records import ClassName
 
 ANSWER_S = 0.05

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlmdesc.classify.score import Columns, mean
+from vlmdesc.classification.score import Columns, mean
 from vlmdesc.cli.demo import PHOTOS, path_of
-from vlmdesc.encode.embed import embed
-from vlmdesc.encode.places import StoredVectors
-from vlmdesc.encode.shelf import FULL_ROWS, Shelf
-from vlmdesc.encode.store import Store
+from vlmdesc.embeddings.embed import embed
+from vlmdesc.embeddings.places import StoredVectors
+from vlmdesc.embeddings.shelf import FULL_ROWS, Shelf
+from vlmdesc.embeddings.store import Store
 from vlmdesc.testing import FakeEncoder
 
 
@@ -155,7 +155,7 @@ def opening(n: int) -> Iterator[Row]:
         keys, vectors = stored(Path(place), n)
         code = (
             "import sys, time, resource, pathlib\n"
-            "from vlmdesc.encode.store import Store; from vlmdesc.testing import FakeEncoder\n"
+            "from vlmdesc.embeddings.store import Store; from vlmdesc.testing import FakeEncoder\n"
             "before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()\n"
             "shelf = Store(pathlib.Path(sys.argv[1])).images(FakeEncoder())\n"
             "assert shelf.get([bytes.fromhex(sys.argv[2])]).good.all()\n"

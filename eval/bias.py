@@ -24,20 +24,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlmdesc.describe.controls import waffle_texts
-from vlmdesc.describe.edit import edited
-from vlmdesc.describe.patch import read_patch
-from vlmdesc.encode.data import load_data
-from vlmdesc.encode.embed import text_vectors
-from vlmdesc.encode.load import load_encoder
-from vlmdesc.encode.protocol import Encoder
-from vlmdesc.encode.store import Store
-from vlmdesc.evaluate.candidates import Wording
-from vlmdesc.evaluate.effect import Encode, columns_of, deltas
-from vlmdesc.evaluate.photos import Joining, Photos, class_numbers, gather
-from vlmdesc.evaluate.proportions import Share
-from vlmdesc.evaluate.run import environment
-from vlmdesc.evaluate.suggest import Suggestions, suggest
+from vlmdesc.descriptors.controls import waffle_texts
+from vlmdesc.descriptors.edit import edited
+from vlmdesc.descriptors.patch import read_patch
+from vlmdesc.embeddings.data import load_data
+from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.load import load_encoder
+from vlmdesc.embeddings.protocol import Encoder
+from vlmdesc.embeddings.store import Store
+from vlmdesc.evaluation.candidates import Wording
+from vlmdesc.evaluation.effect import Encode, columns_of, deltas
+from vlmdesc.evaluation.photos import Joining, Photos, class_numbers, gather
+from vlmdesc.evaluation.proportions import Share
+from vlmdesc.evaluation.run import environment
+from vlmdesc.evaluation.suggest import Suggestions, suggest
 from vlmdesc.files import json_lines, write_atomic
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.records.descriptors import open_set

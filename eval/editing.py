@@ -12,9 +12,9 @@ import sys
 import numpy as np
 
 from eval.evaluating import CLASSES, DESCRIPTORS, DIM, seconds, unit
-from vlmdesc.classify.score import Columns, mean
-from vlmdesc.evaluate.effect import answers, effect, leaders
-from vlmdesc.evaluate.suggest import ground
+from vlmdesc.classification.score import Columns, mean
+from vlmdesc.evaluation.effect import answers, effect, leaders
+from vlmdesc.evaluation.suggest import ground
 
 GROUPS, WORDS = 10, 64
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vlmdesc.evaluate.credit import Best, leave_one_out
-from vlmdesc.evaluate.measure import measure
-from vlmdesc.evaluate.methods import Wording, build, encoded
-from vlmdesc.evaluate.photos import Photos
+from vlmdesc.evaluation.credit import Best, leave_one_out
+from vlmdesc.evaluation.measure import measure
+from vlmdesc.evaluation.methods import Wording, build, encoded
+from vlmdesc.evaluation.photos import Photos
 from vlmdesc.records import Descriptors
 from vlmdesc.testing import FakeEncoder
 

@@ -25,13 +25,13 @@ from vlmdesc.concepts.clusters import cluster
 from vlmdesc.concepts.naming import unit
 from vlmdesc.concepts.nearest import nearest, others
 from vlmdesc.concepts.vocabulary import WORDS, shipped_words
-from vlmdesc.describe.phrase import name_phrase
-from vlmdesc.encode.data import load_data
-from vlmdesc.encode.embed import embed_texts
-from vlmdesc.encode.store import Store
-from vlmdesc.evaluate.photos import Joining, Photos, class_numbers, gather
-from vlmdesc.evaluate.run import environment
-from vlmdesc.evaluate.statistics import interval, resampled_means
+from vlmdesc.descriptors.phrase import name_phrase
+from vlmdesc.embeddings.data import load_data
+from vlmdesc.embeddings.embed import embed_texts
+from vlmdesc.embeddings.store import Store
+from vlmdesc.evaluation.photos import Joining, Photos, class_numbers, gather
+from vlmdesc.evaluation.run import environment
+from vlmdesc.evaluation.statistics import interval, resampled_means
 from vlmdesc.files import json_lines, write_atomic
 
 RESULTS = Path(__file__).parent / "results" / "finding.json"
@@ -85,7 +85,7 @@ def main() -> None:
 
 def load(place: Path) -> tuple[dict[str, Any], Data]:
     """What the figures are of, to be written down, and the data."""
-    from vlmdesc.encode.load import load_encoder  # torch
+    from vlmdesc.embeddings.load import load_encoder  # torch
 
     classes, words, synsets, photos = imagenet().classes, shipped_words(), wordnet(), {}
     encoder, store = load_encoder("starter", device="cpu", precision="fp32"), Store()

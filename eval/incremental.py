@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vlmdesc.classify import fewshot
-from vlmdesc.encode.data import load_data
-from vlmdesc.encode.embed import embed_texts
-from vlmdesc.encode.load import load_encoder
-from vlmdesc.encode.store import Store
-from vlmdesc.evaluate.methods import worded
-from vlmdesc.evaluate.photos import Joining, Photos, class_numbers, gather, without
-from vlmdesc.evaluate.run import environment
-from vlmdesc.evaluate.statistics import interval, over_seeds, resampled_means
+from vlmdesc.classification import fewshot
+from vlmdesc.embeddings.data import load_data
+from vlmdesc.embeddings.embed import embed_texts
+from vlmdesc.embeddings.load import load_encoder
+from vlmdesc.embeddings.store import Store
+from vlmdesc.evaluation.methods import worded
+from vlmdesc.evaluation.photos import Joining, Photos, class_numbers, gather, without
+from vlmdesc.evaluation.run import environment
+from vlmdesc.evaluation.statistics import interval, over_seeds, resampled_means
 from vlmdesc.files import json_lines, write_atomic
 from vlmdesc.records import Descriptors
 

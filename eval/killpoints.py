@@ -46,11 +46,11 @@ from PIL import Image
 from vlmdesc.cli.app import app
 from vlmdesc.concepts.card import CARD
 from vlmdesc.concepts.index import open_index
-from vlmdesc.describe.edit import edited
-from vlmdesc.describe.revision import commit, read_revision
-from vlmdesc.encode.picture import content_key
-from vlmdesc.encode.shelf import Shelf
-from vlmdesc.encode.store import Store
+from vlmdesc.descriptors.edit import edited
+from vlmdesc.descriptors.revision import commit, read_revision
+from vlmdesc.embeddings.picture import content_key
+from vlmdesc.embeddings.shelf import Shelf
+from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import InputError, VlmdescError
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.testing import FakeEncoder

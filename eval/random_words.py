@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from vlmdesc.describe.controls import WORDS
+from vlmdesc.descriptors.controls import WORDS
 from vlmdesc.files import write_atomic
 
 COUNTS = Path("/usr/share/wordnet/cntlist.rev")

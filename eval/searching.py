@@ -22,8 +22,8 @@ from eval.selecting import kib
 from vlmdesc.concepts import index, naming, nearest
 from vlmdesc.concepts.card import Model
 from vlmdesc.concepts.rows import SCHEMA, Origin, Rows
-from vlmdesc.encode.places import StoredVectors
-from vlmdesc.encode.store import Store
+from vlmdesc.embeddings.places import StoredVectors
+from vlmdesc.embeddings.store import Store
 from vlmdesc.testing import FakeEncoder
 
 DIM, LATENT, CLUSTER, BLOCK = 512, 64, 100, 8192

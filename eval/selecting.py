@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlmdesc.classify import neighborhood
+from vlmdesc.classification import neighborhood
 from vlmdesc.records import Selection
 
 CLASSES, DESCRIPTORS, DIM, GROUP = 1_000, 4_229, 512, 10

@@ -68,7 +68,7 @@ def photos() -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def starter():
     """The starter encoder, loaded once."""
-    from vlmdesc.encode.load import load_encoder
+    from vlmdesc.embeddings.load import load_encoder
 
     return load_encoder("starter", device="cpu", precision="fp32")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from vlmdesc.assets import shipped, shipped_sets
-from vlmdesc.describe.lint import lint
-from vlmdesc.describe.phrase import clause
-from vlmdesc.describe.prompts import read_prompt, shipped_prompts
+from vlmdesc.descriptors.lint import lint
+from vlmdesc.descriptors.phrase import clause
+from vlmdesc.descriptors.prompts import read_prompt, shipped_prompts
 from vlmdesc.records import Descriptors
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,7 @@ def test_the_wheel_holds_prompts_sets_and_the_head(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
         names = set(archive.namelist())
-    assert {"vlmdesc/_shipped/prompts/dclip.toml", "vlmdesc/encode/starter_head.safetensors"} <= names
+    assert {"vlmdesc/_shipped/prompts/dclip.toml", "vlmdesc/embeddings/starter_head.safetensors"} <= names
     assert not [name for name in names if name.startswith(("tests", "eval", "cache"))]
     code = "import vlmdesc.assets as s; print(s.__file__, s.shipped_sets(), s.shipped('prompts/dclip.toml').is_file())"
     found = subprocess.run(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from eval import bias
-from vlmdesc.describe.edit import edited
-from vlmdesc.describe.patch import read_patch
-from vlmdesc.encode.embed import text_vectors
-from vlmdesc.encode.store import Store
-from vlmdesc.evaluate.audit import audit
-from vlmdesc.evaluate.effect import columns_of, leaders
+from vlmdesc.descriptors.edit import edited
+from vlmdesc.descriptors.patch import read_patch
+from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.store import Store
+from vlmdesc.evaluation.audit import audit
+from vlmdesc.evaluation.effect import columns_of, leaders
 from vlmdesc.records import Descriptors
 
 ROOT = bias.HERE.parent

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlmdesc.assets import shipped as shipped
-    from vlmdesc.classify.classifier import Classifier as Classifier
-    from vlmdesc.encode.data import load_data as load_data
-    from vlmdesc.encode.embed import embed as embed
-    from vlmdesc.encode.load import load_encoder as load_encoder
-    from vlmdesc.encode.store import Store as Store
+    from vlmdesc.classification.classifier import Classifier as Classifier
+    from vlmdesc.embeddings.data import load_data as load_data
+    from vlmdesc.embeddings.embed import embed as embed
+    from vlmdesc.embeddings.load import load_encoder as load_encoder
+    from vlmdesc.embeddings.store import Store as Store
     from vlmdesc.errors import VlmdescError as VlmdescError
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
@@ -22,18 +22,18 @@ __version__ = "0.1.0"
 
 # Each name is loaded when it is first asked for: `import vlmdesc` itself must cost nothing.
 _HOMES = {
-    "Classifier": "vlmdesc.classify.classifier",
+    "Classifier": "vlmdesc.classification.classifier",
     "ClassName": "vlmdesc.records",
     "Descriptor": "vlmdesc.records",
     "Descriptors": "vlmdesc.records",
     "Embeddings": "vlmdesc.records",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
-    "Store": "vlmdesc.encode.store",
+    "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
-    "embed": "vlmdesc.encode.embed",
-    "load_data": "vlmdesc.encode.data",
-    "load_encoder": "vlmdesc.encode.load",
+    "embed": "vlmdesc.embeddings.embed",
+    "load_data": "vlmdesc.embeddings.data",
+    "load_encoder": "vlmdesc.embeddings.load",
     "shipped": "vlmdesc.assets",
 }
 __all__ = ["__version__", *_HOMES]

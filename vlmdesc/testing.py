@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from vlmdesc.describe.prompts import KEY
-from vlmdesc.describe.protocol import Reply, Usage
-from vlmdesc.encode.protocol import warn_of_long
+from vlmdesc.descriptors.prompts import KEY
+from vlmdesc.descriptors.protocol import Reply, Usage
+from vlmdesc.embeddings.protocol import warn_of_long
 
 # The basic colour terms of English (Berlin & Kay 1969).
 COLOURS = {

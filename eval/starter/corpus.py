@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from vlmdesc.assets import shipped
-from vlmdesc.describe.phrase import name_phrase, plain
+from vlmdesc.descriptors.phrase import name_phrase, plain
 from vlmdesc.records import Descriptors
 
 WORDNET = Path(os.environ.get("WORDNET", "/usr/share/wordnet")) / "data.noun"

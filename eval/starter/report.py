@@ -24,12 +24,12 @@ from scipy.stats import binomtest
 
 from eval.starter.corpus import imagenet
 from eval.starter.train import HELD_OUT_HEAD, split
-from vlmdesc.classify.classifier import Classifier
-from vlmdesc.describe.phrase import get_phrase
-from vlmdesc.encode import starter
-from vlmdesc.encode.encoder import OpenClipEncoder
-from vlmdesc.encode.pipeline import Encoded, encode_pictures
-from vlmdesc.evaluate.photos import only
+from vlmdesc.classification.classifier import Classifier
+from vlmdesc.descriptors.phrase import get_phrase
+from vlmdesc.embeddings import starter
+from vlmdesc.embeddings.encoder import OpenClipEncoder
+from vlmdesc.embeddings.pipeline import Encoded, encode_pictures
+from vlmdesc.evaluation.photos import only
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Descriptor, Descriptors
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 from eval.starter.corpus import Text, imagenet, training_texts
-from vlmdesc.encode import starter
+from vlmdesc.embeddings import starter
 
 HERE = Path(__file__).parent
 HELD_OUT_HEAD = HERE / "held_out_head.safetensors"

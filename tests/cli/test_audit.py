@@ -11,7 +11,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from vlmdesc.cli.app import app
-from vlmdesc.evaluate.report import templates
+from vlmdesc.evaluation.report import templates
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 COMMAND, TEMPLATES = get_command(app), cache(templates)
@@ -33,7 +33,7 @@ def invoke(*arguments, **options):
     """Commands and templates are made once, and not for each call: that takes a quarter of a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("typer.testing._get_command", lambda _: COMMAND, raising=False)
-        patch.setattr("vlmdesc.evaluate.pages.templates", TEMPLATES)
+        patch.setattr("vlmdesc.evaluation.pages.templates", TEMPLATES)
         return CliRunner().invoke(app, [*map(str, arguments)], **options)
 
 

@@ -146,7 +146,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def impatient(monkeypatch):
     """Retries without the waits between them."""
-    monkeypatch.setattr("vlmdesc.describe.llm.BACKOFF_S", 0.001)
+    monkeypatch.setattr("vlmdesc.descriptors.llm.BACKOFF_S", 0.001)
 
 
 def run(*arguments):
@@ -269,7 +269,7 @@ def test_each_class_gets_rows_with_their_origin_and_the_second_run_asks_nothing(
     assert json.loads(path.read_text())["question"]["messages"] == server.log[0]["messages"]
     assert sorted(server.asked()) == ["hen", "tea pot", "zebra"] and server.log[0]["authorization"] == ""
     assert server.log[0]["path"] == "/v1/chat/completions" and server.log[0]["model"] == "m"
-    monkeypatch.setattr("vlmdesc.describe.llm.open_endpoint", None)  # not even opened
+    monkeypatch.setattr("vlmdesc.descriptors.llm.open_endpoint", None)  # not even opened
     again = told(ask(server, "--classes", "hen,zebra,tea pot", "--json", out="again.json"))
     assert (again["calls"], again["from_cache"], len(server.log)) == (0, 3, 3)
     assert Descriptors.load("again.json").rows == kept.rows

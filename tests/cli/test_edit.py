@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_audit import BIDI, ESC, HTML, inert, invoke, photograph, strict
-from vlmdesc.describe.patch import read_patch
-from vlmdesc.describe.revision import commit, read_revision
+from vlmdesc.descriptors.patch import read_patch
+from vlmdesc.descriptors.revision import commit, read_revision
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.testing import FakeEncoder
 
@@ -532,7 +532,7 @@ def test_at_a_terminal_one_is_asked(album, answer, saved):
 
 
 def test_a_file_that_changes_between_the_look_and_the_save_is_left_alone(album, monkeypatch):
-    from vlmdesc.evaluate import pages
+    from vlmdesc.evaluation import pages
 
     page = pages.effect_page
 
@@ -549,7 +549,7 @@ def test_a_file_that_changes_between_the_look_and_the_save_is_left_alone(album, 
 
 
 def test_without_a_look_the_edits_of_two_people_are_both_saved(monkeypatch):
-    from vlmdesc.describe import revision
+    from vlmdesc.descriptors import revision
 
     really = revision.commit
 

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vlmdesc.cli.app import app
-from vlmdesc.encode.store import Store
+from vlmdesc.embeddings.store import Store
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 

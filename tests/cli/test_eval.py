@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vlmdesc.cli.app import app
-from vlmdesc.evaluate.specs import ALL
+from vlmdesc.evaluation.specs import ALL
 from vlmdesc.records import Report
 from vlmdesc.testing import COLOURS, FakeEncoder
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.test_audit import BIASED, BIDI, COLOUR, ESC, FAIR, SNOW, photograph, picture, run, strict
 from tests.cli.test_describe import KEY, class_of, completion, serving
-from vlmdesc.describe.patch import read_patch
+from vlmdesc.descriptors.patch import read_patch
 from vlmdesc.records import Descriptors
 from vlmdesc.testing import FakeEncoder
 
@@ -270,13 +270,13 @@ def test_a_model_without_a_usable_answer_is_named_and_the_rest_is_tried(home):
 
 
 def test_an_endpoint_that_is_gone_is_named_and_the_rest_is_tried(home, monkeypatch):
-    monkeypatch.setattr("vlmdesc.describe.llm.BACKOFF_S", 0.001)
+    monkeypatch.setattr("vlmdesc.descriptors.llm.BACKOFF_S", 0.001)
     result = suggested("--ask", "m", "--base-url", "http://127.0.0.1:1/v1")
     assert "no connection" in result.stderr and "Traceback" not in result.stderr and read_patch("edits.jsonl")
 
 
 def test_an_endpoint_that_is_gone_is_no_success(home, monkeypatch):
-    monkeypatch.setattr("vlmdesc.describe.llm.BACKOFF_S", 0.001)
+    monkeypatch.setattr("vlmdesc.descriptors.llm.BACKOFF_S", 0.001)
     assert suggested("--ask", "m", "--base-url", "http://127.0.0.1:1/v1").exit_code in (1, 3)
 
 

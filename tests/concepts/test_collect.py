@@ -13,8 +13,8 @@ from vlmdesc.concepts.card import Model
 from vlmdesc.concepts.collect import Added, add, collect, merged
 from vlmdesc.concepts.index import create, open_index
 from vlmdesc.concepts.rows import Origin
-from vlmdesc.encode.pipeline import Encoded
-from vlmdesc.encode.store import Store
+from vlmdesc.embeddings.pipeline import Encoded
+from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import ImageError, InputError, ModelError
 from vlmdesc.testing import COLOURS, FakeEncoder
 

@@ -6,7 +6,7 @@ from pyarrow import parquet
 
 from tests.concepts.test_collect import gather, paint
 from vlmdesc.concepts.fetch import fetch, gone
-from vlmdesc.encode.data import DataSet
+from vlmdesc.embeddings.data import DataSet
 from vlmdesc.testing import COLOURS
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmdesc.concepts.rows import SCHEMA, Origin, Rows, rows_of
-from vlmdesc.encode.data import Item
+from vlmdesc.embeddings.data import Item
 from vlmdesc.errors import InputError
 
 ORIGIN = Origin(("org/name",))

@@ -15,7 +15,7 @@ from vlmdesc.errors import InputError
 from vlmdesc.files import cannot_write
 
 if TYPE_CHECKING:
-    from vlmdesc.describe.protocol import LLM, Budget
+    from vlmdesc.descriptors.protocol import LLM, Budget
     from vlmdesc.records import ClassName
 
 LOCAL_TIMEOUT_S = 600.0  # at the least: a machine of one's own may be slow, and costs nothing
@@ -30,7 +30,7 @@ def check_out(out: Path) -> None:
 
 
 def budget_of(max_tokens: int, max_cost: float, price: str) -> Budget:
-    from vlmdesc.describe.protocol import Budget
+    from vlmdesc.descriptors.protocol import Budget
 
     try:
         price_in, price_out = map(float, price.split(",")) if price else (0.0, 0.0)
@@ -47,11 +47,11 @@ def opener(
     llm: str, base_url: str, key_variable: str, concurrency: int, options: dict[str, Any]
 ) -> tuple[str, Callable[[], AbstractAsyncContextManager[LLM]]]:
     """Name of the model that --llm stands for, and what opens it."""
-    from vlmdesc.describe.llm import check_url, open_endpoint
+    from vlmdesc.descriptors.llm import check_url, open_endpoint
 
     kind, _, path = llm.partition(":")
     if kind == "local":
-        from vlmdesc.describe.local import find_gguf, model_name, serving
+        from vlmdesc.descriptors.local import find_gguf, model_name, serving
 
         gguf = find_gguf(path)
         name = model_name(gguf)
@@ -75,7 +75,7 @@ def classes_of(
     listed: str, source: str, rivals_from: Path | None
 ) -> tuple[tuple[ClassName, ...], dict[str, list[str]] | None]:
     """The classes, and the names of each one's rivals where there is an evaluation to tell them."""
-    from vlmdesc.describe.class_list import rivals_of
+    from vlmdesc.descriptors.class_list import rivals_of
     from vlmdesc.records import ClassName, Report
 
     if listed and source:
@@ -97,8 +97,8 @@ def classes_of(
 
 def _classes_from(source: str) -> tuple[ClassName, ...]:
     from vlmdesc.assets import shipped_sets
-    from vlmdesc.describe.class_list import SUFFIXES, read_classes
-    from vlmdesc.describe.phrase import spoken
+    from vlmdesc.descriptors.class_list import SUFFIXES, read_classes
+    from vlmdesc.descriptors.phrase import spoken
     from vlmdesc.records import ClassName
     from vlmdesc.records.descriptors import open_set
 

@@ -37,7 +37,7 @@ from vlmdesc.errors import ImageError, InputError, shown
 from vlmdesc.files import json_lines, write_atomic
 
 if TYPE_CHECKING:
-    from vlmdesc.evaluate.findings import Audited
+    from vlmdesc.evaluation.findings import Audited
 
 OnlyClass = Annotated[
     list[str], typer.Option("--class", help="Look at this class only; may be given again.", metavar="CLASS")
@@ -98,9 +98,9 @@ def audit(
 
     Example: vlmdesc audit faces.csv --descriptors jobs.json --group-column skin_tone
     """
-    from vlmdesc.classify.score import get_pool
-    from vlmdesc.describe.phrase import get_phrase
-    from vlmdesc.evaluate.photos import Joining
+    from vlmdesc.classification.score import get_pool
+    from vlmdesc.descriptors.phrase import get_phrase
+    from vlmdesc.evaluation.photos import Joining
     from vlmdesc.records.descriptors import open_set
 
     if bool(group_column) == by_concepts:
@@ -143,12 +143,12 @@ def _audited(
 
     import numpy as np
 
-    from vlmdesc.classify.score import get_pool
-    from vlmdesc.describe.phrase import completed, get_phrase
-    from vlmdesc.evaluate.audit import audit as compare
-    from vlmdesc.evaluate.effect import columns_of, of_classes
-    from vlmdesc.evaluate.findings import Audited
-    from vlmdesc.evaluate.suggest import ground
+    from vlmdesc.classification.score import get_pool
+    from vlmdesc.descriptors.phrase import completed, get_phrase
+    from vlmdesc.evaluation.audit import audit as compare
+    from vlmdesc.evaluation.effect import columns_of, of_classes
+    from vlmdesc.evaluation.findings import Audited
+    from vlmdesc.evaluation.suggest import ground
 
     photos, given = looked.photos, looked.given
     columns = columns_of(given, looked.encode, phrase)
@@ -167,9 +167,9 @@ def _audited(
 def _concepts(looked: Looked, answers: Any, vocabulary: str, seed: int) -> tuple[tuple[str | None, ...], str]:
     from vlmdesc.cli.progress import encoding_texts
     from vlmdesc.concepts.vocabulary import open_vocabulary
-    from vlmdesc.encode.embed import text_vectors
-    from vlmdesc.encode.store import Store
-    from vlmdesc.evaluate.grouping import by_concepts
+    from vlmdesc.embeddings.embed import text_vectors
+    from vlmdesc.embeddings.store import Store
+    from vlmdesc.evaluation.grouping import by_concepts
 
     words = open_vocabulary(vocabulary)
     with encoding_texts(looked.encoder, len(words)) as watched:
@@ -195,9 +195,9 @@ def _task(looked: Looked, descriptors: str, phrase: str, pool: str) -> dict[str,
 
 
 def _write(record: Mapping[str, Any], looked: Looked, folder: Path) -> None:
-    from vlmdesc.evaluate.pages import audit_page, audit_rows
-    from vlmdesc.evaluate.report import data_name
-    from vlmdesc.evaluate.thumbnails import thumbnails
+    from vlmdesc.evaluation.pages import audit_page, audit_rows
+    from vlmdesc.evaluation.report import data_name
+    from vlmdesc.evaluation.thumbnails import thumbnails
 
     write_atomic(folder / "audit.json", json_lines(record).encode())
     list_failed(looked.photos, folder)

@@ -61,7 +61,7 @@ def _groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from vlmdesc.evaluate.statistics import p_value
+    from vlmdesc.evaluation.statistics import p_value
 
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("group", overflow="fold")
@@ -78,7 +78,7 @@ def _groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
 def _failure(console: Console, failure: Mapping[str, Any]) -> None:
     from rich.text import Text
 
-    from vlmdesc.evaluate.statistics import p_value
+    from vlmdesc.evaluation.statistics import p_value
 
     side = failure["tpr" if failure["how"] == "not found" else "fpr"]
     verb = "found" if failure["how"] == "not found" else "others taken for it"

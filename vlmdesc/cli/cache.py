@@ -18,7 +18,7 @@ from vlmdesc.cli.options import Json
 from vlmdesc.errors import InputError, StoreError, counted, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.encode.upkeep import Kept
+    from vlmdesc.embeddings.upkeep import Kept
 
 cache = typer.Typer(
     help="What is kept on disk: embeddings, and answers that took time or money. $VLMDESC_CACHE says where.",
@@ -43,13 +43,13 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def _everything() -> list[Kept]:
-    from vlmdesc.encode.upkeep import kept
+    from vlmdesc.embeddings.upkeep import kept
 
     return kept(cache_folder())
 
 
 def _some(id_: str) -> list[Kept]:
-    from vlmdesc.encode.upkeep import pick
+    from vlmdesc.embeddings.upkeep import pick
 
     found = _everything()
     return pick(found, id_) if id_ else found
@@ -93,7 +93,7 @@ def ls(as_json: Json = False) -> None:
 
 def show(id_: Id, as_json: Json = False) -> None:
     """Show one thing in full: whose it is, where, its files; or a language model's answer, with its question."""
-    from vlmdesc.encode.upkeep import answer, card
+    from vlmdesc.embeddings.upkeep import answer, card
 
     found = answer(cache_folder(), id_)
     if found:
@@ -113,7 +113,7 @@ def verify(id_: SomeId = "", as_json: Json = False) -> None:
 
     The exit status is 1 when something is damaged.
     """
-    from vlmdesc.encode.upkeep import verify as check
+    from vlmdesc.embeddings.upkeep import verify as check
 
     found, troubles = _each(check, id_)
     if as_json:
@@ -128,7 +128,7 @@ def verify(id_: SomeId = "", as_json: Json = False) -> None:
 
 def prune(id_: SomeId = "", as_json: Json = False) -> None:
     """Delete what was set aside as damaged and what interrupted writes left; merge small files."""
-    from vlmdesc.encode.upkeep import prune as tidy
+    from vlmdesc.embeddings.upkeep import prune as tidy
 
     found, troubles = _each(tidy, id_)
     freed = {item.id + "/" + item.kind: size for item, size in found}
@@ -139,7 +139,7 @@ def prune(id_: SomeId = "", as_json: Json = False) -> None:
 
 def rm(id_: RemovedId = "", all_: All = False, yes: Yes = False, as_json: Json = False) -> None:
     """Remove embeddings or answers. They can be made again, which takes what it took; one answer goes by its key."""
-    from vlmdesc.encode.upkeep import answer, remove
+    from vlmdesc.embeddings.upkeep import answer, remove
 
     if bool(id_) == all_:
         raise InputError("give either an id or --all", fix="see vlmdesc cache ls")

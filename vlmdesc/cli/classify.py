@@ -87,9 +87,9 @@ def classify(
 
     Example: vlmdesc classify photos/ --descriptors everyday --against dog
     """
-    from vlmdesc.classify.score import get_pool
+    from vlmdesc.classification.score import get_pool
     from vlmdesc.cli.teaching import open_lessons, taught
-    from vlmdesc.describe.phrase import PHOTO, get_phrase
+    from vlmdesc.descriptors.phrase import PHOTO, get_phrase
 
     given = open_descriptors(classes, descriptors)
     select = bool(reference and not shots)
@@ -113,7 +113,7 @@ def classify(
 
 def find(images: list[str]) -> tuple[Path, ...]:
     """The pictures that files, folders and patterns stand for. Raises: InputError when there are none."""
-    from vlmdesc.encode.find import find_pictures
+    from vlmdesc.embeddings.find import find_pictures
 
     found = find_pictures(images)
     for path in found.passed_over:

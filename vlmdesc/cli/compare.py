@@ -26,7 +26,7 @@ def compare(first: Results, second: Results, methods: Only = "", as_json: Json =
 
     Example: vlmdesc compare vlmdesc-eval edited-eval
     """
-    from vlmdesc.evaluate.compare import compare as paired
+    from vlmdesc.evaluation.compare import compare as paired
 
     found = paired(first, second, [name.strip() for name in methods.split(",")] if methods else ())
     print(json.dumps(found)) if as_json else _print(found)

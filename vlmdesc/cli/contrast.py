@@ -30,8 +30,8 @@ class Contrast:
     def __call__(self, rivals: Mapping[int, Sequence[int]]) -> Mapping[int, Sequence[str]]:
         from vlmdesc.cache import Answers, cache_folder
         from vlmdesc.cli.describe import ANSWERS
-        from vlmdesc.describe.generate import Answer, Generation, Outcome, Question, questions
-        from vlmdesc.describe.prompts import open_prompt
+        from vlmdesc.descriptors.generate import Answer, Generation, Outcome, Question, questions
+        from vlmdesc.descriptors.prompts import open_prompt
 
         classes, found = self.given.classes, dict[int, Sequence[str]]()
         against = {classes[c].id: [classes[r].name for r in others] for c, others in rivals.items()}

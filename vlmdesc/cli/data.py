@@ -26,8 +26,8 @@ from vlmdesc.cli.options import (
 from vlmdesc.errors import ImageError, InputError, counted, few, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.encode.data import DataSet
-    from vlmdesc.encode.survey import Survey
+    from vlmdesc.embeddings.data import DataSet
+    from vlmdesc.embeddings.survey import Survey
     from vlmdesc.records import Descriptors
 
 Montage = Annotated[Path, typer.Option(help="Where the sample of pictures is drawn.", metavar="FILE.png")]
@@ -58,7 +58,7 @@ def data(
     """
     from vlmdesc.cli.montage import check_montage, draw_montage
     from vlmdesc.cli.progress import progress_bar
-    from vlmdesc.encode.survey import survey
+    from vlmdesc.embeddings.survey import survey
 
     check_montage(montage)
     given = open_descriptors("", descriptors) if descriptors else None
@@ -122,7 +122,7 @@ def _print(data: DataSet, seen: Survey) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from vlmdesc.encode.tables import outer
+    from vlmdesc.embeddings.tables import outer
 
     console = Console()
     roles = {role: outer(column, data.table) for role, column in vars(data.roles).items()}

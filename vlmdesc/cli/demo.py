@@ -45,10 +45,10 @@ def demo(out: Out = Path("vlmdesc-demo.png"), model: Model = "", as_json: Json =
 
     The photographs come with scikit-image and scikit-learn; the classes are the everyday set.
     """
-    from vlmdesc.classify.classifier import Classifier
+    from vlmdesc.classification.classifier import Classifier
     from vlmdesc.cli.figure import draw
     from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.encode.store import Store
+    from vlmdesc.embeddings.store import Store
 
     if out.suffix.lower() != ".png" or not out.parent.is_dir():  # told before the model is loaded
         raise InputError(

@@ -20,8 +20,8 @@ from vlmdesc.cli.options import Json
 from vlmdesc.errors import AnswerError, StoreError, counted, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.describe.generate import Question
-    from vlmdesc.describe.prompts import Prompt
+    from vlmdesc.descriptors.generate import Question
+    from vlmdesc.descriptors.prompts import Prompt
 
 ASK, LIMITS = "What is asked", "Endpoint and limits"
 ANSWERS = "llm"  # folder of the cache
@@ -29,7 +29,7 @@ NAMED = 10  # classes without an answer that are named on stderr; all are in the
 
 
 def _prompts() -> list[str]:
-    from vlmdesc.describe.prompts import shipped_prompts
+    from vlmdesc.descriptors.prompts import shipped_prompts
 
     return [*shipped_prompts()]
 
@@ -149,8 +149,8 @@ def describe(
     """
     from vlmdesc.cache import Answers, cache_folder
     from vlmdesc.cli.progress import progress_bar
-    from vlmdesc.describe.generate import Generation, Outcome, questions
-    from vlmdesc.describe.prompts import open_prompt
+    from vlmdesc.descriptors.generate import Generation, Outcome, questions
+    from vlmdesc.descriptors.prompts import open_prompt
 
     budget = budget_of(max_tokens_total, max_cost, price)
     check_out(out)

@@ -34,7 +34,7 @@ from vlmdesc.cli.options import (
 from vlmdesc.errors import ImageError, InputError, counted, did_you_mean, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.describe.revision import Revision
+    from vlmdesc.descriptors.revision import Revision
     from vlmdesc.records import Descriptors, Edit
 
 # What stands behind each operation on the command line, as `Edit` has it.
@@ -194,7 +194,7 @@ def _check(operation: str, rest: Sequence[str], on: bool, yes: bool) -> None:
 def _opened(file: str, out: Path | None) -> Revision:
     """The file as it is. Raises: InputError for a set that ships where no --out says where to."""
     from vlmdesc.assets import shipped
-    from vlmdesc.describe.revision import read_revision
+    from vlmdesc.descriptors.revision import read_revision
     from vlmdesc.records.descriptors import open_set
 
     if file in shipped_sets() and not Path(file).is_file():
@@ -217,8 +217,8 @@ def _signed(who: str, why: str) -> dict[str, str]:
 
 def _edits(descriptors: Descriptors, operation: str, rest: Sequence[str], signed: dict[str, str]) -> list[Edit]:
     """What the command line asks for. A patch's edits keep who, when and why as far as they say so."""
-    from vlmdesc.describe.edit import last
-    from vlmdesc.describe.patch import merging, read_patch
+    from vlmdesc.descriptors.edit import last
+    from vlmdesc.descriptors.patch import merging, read_patch
     from vlmdesc.records import Edit
     from vlmdesc.records.descriptors import open_set
 
@@ -264,7 +264,7 @@ def _number(text: str, what: str, kind: type[int] | type[float]) -> float:
 
 def _after(seen: Revision, edits: Sequence[Edit], out: Path | None) -> Descriptors:
     """The set with the edits. Raises: InputError for one that does not fit, and for an --out that cannot be new."""
-    from vlmdesc.describe.edit import edited
+    from vlmdesc.descriptors.edit import edited
 
     if out is not None:
         if out.suffix != ".json" or not out.parent.is_dir():
@@ -276,7 +276,7 @@ def _after(seen: Revision, edits: Sequence[Edit], out: Path | None) -> Descripto
 
 
 def _save(seen: Revision, edits: Sequence[Edit], out: Path | None, merge: bool) -> None:
-    from vlmdesc.describe.revision import commit
+    from vlmdesc.descriptors.revision import commit
 
     if out is None:
         commit(seen, edits, merge=merge)
@@ -289,7 +289,7 @@ def _confirmed() -> bool:
 
 
 def _say_saved(edits: Sequence[Edit], seen: Revision, out: Path | None) -> None:
-    from vlmdesc.describe.patch import told
+    from vlmdesc.descriptors.patch import told
     from vlmdesc.records import Done
 
     for one in edits[:SHOWN]:
@@ -301,8 +301,8 @@ def _say_saved(edits: Sequence[Edit], seen: Revision, out: Path | None) -> None:
 
 def _show(file: str, operation: str, rest: Sequence[str], out: Path | None, as_json: bool) -> None:
     """The log of a file, or what sets it apart from another, for people or as a patch."""
-    from vlmdesc.describe.edit import standing
-    from vlmdesc.describe.patch import difference, patch, told
+    from vlmdesc.descriptors.edit import standing
+    from vlmdesc.descriptors.patch import difference, patch, told
     from vlmdesc.files import write_atomic
     from vlmdesc.records import Done
     from vlmdesc.records.descriptors import open_set

@@ -11,7 +11,7 @@ from vlmdesc.cli.looking import look as look_at
 from vlmdesc.errors import InputError, counted, few, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.embeddings.protocol import Encoder
     from vlmdesc.records import Descriptors, Edit
 
 SHOWN, EACH = 8, 4  # classes whose change is printed; pictures that changed sides
@@ -31,8 +31,8 @@ class Look:
 
 def check_look(look: Look, before: Descriptors, after: Descriptors) -> None:
     """What is wrong is told before the model is loaded. Raises: InputError."""
-    from vlmdesc.classify.score import get_pool
-    from vlmdesc.describe.phrase import get_phrase
+    from vlmdesc.classification.score import get_pool
+    from vlmdesc.descriptors.phrase import get_phrase
 
     get_pool(look.pool), get_phrase(look.phrase)
     if look.page.suffix.lower() != ".html" or not look.page.parent.is_dir():
@@ -46,10 +46,10 @@ def effect_of(
     look: Look, before: Descriptors, after: Descriptors, edits: Sequence[Edit], open_model: Callable[[], Encoder]
 ) -> dict[str, Any]:
     """What going from one set to the other does to the answers, ready for JSON, and written to the page."""
-    from vlmdesc.evaluate.effect import answers, columns_of, effect, leaders
-    from vlmdesc.evaluate.pages import effect_page, effect_rows
-    from vlmdesc.evaluate.photos import Joining
-    from vlmdesc.evaluate.thumbnails import thumbnails
+    from vlmdesc.evaluation.effect import answers, columns_of, effect, leaders
+    from vlmdesc.evaluation.pages import effect_page, effect_rows
+    from vlmdesc.evaluation.photos import Joining
+    from vlmdesc.evaluation.thumbnails import thumbnails
     from vlmdesc.files import write_atomic
 
     joining = Joining(loose=look.loose, allow_absent=True, ignore_unknown=True)
@@ -73,7 +73,7 @@ def print_effect(record: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     from vlmdesc.cli.results import with_interval
-    from vlmdesc.evaluate.statistics import p_value
+    from vlmdesc.evaluation.statistics import p_value
 
     console, overall = Console(), record["overall"]
     moved = [row for row in record["groups"] if row["fixed"] + row["broken"]]

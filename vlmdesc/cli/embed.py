@@ -31,10 +31,10 @@ from vlmdesc.cli.options import (
 from vlmdesc.errors import ImageError, InputError, counted, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.encode.data import DataSet, Item
-    from vlmdesc.encode.pipeline import Encoded
-    from vlmdesc.encode.protocol import Encoder
-    from vlmdesc.encode.shelf import Shelf
+    from vlmdesc.embeddings.data import DataSet, Item
+    from vlmdesc.embeddings.pipeline import Encoded
+    from vlmdesc.embeddings.protocol import Encoder
+    from vlmdesc.embeddings.shelf import Shelf
 
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")]
 Errors = Annotated[Path, typer.Option(help="Where pictures that cannot be used are listed, if there are any.")]
@@ -84,7 +84,7 @@ def embed(
 
     Example: vlmdesc embed photos/ --model ViT-B-32/laion2b_s34b_b79k
     """
-    from vlmdesc.encode.store import Store
+    from vlmdesc.embeddings.store import Store
 
     if not errors.parent.is_dir():  # told before hours of work
         raise InputError("no such folder", where=errors.parent, fix="choose another place with --errors")
@@ -107,7 +107,7 @@ def embed(
 
 def _run(data: DataSet, encoder: Encoder, shelf: Shelf, batch_size: int, workers: int | None, strict: bool) -> Tally:
     from vlmdesc.cli.progress import progress_bar
-    from vlmdesc.encode.embed import embedding
+    from vlmdesc.embeddings.embed import embedding
 
     tally = Tally()
     with progress_bar() as progress:

@@ -44,7 +44,7 @@ DataOrTask = Annotated[
 
 
 def _methods() -> list[str]:
-    from vlmdesc.evaluate.specs import ABOUT
+    from vlmdesc.evaluation.specs import ABOUT
 
     return [*ABOUT, "all"]
 
@@ -135,8 +135,8 @@ def evaluate(
 
     Example: vlmdesc eval photos/ --descriptors everyday --methods all
     """
-    from vlmdesc.evaluate.specs import DEFAULT, curve
-    from vlmdesc.evaluate.task import Task, read_task
+    from vlmdesc.evaluation.specs import DEFAULT, curve
+    from vlmdesc.evaluation.task import Task, read_task
 
     chosen = tuple(name.strip() for name in methods.split(",")) if methods else ()
     if len(dataset) == 1 and dataset[0].endswith(".toml"):

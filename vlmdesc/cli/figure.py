@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vlmdesc.encode.picture import open_picture
+from vlmdesc.embeddings.picture import open_picture
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Prediction
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from vlmdesc.concepts.collect import Collected
     from vlmdesc.concepts.index import Index
     from vlmdesc.concepts.rows import Origin
-    from vlmdesc.encode.data import Item
-    from vlmdesc.encode.pipeline import Encoded
-    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.embeddings.data import Item
+    from vlmdesc.embeddings.pipeline import Encoded
+    from vlmdesc.embeddings.protocol import Encoder
 
 TRIAL_TEXTS = 200  # that the lists of a large index are tuned with
 

@@ -13,9 +13,9 @@ from vlmdesc.cli.border import say
 from vlmdesc.errors import AnswerError, InputError, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.describe.generate import Outcomes, Question
-    from vlmdesc.describe.prompts import Prompt
-    from vlmdesc.describe.protocol import Budget, Usage
+    from vlmdesc.descriptors.generate import Outcomes, Question
+    from vlmdesc.descriptors.prompts import Prompt
+    from vlmdesc.descriptors.protocol import Budget, Usage
     from vlmdesc.records import ClassName, Descriptors
 
 
@@ -68,8 +68,8 @@ def base_of(out: Path, meta: dict[str, Any], classes: tuple[ClassName, ...], fre
 
 def write_job(job: Job) -> Descriptors:
     """Write the set with what was answered so far, and what lint finds in it."""
-    from vlmdesc.describe.generate import described
-    from vlmdesc.describe.lint import lint
+    from vlmdesc.descriptors.generate import described
+    from vlmdesc.descriptors.lint import lint
 
     failed = {id_: {"code": error.code, "message": shown(error.what)} for id_, error in job.failures().items()}
     made = described(job.classes, job.outcomes, job.base)

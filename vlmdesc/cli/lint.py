@@ -20,8 +20,8 @@ from vlmdesc.errors import InputError, counted, shown
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vlmdesc.describe.lint import Finding
-    from vlmdesc.describe.mend import Change
+    from vlmdesc.descriptors.lint import Finding
+    from vlmdesc.descriptors.mend import Change
     from vlmdesc.records import Descriptors
 
 SHOWN = 50  # findings printed; all are in --json
@@ -29,7 +29,7 @@ FOUND = 1  # exit code
 
 
 def _codes() -> list[str]:
-    from vlmdesc.describe.lint import CHECKS
+    from vlmdesc.descriptors.lint import CHECKS
 
     return [*CHECKS]
 
@@ -79,8 +79,8 @@ def lint(
 
     Example: vlmdesc lint my-birds.json --fix
     """
-    from vlmdesc.describe.lint import known_codes
-    from vlmdesc.describe.phrase import get_phrase
+    from vlmdesc.descriptors.lint import known_codes
+    from vlmdesc.descriptors.phrase import get_phrase
     from vlmdesc.records.descriptors import open_set
 
     descriptors = open_set(file)
@@ -120,15 +120,15 @@ def _target(file: str, fix: bool, out: str) -> Path | None:
 
 
 def _mended(descriptors: Descriptors, ignore: Sequence[str]) -> tuple[Descriptors, tuple[Change, ...]]:
-    from vlmdesc.describe.lint import lint as check
-    from vlmdesc.describe.mend import mend
+    from vlmdesc.descriptors.lint import lint as check
+    from vlmdesc.descriptors.mend import mend
 
     return mend(descriptors, check(descriptors, ignore=ignore), ignore)
 
 
 def _findings(descriptors: Descriptors, model: str, phrase: str, ignore: Sequence[str]) -> tuple[Finding, ...]:
     from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.describe.lint import lint as check
+    from vlmdesc.descriptors.lint import lint as check
 
     if not model:
         return check(descriptors, phrase=phrase, ignore=ignore)
@@ -184,7 +184,7 @@ def _print_code(console: Console, names: dict[str, str], findings: Sequence[Find
     from rich.table import Table
     from rich.text import Text
 
-    from vlmdesc.describe.lint import CHECKS
+    from vlmdesc.descriptors.lint import CHECKS
 
     first = findings[0]
     about = Text(f": {CHECKS[first.code].about}; {first.remedy}")

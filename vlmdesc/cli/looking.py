@@ -12,10 +12,10 @@ from vlmdesc.cli.teaching import name_failures
 from vlmdesc.errors import InputError, counted, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.encode.data import DataSet
-    from vlmdesc.encode.protocol import Encoder
-    from vlmdesc.evaluate.effect import Encode
-    from vlmdesc.evaluate.photos import Joining, Photos
+    from vlmdesc.embeddings.data import DataSet
+    from vlmdesc.embeddings.protocol import Encoder
+    from vlmdesc.evaluation.effect import Encode
+    from vlmdesc.evaluation.photos import Joining, Photos
     from vlmdesc.records import Descriptors
 
 
@@ -43,10 +43,10 @@ def look(
     the model is loaded. Raises: InputError, StoreError.
     """
     from vlmdesc.cli.progress import stages
-    from vlmdesc.encode.embed import text_vectors
-    from vlmdesc.encode.store import Store
-    from vlmdesc.evaluate.caveats import caveats
-    from vlmdesc.evaluate.photos import class_numbers, distinct, gather
+    from vlmdesc.embeddings.embed import text_vectors
+    from vlmdesc.embeddings.store import Store
+    from vlmdesc.evaluation.caveats import caveats
+    from vlmdesc.evaluation.photos import class_numbers, distinct, gather
 
     data = open_data(dataset, **columns)
     if data.roles.label == "":

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from vlmdesc.concepts.index import Index
     from vlmdesc.concepts.naming import Frame, Names
-    from vlmdesc.encode.pipeline import Encoded
-    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.embeddings.pipeline import Encoded
+    from vlmdesc.embeddings.protocol import Encoder
     from vlmdesc.records import Concept, Hits
 
 Targets = Annotated[
@@ -108,8 +108,8 @@ def name(
 
 def _vectors(words: Sequence[str], encoder: Encoder) -> np.ndarray:
     from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.encode.embed import text_vectors
-    from vlmdesc.encode.store import Store
+    from vlmdesc.embeddings.embed import text_vectors
+    from vlmdesc.embeddings.store import Store
 
     with encoding_texts(encoder, len(words)) as watched:
         return text_vectors(words, watched, Store())
@@ -205,8 +205,8 @@ def _pictures(
 
 def _encoded(paths: Sequence[Path], encoder: Encoder) -> list[Encoded]:
     from vlmdesc.cli.progress import stages
-    from vlmdesc.encode.pipeline import encode_pictures
-    from vlmdesc.encode.store import Store
+    from vlmdesc.embeddings.pipeline import encode_pictures
+    from vlmdesc.embeddings.store import Store
 
     good = []
     with stages() as stage:

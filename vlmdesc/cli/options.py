@@ -11,19 +11,19 @@ from vlmdesc.cli.border import say
 from vlmdesc.errors import InputError
 
 if TYPE_CHECKING:
-    from vlmdesc.encode.data import DataSet
-    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.embeddings.data import DataSet
+    from vlmdesc.embeddings.protocol import Encoder
     from vlmdesc.records import Descriptors
 
 
 def _phrases() -> list[str]:
-    from vlmdesc.describe.phrase import PHRASES
+    from vlmdesc.descriptors.phrase import PHRASES
 
     return [*PHRASES]
 
 
 def _pools() -> list[str]:
-    from vlmdesc.classify.score import POOLS
+    from vlmdesc.classification.score import POOLS
 
     return [*POOLS]
 
@@ -120,7 +120,7 @@ def open_data(sources: list[str], **options: str) -> DataSet:
     from rich.console import Console
 
     with Console(stderr=True).status("opening the data set"):
-        from vlmdesc.encode.data import load_data
+        from vlmdesc.embeddings.data import load_data
 
         return load_data(sources[0] if len(sources) == 1 else sources, **options)
 
@@ -136,7 +136,7 @@ def open_encoder(model: str, device: str, precision: str) -> Encoder:
     from rich.console import Console
 
     with Console(stderr=True).status("loading the model"):
-        from vlmdesc.encode.load import load_encoder
+        from vlmdesc.embeddings.load import load_encoder
 
         encoder = load_encoder(model or "starter", device=device, precision=precision)
     if precision == "auto" and encoder.precision != "fp32":

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.embeddings.protocol import Encoder
 
 CHUNK = 256
 

@@ -44,7 +44,7 @@ def reproduce(
 
     Example: vlmdesc reproduce eval/food101.toml --published classify_by_description_release/descriptors
     """
-    from vlmdesc.evaluate.task import read_task
+    from vlmdesc.evaluation.task import read_task
 
     found = read_task(task, [published] if published else [])
     known = [*dict.fromkeys(row.model for row in found.expected)]

@@ -15,10 +15,10 @@ from vlmdesc.errors import InputError, counted, shown
 from vlmdesc.files import cannot_write, write_atomic
 
 if TYPE_CHECKING:
-    from vlmdesc.encode.protocol import Encoder
-    from vlmdesc.evaluate.photos import Photos
-    from vlmdesc.evaluate.run import Evaluation
-    from vlmdesc.evaluate.task import Task
+    from vlmdesc.embeddings.protocol import Encoder
+    from vlmdesc.evaluation.photos import Photos
+    from vlmdesc.evaluation.run import Evaluation
+    from vlmdesc.evaluation.task import Task
     from vlmdesc.records import Report
 
 ERRORS = "errors.jsonl"
@@ -28,7 +28,7 @@ MIN_ROOM = 18  # characters for the names of methods
 def measured(task: Task, folder: Path, open_model: Callable[[], Encoder]) -> Evaluation:
     """A task measured and written to a folder. What the call has wrong is told before the model is loaded."""
     from vlmdesc.cli.progress import stages
-    from vlmdesc.evaluate.task import run_task
+    from vlmdesc.evaluation.task import run_task
 
     make_writable(folder)
     with stages() as stage:
@@ -60,10 +60,10 @@ def make_writable(folder: Path) -> None:
 
 def write(found: Evaluation, folder: Path) -> None:
     """results.json, predictions.parquet, report.html, and errors.jsonl where pictures failed. Raises: StoreError."""
-    from vlmdesc.evaluate.compare import PREDICTIONS, RESULTS
-    from vlmdesc.evaluate.predictions import write_predictions
-    from vlmdesc.evaluate.report import page
-    from vlmdesc.evaluate.thumbnails import shown_rows, thumbnails
+    from vlmdesc.evaluation.compare import PREDICTIONS, RESULTS
+    from vlmdesc.evaluation.predictions import write_predictions
+    from vlmdesc.evaluation.report import page
+    from vlmdesc.evaluation.thumbnails import shown_rows, thumbnails
 
     primary = [outcomes[0] for outcomes in found.measured.outcomes.values()]
     write_predictions(folder / PREDICTIONS, found.photos, found.descriptors.classes, primary)
@@ -89,7 +89,7 @@ def print_report(report: Report) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from vlmdesc.evaluate.taught import sentence
+    from vlmdesc.evaluation.taught import sentence
 
     console, task = Console(), report.task
     size = f"{counted(task['n'], 'picture')}, {counted(task['classes'], 'class')}"

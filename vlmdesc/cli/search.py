@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vlmdesc.concepts.index import Index
-    from vlmdesc.encode.protocol import Encoder
-    from vlmdesc.encode.shelf import Shelf
+    from vlmdesc.embeddings.protocol import Encoder
+    from vlmdesc.embeddings.shelf import Shelf
 
 Words = Annotated[
     list[str] | None,
@@ -86,7 +86,7 @@ Word = tuple[str, str]  # what was written, and "text", "picture" or "hit"
 
 def kind_of(word: str) -> str:
     """Whether a word of a query is a "picture" or a "text". Raises: InputError when it seems a picture but is none."""
-    from vlmdesc.encode.find import SUFFIXES
+    from vlmdesc.embeddings.find import SUFFIXES
 
     path = Path(word)
     if not word.strip():
@@ -123,7 +123,7 @@ class Asked:
 
     @cached_property
     def _shelf(self) -> Shelf:
-        from vlmdesc.encode.store import Store
+        from vlmdesc.embeddings.store import Store
 
         return Store().images(self.encoder)
 
@@ -143,7 +143,7 @@ class Asked:
         return Answer(self.index, wanted, unwanted, rows, scores)
 
     def _vector(self, word: Word, own: list[bytes], last: Answer | None) -> np.ndarray:
-        from vlmdesc.encode.pipeline import encode_pictures
+        from vlmdesc.embeddings.pipeline import encode_pictures
 
         text, kind = word
         if kind == "text":

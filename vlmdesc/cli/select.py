@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.text import Text
 
-    from vlmdesc.classify.reference import Neighborhood
-    from vlmdesc.classify.separate import Apart
-    from vlmdesc.encode.data import DataSet
-    from vlmdesc.encode.protocol import Encoder
+    from vlmdesc.classification.reference import Neighborhood
+    from vlmdesc.classification.separate import Apart
+    from vlmdesc.embeddings.data import DataSet
+    from vlmdesc.embeddings.protocol import Encoder
     from vlmdesc.records import Descriptors, Hits
 
 SHOWN, EACH = 10, 3  # pairs, and descriptors of each side, that are printed
@@ -90,10 +90,10 @@ def select(
 
     Example: vlmdesc select photos/ --reference labelled/ --descriptors everyday --out selected.json
     """
-    from vlmdesc.classify.separate import apart, pruned
-    from vlmdesc.classify.texts import pool_of
-    from vlmdesc.describe.phrase import PHOTO, get_phrase
-    from vlmdesc.evaluate.taught import about
+    from vlmdesc.classification.separate import apart, pruned
+    from vlmdesc.classification.texts import pool_of
+    from vlmdesc.descriptors.phrase import PHOTO, get_phrase
+    from vlmdesc.evaluation.taught import about
     from vlmdesc.records.descriptors import open_set
 
     given, phrase, out = open_set(descriptors), phrase or PHOTO, out or Path("selected.json")
@@ -146,7 +146,7 @@ def _labelled(
     given: Descriptors, reference: str, label_column: str, reference_split: str, only_present: bool
 ) -> tuple[DataSet | None, Descriptors]:
     """The reference, if there is one, and the descriptors of the classes that are looked at."""
-    from vlmdesc.evaluate.photos import Joining, class_numbers
+    from vlmdesc.evaluation.photos import Joining, class_numbers
 
     if not reference:
         given_too = {
@@ -167,11 +167,11 @@ def _taught(
     data: DataSet, known: DataSet | None, given: Descriptors, encoder: Encoder, phrase: str, stored: bool
 ) -> tuple[Neighborhood, np.ndarray, int]:
     """The neighbourhood, the data set's embeddings (N, D), and how many pictures could not be used."""
-    from vlmdesc.classify.reference import neighborhood
-    from vlmdesc.classify.texts import texts_of
-    from vlmdesc.classify.unlabelled import fit_unlabelled
+    from vlmdesc.classification.reference import neighborhood
+    from vlmdesc.classification.texts import texts_of
+    from vlmdesc.classification.unlabelled import fit_unlabelled
     from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.encode.store import Store
+    from vlmdesc.embeddings.store import Store
 
     with tempfile.TemporaryDirectory() as away:
         store = Store() if stored else Store(Path(away))
@@ -202,7 +202,7 @@ def _print(
     from rich.table import Table
     from rich.text import Text
 
-    from vlmdesc.evaluate.taught import sentence
+    from vlmdesc.evaluation.taught import sentence
 
     console = Console()
     console.print(Text(shown(sentence(record))))

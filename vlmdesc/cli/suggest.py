@@ -39,8 +39,8 @@ from vlmdesc.files import write_atomic
 if TYPE_CHECKING:
     import numpy as np
 
-    from vlmdesc.evaluate.suggest import Ask as Asking
-    from vlmdesc.evaluate.suggest import Suggestions
+    from vlmdesc.evaluation.suggest import Ask as Asking
+    from vlmdesc.evaluation.suggest import Suggestions
     from vlmdesc.records import Descriptors
 
 BY_SUGGESTION = "vlmdesc suggest"
@@ -101,7 +101,7 @@ def suggest(
 
     Example: vlmdesc suggest photos.csv --descriptors zoo.json --group-column place --class hen --group indoors
     """
-    from vlmdesc.evaluate.photos import Joining
+    from vlmdesc.evaluation.photos import Joining
     from vlmdesc.records.descriptors import open_set
 
     given = open_set(descriptors)
@@ -133,8 +133,8 @@ def suggest(
 
 def _check(given: Descriptors, class_: str, group: str, group_column: str, phrase: str, pool: str) -> None:
     """What is wrong is told before the model is loaded. Raises: InputError."""
-    from vlmdesc.classify.score import FOLDS
-    from vlmdesc.describe.phrase import get_phrase
+    from vlmdesc.classification.score import FOLDS
+    from vlmdesc.descriptors.phrase import get_phrase
 
     if class_:
         given.find(class_)
@@ -169,9 +169,9 @@ def _suggested(
     seed: int,
 ) -> Suggestions:
     from vlmdesc.cli.progress import stages
-    from vlmdesc.evaluate.candidates import Wording
-    from vlmdesc.evaluate.effect import columns_of
-    from vlmdesc.evaluate.suggest import suggest as suggested
+    from vlmdesc.evaluation.candidates import Wording
+    from vlmdesc.evaluation.effect import columns_of
+    from vlmdesc.evaluation.suggest import suggest as suggested
 
     given, photos = looked.given, looked.photos
     wording = Wording(given, columns_of(given, looked.encode, phrase), phrase, pool, looked.encode)
@@ -212,7 +212,7 @@ def _write(found: Suggestions, target: Path, class_: str, group: str) -> None:
     import time
     from dataclasses import replace
 
-    from vlmdesc.describe.patch import patch
+    from vlmdesc.descriptors.patch import patch
     from vlmdesc.records.names import MAX_TEXT
 
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -246,7 +246,7 @@ def _print(found: Suggestions, class_: str, group: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from vlmdesc.evaluate.statistics import p_value
+    from vlmdesc.evaluation.statistics import p_value
 
     console, aimed = Console(), bool(class_ or group)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))

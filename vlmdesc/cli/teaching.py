@@ -16,12 +16,12 @@ from vlmdesc.errors import ImageError, InputError, counted, few, shown
 if TYPE_CHECKING:
     import numpy as np
 
-    from vlmdesc.classify.classifier import Classifier
-    from vlmdesc.classify.reference import Neighborhood
-    from vlmdesc.encode.data import DataSet
-    from vlmdesc.encode.protocol import Encoder
-    from vlmdesc.encode.store import Store
-    from vlmdesc.evaluate.photos import Photos
+    from vlmdesc.classification.classifier import Classifier
+    from vlmdesc.classification.reference import Neighborhood
+    from vlmdesc.embeddings.data import DataSet
+    from vlmdesc.embeddings.protocol import Encoder
+    from vlmdesc.embeddings.store import Store
+    from vlmdesc.evaluation.photos import Photos
     from vlmdesc.records import Descriptors
 
 
@@ -40,7 +40,7 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
 
     Raises: InputError when labels are no classes, or --shots has none.
     """
-    from vlmdesc.classify.texts import pool_of
+    from vlmdesc.classification.texts import pool_of
     from vlmdesc.records import ClassName
     from vlmdesc.records.join import Lookup
     from vlmdesc.records.names import reads_as
@@ -89,9 +89,9 @@ def taught(
     """
     import numpy as np
 
-    from vlmdesc.classify.classifier import Classifier
+    from vlmdesc.classification.classifier import Classifier
     from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.encode.store import Store
+    from vlmdesc.embeddings.store import Store
 
     descriptors, store = lessons.descriptors, Store() if stored else None
     with tempfile.TemporaryDirectory() as away:
@@ -144,7 +144,7 @@ def _with_photographs(lessons: Lessons, shots: Photos, known: Photos | None) -> 
 
 def _without(known: Photos, shots: Photos) -> Photos:
     """The reference less the photographs: each picture teaches once, and left out to be judged has no copy."""
-    from vlmdesc.evaluate.photos import without
+    from vlmdesc.evaluation.photos import without
 
     rest = without(known, shots)
     if len(rest.labels) < len(known.labels):
@@ -156,7 +156,7 @@ def _without(known: Photos, shots: Photos) -> Photos:
 def learned(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: Store, what: str) -> Photos:
     """The embedded pictures of a data set that have a class; those that cannot be used are named."""
     from vlmdesc.cli.progress import stages
-    from vlmdesc.evaluate.photos import distinct, gather
+    from vlmdesc.evaluation.photos import distinct, gather
 
     numbers = _numbers(data, descriptors)
     with stages() as stage:
@@ -171,7 +171,7 @@ def embedded(data: DataSet, encoder: Encoder, store: Store) -> tuple[np.ndarray,
     import numpy as np
 
     from vlmdesc.cli.progress import stages
-    from vlmdesc.encode.embed import embedding
+    from vlmdesc.embeddings.embed import embedding
 
     vectors, failed = [], []
     with stages() as stage:
@@ -200,8 +200,8 @@ def selecting(
     encoder: Encoder, descriptors: Descriptors, reference: Photos, phrase: str, store: Store | None
 ) -> Neighborhood:
     """The neighbourhood that a reference teaches, with a line on stderr of what was chosen."""
-    from vlmdesc.classify.reference import neighborhood
-    from vlmdesc.evaluate.taught import about, sentence
+    from vlmdesc.classification.reference import neighborhood
+    from vlmdesc.evaluation.taught import about, sentence
 
     found = neighborhood(encoder, descriptors, reference.vectors, reference.labels, phrase, store)
     say(f"selection: {shown(sentence(about(found, descriptors.classes)))}")
@@ -210,6 +210,6 @@ def selecting(
 
 def _numbers(data: DataSet, descriptors: Descriptors) -> np.ndarray:
     """Class numbers of a data set's rows; classes may be absent, and labels of no class are passed over."""
-    from vlmdesc.evaluate.photos import Joining, class_numbers
+    from vlmdesc.evaluation.photos import Joining, class_numbers
 
     return class_numbers(data, descriptors, Joining(allow_absent=True, ignore_unknown=True))[1]

@@ -11,12 +11,12 @@ from jaxtyping import Bool
 
 from vlmdesc.concepts.index import Index, Plan, change
 from vlmdesc.concepts.rows import Origin, Rows, rows_of
-from vlmdesc.encode.data import Item
-from vlmdesc.encode.embed import embedding
-from vlmdesc.encode.pipeline import BATCH_SIZE, Encoded
-from vlmdesc.encode.places import StoredVectors
-from vlmdesc.encode.protocol import Encoder
-from vlmdesc.encode.store import Store
+from vlmdesc.embeddings.data import Item
+from vlmdesc.embeddings.embed import embedding
+from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded
+from vlmdesc.embeddings.places import StoredVectors
+from vlmdesc.embeddings.protocol import Encoder
+from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import ImageError, InputError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from vlmdesc.concepts.rows import Rows
-from vlmdesc.encode.picture import Picture, Source, content_key, contents, open_picture
+from vlmdesc.embeddings.picture import Picture, Source, content_key, contents, open_picture
 from vlmdesc.errors import ImageError, VlmdescError
 
 

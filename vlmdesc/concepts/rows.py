@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
-from vlmdesc.encode.data import DataSet, Item, load_data
+from vlmdesc.embeddings.data import DataSet, Item, load_data
 from vlmdesc.errors import InputError, did_you_mean
 
 SCHEMA = pa.schema(

@@ -1,0 +1,227 @@
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlmdesc import Descriptors
+from vlmdesc.classification.score import FOLDS, Columns, get_pool
+from vlmdesc.descriptors.edit import edited
+from vlmdesc.errors import InputError
+from vlmdesc.evaluation import fit
+from vlmdesc.evaluation.candidates import LEAST, MOST, SHOWN, Wording, additions, drops, reweighing, separating
+from vlmdesc.evaluation.effect import columns_of
+from vlmdesc.evaluation.suggest import ground
+from vlmdesc.records import ClassName, Descriptor
+
+WAYS = [(pool, phrase) for pool in FOLDS for phrase in ("plain", "free")]
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def hashed(texts):
+    """A unit vector of eight dimensions for every text there is."""
+    digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+    seeds = [int.from_bytes(digest[:4], "big") for digest in digests]
+    return unit(np.array([np.random.default_rng(seed).standard_normal(8) for seed in seeds]).reshape(-1, 8))
+
+
+def wording(descriptors, pool="mean", phrase="free", encode=hashed):
+    return Wording(descriptors, columns_of(descriptors, encode, phrase), phrase, pool, encode)
+
+
+def zoo(seed):
+    """Three classes of two to five descriptors with weights, some of them disabled."""
+    rng, rows = np.random.default_rng(seed), []
+    for name in ("hen", "owl", "frog"):
+        for i in range(int(rng.integers(2, 6))):
+            rows.append(Descriptor(name, f"{name} {i} {seed}", float(rng.choice([0.5, 1, 1.7])), i < 2 or i % 2 == 0))
+    return Descriptors(tuple(ClassName(name, name) for name in ("hen", "owl", "frog")), tuple(rows))
+
+
+def really(candidate, wording):
+    """The class's vector in the set that has the edits."""
+    after = columns_of(edited(wording.descriptors, candidate.edits), wording.encode, wording.phrase)
+    return FOLDS[wording.pool](after)[candidate.class_]
+
+
+def planted(weight=1.0, n=600):
+    """A world where "bad" takes class zero's pictures away from it, and "good" brings them: weights tell them apart."""
+    rows = (*(Descriptor("zero", text, weight) for text in ("good", "bad", "mid")), Descriptor("one", "other"))
+    descriptors = Descriptors((ClassName("zero", "zero"), ClassName("one", "one")), rows)
+    axes = np.eye(8)
+    book = {"good": axes[0], "bad": axes[1], "mid": axes[0] + axes[1], "other": axes[2] - 0.5 * axes[0]}
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, n)
+    images = 0.4 * rng.standard_normal((n, 8)) + np.where(labels == 0, 1, -1)[:, None] * np.array(
+        [0.6, -0.7, -0.3, *[0] * 5]
+    )
+    return descriptors, lambda texts: unit(np.stack([book[text] for text in texts])), unit(images), labels
+
+
+def reweighed(pool, **world):
+    descriptors, encode, images, labels = planted(**world)
+    w = wording(descriptors, pool, encode=encode)
+    seen = ground(images, labels, np.ones(len(labels), bool), w.columns, pool)
+    return w, seen, reweighing(w, 0, seen, fit.folds(labels, [*map(str, range(len(labels)))], 0))
+
+
+# Answers under many edits
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_right_with_is_scoring_everything_anew_with_ties(seed):
+    """Small whole numbers: every score is exact, and ties abound."""
+    rng = np.random.default_rng(seed)
+    texts, images = (rng.integers(-1, 2, (k, 3)).astype(np.float32) for k in (8, 50))
+    columns = Columns(texts, np.repeat(np.arange(4), 2), np.ones(8, np.float32), 4)
+    labels, vectors = rng.integers(0, 4, 50), rng.integers(-2, 3, (6, 3)).astype(np.float32) / 2
+    seen = ground(images, labels, np.ones(50, bool), columns, "mean")
+    for class_ in range(4):
+        scores = get_pool("mean")(images, columns)
+        found = seen.right_with(class_, vectors)
+        for k, vector in enumerate(vectors):
+            scores[:, class_] = images @ vector
+            assert found[:, k].tolist() == (scores.argmax(axis=1) == labels).tolist()
+
+
+@pytest.mark.parametrize("pool", FOLDS)
+def test_right_with_is_scoring_everything_anew_in_a_real_world(pool):
+    w, rng = wording(zoo(0), pool), np.random.default_rng(0)
+    images, labels = unit(rng.standard_normal((300, 8))), rng.integers(0, 3, 300)
+    seen = ground(images, labels, np.ones(300, bool), w.columns, pool)
+    assert seen.wrong.tolist() == (get_pool(pool)(images, w.columns).argmax(axis=1) != labels).tolist()
+    for class_ in range(3):
+        candidates = [*drops(w, class_), *additions(w, class_, ["a", "b"], "borrow")]
+        found = seen.right_with(class_, np.stack([candidate.vector for candidate in candidates]))
+        for k, candidate in enumerate(candidates):
+            after = columns_of(edited(w.descriptors, candidate.edits), hashed, w.phrase)
+            anew = get_pool(pool)(images, after).argmax(axis=1) == labels
+            assert (found[:, k] == anew).all()
+
+
+# Candidates and the sets they stand for
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 200), st.sampled_from(WAYS))
+def test_a_candidate_has_the_vector_of_the_edited_set(seed, way):
+    w = wording(zoo(seed), *way)
+    for class_ in range(3):
+        dropped = [*drops(w, class_)]
+        assert [candidate.edits[0].text for candidate in dropped] == [
+            w.descriptors.rows[m].text for m in w.rows_of(class_)
+        ]
+        added = [*additions(w, class_, ["a red comb", "grey", "a red comb", ""], "borrow")]
+        assert [candidate.edits[0].text for candidate in added] == ["a red comb", "grey"]
+        for candidate in dropped + added:
+            assert candidate.class_ == class_ and len(candidate.edits) == 1
+            assert candidate.vector == pytest.approx(really(candidate, w), abs=1e-5)
+
+
+@pytest.mark.parametrize("pool", FOLDS)
+def test_what_is_added_to_a_class_without_descriptors_takes_the_place_of_its_name(pool):
+    descriptors = Descriptors(
+        (ClassName("hen", "hen"), ClassName("owl", "owl")),
+        (Descriptor("hen", "a beak", enabled=False), Descriptor("owl", "big eyes")),
+    )
+    w = wording(descriptors, pool, "plain")
+    assert w.rows_of(0) == [] and not [*drops(w, 0)]
+    [added] = additions(w, 0, ["a red comb", "a beak"], "ask")  # a beak is there, though disabled
+    assert added.vector == pytest.approx(really(added, w), abs=1e-5) and added.kind == "ask"
+
+
+def test_the_only_descriptor_is_not_dropped_and_what_is_there_is_not_added():
+    w = wording(Descriptors.of({"hen": ["a beak"], "owl": ["a beak", "big eyes"]}))
+    assert not [*drops(w, 0)] and len([*drops(w, 1)]) == 2
+    assert not [*additions(w, 0, ["a beak", ""], "borrow")]
+    assert [c.edits[0].record() for c in additions(w, 0, ["big eyes"], "borrow")] == [
+        {"op": "add", "class": "hen", "text": "big eyes"}
+    ]
+
+
+@pytest.mark.parametrize("first", [Descriptor("hen", "grey", enabled=False), Descriptor("hen", "grey", 3.0)])
+def test_a_descriptor_that_a_class_has_twice_is_dropped_where_it_stands(first):
+    rows = (first, Descriptor("hen", "grey"), Descriptor("hen", "brown"), Descriptor("owl", "white"))
+    w = wording(Descriptors((ClassName("hen", "hen"), ClassName("owl", "owl")), rows))
+    for candidate in drops(w, 0):
+        assert candidate.vector == pytest.approx(really(candidate, w), abs=1e-5)
+
+
+# Weights
+
+
+@pytest.mark.parametrize("pool", FOLDS)
+def test_weights_follow_what_descriptors_are_worth(pool):
+    w, seen, found = reweighed(pool)
+    weights = {edit.text: edit.weight for edit in found.edits}
+    assert all(edit.op == "weigh" and edit.class_ == "zero" for edit in found.edits)
+    assert weights["good"] > 1 > weights["bad"]
+    assert all(LEAST <= weight <= MOST for weight in weights.values())
+    assert seen.right_with(0, found.vector[None]).mean() > (~seen.wrong).mean() + 0.1
+    assert seen.right_with(0, really(found, w)[None]).mean() > (~seen.wrong).mean() + 0.1
+
+
+@pytest.mark.parametrize("pool", FOLDS)
+def test_a_reweighing_has_the_vector_of_the_edited_set(pool):
+    w, _, found = reweighed(pool)
+    assert found.vector == pytest.approx(really(found, w), abs=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.001, 0.02, 200_000.0])
+def test_all_weights_of_a_class_can_be_scaled(weight):
+    w, _, found = reweighed("mean", weight=weight)
+    _, _, plain = reweighed("mean")
+    assert found.vector == pytest.approx(plain.vector, abs=1e-4)
+    assert all(edit.weight > 0 for edit in found.edits)
+    assert really(found, w) == pytest.approx(found.vector, abs=0.02)
+
+
+def test_weights_stay_where_nothing_is_gained_by_changing_them():
+    rng, found = np.random.default_rng(0), 0
+    for seed in range(20):
+        w, labels = wording(zoo(seed)), np.repeat(np.arange(3), 30)
+        images = unit(w.columns.means[labels] + 0.02 * rng.standard_normal((90, 8)))  # each picture is right
+        seen = ground(images, labels, np.ones(90, bool), w.columns, "mean")
+        found += reweighing(w, 0, seen, np.arange(90) % fit.N_FOLDS) is not None
+    assert found == 0
+
+
+def test_one_descriptor_has_no_weight_to_change():
+    w = wording(Descriptors.of({"hen": ["a beak"], "owl": ["big eyes"]}))
+    seen = ground(np.eye(8, dtype=np.float32), np.arange(8) % 2, np.ones(8, bool), w.columns, "mean")
+    assert reweighing(w, 0, seen, np.arange(8) % fit.N_FOLDS) is None
+
+
+# The pool
+
+
+def test_texts_that_set_lost_pictures_apart_come_first():
+    descriptors, encode, images, labels = planted()
+    w = wording(descriptors, encode=encode)
+    seen = ground(images, labels, np.ones(len(labels), bool), w.columns, "mean")
+    pool = ["bad", "good", "other", *(f"text {i}" for i in range(30))]
+    vectors = np.concatenate([encode(pool[:3]), 0.1 * hashed(pool[3:])])
+    shown = separating(seen, 0, pool, vectors)
+    assert len(shown) == SHOWN and shown[0] == "good" and "bad" not in shown
+    lost = (labels == 0) & seen.wrong
+    apart = vectors @ (images[lost].mean(axis=0) - images[labels == 1].mean(axis=0))
+    assert shown == [pool[m] for m in np.argsort(-apart, kind="stable")[:SHOWN]]
+
+
+def test_nothing_is_apart_where_nothing_is_lost():
+    descriptors, encode, images, labels = planted()
+    w = wording(descriptors, encode=encode)
+    nothing = ground(images, labels, np.zeros(len(labels), bool), w.columns, "mean")
+    assert separating(nothing, 0, ["good"], encode(["good"])) == []
+
+
+@pytest.mark.parametrize("pool", ["max", "maen"])
+def test_poolings_that_do_not_fold_are_refused(pool):
+    columns = columns_of(zoo(0), hashed, "free")
+    with pytest.raises(InputError, match=f"no suggestions under pooling '{pool}'"):
+        Wording(zoo(0), columns, "free", pool, hashed)

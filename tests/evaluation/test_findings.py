@@ -1,0 +1,157 @@
+import json
+
+import numpy as np
+import pytest
+
+from vlmdesc import Descriptors
+from vlmdesc.evaluation.audit import audit
+from vlmdesc.evaluation.effect import columns_of
+from vlmdesc.evaluation.findings import EXAMPLES, PULLS, Audited
+from vlmdesc.evaluation.photos import Photos
+from vlmdesc.evaluation.proportions import difference
+from vlmdesc.evaluation.suggest import ground
+
+AXES = np.eye(8, dtype=np.float32)
+ZOO = Descriptors.of({"hen": ["a red comb", "sunlit grass"], "owl": ["a flat face", "big eyes"], "cat": []})
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def encode(texts):
+    """What hens are said to have is seen by day only; a cat has its name."""
+    book = {"hen, which has a red comb": AXES[0], "hen, which has sunlit grass": AXES[0] + 1.5 * AXES[3]}
+    book |= {"owl, which has a flat face": AXES[1], "owl, which has big eyes": AXES[1] + AXES[4], "cat": AXES[2]}
+    return unit(np.stack([book[text] for text in texts]))
+
+
+def audited(pool="mean", n=372, dusk=0, seed=0, classes=(0, 1, 2)):
+    """Pictures of three classes by day and by night, twelve of no group, and some hens at dusk."""
+    rng = np.random.default_rng(seed)
+    labels, day = np.arange(n) % 3, np.arange(n) // 3 % 2 == 0
+    groups = [("day" if d else "night") if i < n - 12 else None for i, d in enumerate(day.tolist())]
+    labels, groups = np.concatenate([labels, np.zeros(dusk, np.intp)]), [*groups, *["dusk"] * dusk]
+    light = np.where(np.concatenate([day, np.zeros(dusk, bool)]), 1, -1)[:, None] * AXES[3]
+    images = unit(AXES[labels] + 0.9 * light + 0.25 * rng.standard_normal((n + dusk, 8)))
+    columns = columns_of(ZOO, encode, "plain")
+    keys = tuple(f"{i}.jpg" for i in range(n + dusk))
+    photos = Photos(images, labels, keys, tuple(range(100, 100 + n + dusk)), keys, tuple(groups))
+    seen = ground(images, labels, np.ones(len(labels), bool), columns, pool)
+    scores = np.ascontiguousarray((images @ columns.means.T)[:, list(classes)])
+    found = audit(seen.best[:, 0], labels, groups, list(classes), scores)
+    said = [*(row.text for row in ZOO.rows), ""]
+    return Audited(photos, ZOO.classes, columns, pool, said, seen, found)
+
+
+def strict(found):
+    return json.loads(json.dumps(found.findings(), allow_nan=False))
+
+
+def test_findings_hold_what_the_audit_holds():
+    given = audited(dusk=5)
+    record, found = strict(given), given.audit
+    assert (record["schema"], record["n"], record["ungrouped"]) == (1, 365, 12)
+    assert record["accuracy"]["value"] == pytest.approx(found.overall.value, abs=1e-6)
+    assert [row["group"] for row in record["groups"]] == ["day", "dusk", "night"]
+    for row, gap in zip(record["groups"], found.groups.values(), strict=True):
+        assert row["n"] == gap.here.n and row["value"] == pytest.approx(gap.here.value, abs=1e-6)
+        assert row["judged"] == gap.judged and row.get("differs", False) == gap.differs
+        assert row["ci95"] == pytest.approx(gap.here.ci95, abs=1e-6)
+        assert row.get("gap_ci95", gap.ci95) == pytest.approx(gap.ci95, abs=1e-6)
+    assert record["worst_group"] == found.worst_group == "night"
+    worst = record["worst_class_in_group"]
+    assert (worst["class"], worst["name"], worst["group"]) == ("hen", "hen", "night")
+    assert worst["accuracy"]["value"] == pytest.approx(found.worst_cell.tpr.here.value, abs=1e-6)
+    assert len(record["cells"]) == len(found.cells)
+    for row, cell in zip(record["cells"], found.cells, strict=True):
+        assert (row["class"], row["group"]) == (ZOO.classes[cell.class_].id, cell.group)
+        assert (row["tpr"]["n"], row["fpr"]["n"]) == (cell.tpr.here.n, cell.fpr.here.n)
+        assert row["fnr"]["n"] == row["tpr"]["n"]
+        if row["tpr"]["n"]:
+            assert row["fnr"]["value"] == pytest.approx(1 - row["tpr"]["value"], abs=1e-6)
+            assert row["fnr"]["ci95"] == pytest.approx([1 - end for end in row["tpr"]["ci95"][::-1]], abs=2e-6)
+    assert record["too_small"] == [{"class": "hen", "name": "hen", "group": "dusk", "n": 5}]
+
+
+def test_gaps_within_classes_are_largest_first():
+    given = audited()
+    record = strict(given)["equal_opportunity"]
+    gaps = {row["class"]: row for row in record["classes"]}
+    assert set(gaps) == {"hen", "owl", "cat"} and record["classes"][0]["class"] == "hen"
+    least, most = given.audit.equal_opportunity()[0]
+    assert gaps["hen"]["least"]["group"] == least.group == "night"
+    assert gaps["hen"]["most"]["group"] == most.group == "day"
+    assert gaps["hen"]["gap"] == pytest.approx(most.tpr.here.value - least.tpr.here.value, abs=1e-6)
+    assert gaps["hen"]["ci95"] == pytest.approx(difference(most.tpr.here, least.tpr.here), abs=1e-6)
+    values = [row["gap"] for row in record["classes"]]
+    assert values == sorted(values, reverse=True) and record["largest"] == values[0]
+    assert record["mean"] == pytest.approx(np.mean(values), abs=1e-6)
+    skew = strict(given)["max_skew"]
+    assert skew["largest"] == skew["classes"][0]["value"] and skew["classes"][0]["group"] == "day"
+    assert {row["k"] for row in skew["classes"]} == {120}
+
+
+def test_what_fails_is_explained_by_its_descriptor_and_pictures():
+    given = audited()
+    [hen] = [row for row in strict(given)["failed"] if row["class"] == "hen" and row["group"] == "night"]
+    assert hen["how"] == "not found" and hen["tpr"]["differs"] and hen["tpr"]["gap"] < 0
+    labels, answers = given.photos.labels, given.seen.best[:, 0]
+    night = np.array([group == "night" for group in given.photos.groups])
+    lost = night & (labels == 0) & (answers != 0)
+    assert sum(row["n"] for row in hen["taken_for"]) == lost.sum()
+    assert {row["class"] for row in hen["taken_for"]} <= {"owl", "cat"}
+    first = hen["pulls"][0]
+    assert (first["class"], first["descriptor"]) == ("hen", "sunlit grass") and len(hen["pulls"]) <= PULLS
+    assert first["here"] < 0 < first["worse_by"] and first["ci95"][0] > 0 and first["net"] < 0
+    right = first["right_only_with"]["here"], first["right_only_without"]["here"]
+    assert right == (given._credits["night"][0].only_with[1], given._credits["night"][0].only_without[1])
+    assert first["net"] == right[0] - right[1]
+    assert len(hen["images"]) == EXAMPLES
+    ahead = []
+    for image in hen["images"]:
+        i = given.photos.keys.index(image["image"])
+        assert lost[i] and image["row"] == given.photos.rows[i] == 100 + i
+        assert (image["truth"], image["answer"]) == ("hen", ZOO.classes[answers[i]].id)
+        ahead.append(given.seen.scores[i, 0] - given.seen.scores[i, 1])
+    assert ahead == sorted(ahead, reverse=True)
+
+
+def test_what_others_are_taken_for_is_explained_too():
+    """By day, pictures of owls and cats are taken for hens."""
+    given = audited(n=612)
+    rows = [row for row in strict(given)["failed"] if row["how"] == "others taken for it"]
+    for row in rows:
+        assert row["fpr"]["differs"] and row["fpr"]["gap"] > 0 and row["taken_for"] == []
+        assert {pull["class"] for pull in row["pulls"]} <= {row["class"]}
+        for image in row["images"]:
+            assert image["answer"] == row["class"] != image["truth"]
+    [hen] = [row for row in rows if row["class"] == "hen"]
+    assert hen["group"] == "day" and hen["images"] and hen["pulls"][0]["descriptor"] == "sunlit grass"
+
+
+def test_pictures_without_a_group_are_in_no_failure():
+    given = audited()
+    named = {image["image"] for failure in strict(given)["failed"] for image in failure["images"]}
+    without = {key for key, group in zip(given.photos.keys, given.photos.groups, strict=True) if group is None}
+    assert named and len(without) == 12 and not named & without
+
+
+def test_one_descriptor_a_class_has_no_pull_under_max_pooling():
+    record = strict(audited("max"))
+    assert all(failure["pulls"] == [] for failure in record["failed"])
+
+
+def test_classes_that_are_not_looked_at_are_left_out():
+    record = strict(audited(classes=(1,)))
+    for rows in (record["cells"], record["failed"], record["equal_opportunity"]["classes"]):
+        assert {row["class"] for row in rows} <= {"owl"}
+    assert record["n"] == 360
+
+
+def test_where_nothing_can_be_judged_there_is_null_and_no_nan():
+    record = strict(audited(n=30))  # eighteen with a group: three of each class and group
+    assert record["worst_class_in_group"] is None and record["worst_group"] is None and record["failed"] == []
+    assert record["equal_opportunity"] == record["max_skew"] == {"largest": None, "mean": None, "classes": []}
+    assert not any(row["judged"] or "p" in row for row in record["groups"])
+    assert {row["n"] for row in record["too_small"]} == {3}

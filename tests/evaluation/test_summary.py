@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from vlmdesc import Descriptors
+from vlmdesc.evaluation.fit import TEMPERATURES
+from vlmdesc.evaluation.methods import Wording, build, encoded
+from vlmdesc.evaluation.outcome import Fitted, Outcome
+from vlmdesc.evaluation.summary import Summary
+from vlmdesc.testing import FakeEncoder
+
+ZOO = Descriptors.of({name: [f"{name} thing"] for name in ("red", "green", "blue", "white")})
+
+
+def outcome(spec, ranked, seed=None):
+    """What a method answered, made up."""
+    [method], _ = build([spec], {"zoo": ZOO}, Wording(seeds=(0, 1)))
+    run = encoded(method, seed if method.kind == "control" else None, FakeEncoder(), None)
+    ranked = np.array(ranked, np.int32)
+    flat = np.zeros(len(ranked), np.float32)
+    nothing = np.zeros((len(ranked), 0), np.int32)
+    return Outcome(run, Fitted(TEMPERATURES[:1].repeat(5)), ranked, np.zeros(ranked.shape, np.float32), flat, nothing)
+
+
+def answers(labels, right):
+    """Ranked classes: the true one first where right, else second."""
+    labels = np.array(labels)
+    other = (labels + 1) % 4
+    return np.where(np.array(right)[:, None], np.stack([labels, other], 1), np.stack([other, labels], 1))
+
+
+def summary(outcomes, labels, groups=None, resamples=400):
+    groups = groups or [None] * len(labels)
+    return Summary(outcomes, np.array(labels), groups, ZOO.classes, resamples, 0)
+
+
+def test_figures_by_hand():
+    labels = [0, 0, 0, 1, 2, 2]
+    found = summary({"name": [outcome("name", answers(labels, [1, 1, 0, 0, 1, 0]))]}, labels)
+    assert found.figure("name", "top1").value == pytest.approx(3 / 6)
+    assert found.figure("name", "top5").value == 1
+    assert found.figure("name", "mean_per_class").value == pytest.approx((2 / 3 + 0 + 1 / 2) / 3)
+
+
+def test_the_interval_of_the_mean_per_class_is_one_of_means():
+    """Small classes are resampled together: their shares change, and with them what a class's images weigh."""
+    labels = [0] + [1] * 9 + [2] * 2
+    [perfect, some] = [answers(labels, [1] * 12), answers(labels, [1, 0] * 6)]
+    found = summary({"name": [outcome("name", perfect)], "photo": [outcome("photo", some)]}, labels)
+    assert found.figure("name", "mean_per_class").ci95 == (1, 1)
+    low, high = found.figure("photo", "mean_per_class").ci95
+    assert 0 <= low < found.figure("photo", "mean_per_class").value < high <= 1
+
+
+def test_controls_are_means_over_seeds_and_their_spread_is_in_every_interval():
+    labels, groups = [0] * 40, ["a"] * 20 + ["b"] * 20
+    seeds = [outcome("waffle", answers(labels, [right] * 40), seed) for seed, right in enumerate((0, 1))]
+    found = summary({"waffle": seeds}, labels, groups)
+    assert found.figure("waffle", "top1").value == 0.5 and found.figure("waffle", "top1").ci95 == (0, 1)
+    figure = found.group_figures("waffle")["a"]
+    assert figure.value == 0.5 and figure.ci95 == (0, 1)
+    assert found.method("waffle")["seeds"] == {"std": 0.5, "min": 0, "max": 1, "seed": [0, 1], "top1": [0, 1]}
+
+
+def test_groups_by_hand():
+    labels, groups = [0, 0, 1, 1, 2], ["x", "y", "x", None, "y"]
+    found = summary({"name": [outcome("name", answers(labels, [1, 0, 1, 0, 1]))]}, labels, groups)
+    record = found.method("name")
+    assert {g: (r["n"], r["top1"]) for g, r in record["groups"].items()} == {"x": (2, 1.0), "y": (2, 0.5)}
+    assert record["worst_group"] == "y" and record["gap"]["best"] == "x" and record["gap"]["value"] == 0.5
+
+
+def test_comparisons_classes_and_confusions_by_hand():
+    labels = [0, 0, 1, 1, 1, 2]
+    before, after = answers(labels, [1, 0, 0, 0, 1, 0]), answers(labels, [1, 1, 1, 0, 0, 0])
+    found = summary({"name": [outcome("name", before)], "describe": [outcome("describe", after)]}, labels)
+    [row] = found.comparisons([("describe", "name")])
+    assert row.delta == pytest.approx(1 / 6, abs=1e-6) and row.p == row.p_holm == 1  # 2 against 1
+    assert row.state == "unclear"
+    table = {
+        r["id"]: (r["n"], r["top1"]["describe"], r["fixed"], r["broken"]) for r in found.class_table("name", "describe")
+    }
+    assert table == {"red": (2, 1.0, 1, 0), "green": (3, 0.333333, 1, 1), "blue": (1, 0.0, 0, 0)}
+    assert found.confusions("name", "describe") == [
+        {"truth": "green", "answer": "blue", "n": 2, "before": 2},
+        {"truth": "blue", "answer": "white", "n": 1, "before": 1},
+    ]

@@ -1,0 +1,268 @@
+"""One way to get at any data set: pictures with their labels, groups and ids, row by row."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vlmdesc.embeddings import hub, shards, tables
+from vlmdesc.embeddings.find import SUFFIXES, Found, find_pictures
+from vlmdesc.embeddings.picture import Source
+from vlmdesc.embeddings.tables import Row, Table
+from vlmdesc.errors import ImageError, InputError, did_you_mean
+
+IMAGE_COLUMNS = ("image", "img", "file_name", "filename", "image_path", "filepath", "path", "file")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "fine_label", "cls", "txt", "json.label")
+METADATA = ("metadata.csv", "metadata.jsonl")
+SHARDS = (".parquet", ".tar")
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": tables.read_csv,
+    ".tsv": lambda path: tables.read_csv(path, "\t"),
+    ".txt": tables.read_list,
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), tables.read_json_lines),
+    **dict.fromkeys(SHARDS, lambda path: shards.read_files([path])),
+}
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row: its id, the picture or why there is none, and label and group as they are written, if they are."""
+
+    id: str
+    source: Source | ImageError
+    label: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column is what; "" for none. A column inside a column is written "json.label"."""
+
+    image: str = ""
+    label: str = ""
+    group: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that can be gone through as often as is wanted; no picture of it is held in memory."""
+
+    name: str
+    table: Table
+    roles: Roles
+
+    def __len__(self) -> int:
+        """Number of rows; counted where it is not known."""
+        return sum(1 for _ in self._rows(self.roles.label or self.roles.image)) if self.n is None else self.n
+
+    @property
+    def n(self) -> int | None:
+        """Number of rows, where it is known before they are read."""
+        return self.table.n
+
+    def __iter__(self) -> Iterator[Item]:
+        roles = self.roles
+        for number, row in enumerate(self._rows(roles.image, roles.label, roles.group, roles.id)):
+            yield self._item(number, row)
+
+    def some(self, rows: Collection[int]) -> Iterator[tuple[int, Item]]:
+        """The items of some rows, each with its number, in order; what lies behind the last is not read."""
+        wanted = {*rows}
+        return ((row, item) for row, item in enumerate(islice(self, max(wanted, default=-1) + 1)) if row in wanted)
+
+    def labels(self) -> list[str | None]:
+        """The label of each row, None where there is none; read without pictures.
+
+        Raises: InputError for a label that is no single value, or where there is no label column.
+        """
+        if not self.roles.label:
+            raise InputError("no label column", where=self.name, fix=f"use --label-column with one of {self._known()}")
+        return [self._label(number, row) for number, row in enumerate(self._rows(self.roles.label))]
+
+    def _label(self, number: int, row: Row) -> str | None:
+        try:
+            return self._text(self.roles.label, row, f"row {number}")
+        except ImageError:  # a class number without a name: told of when the row is read
+            return None
+
+    def _rows(self, *columns: str) -> Iterator[Row]:
+        return self.table.rows(sorted({tables.outer(column, self.table) for column in columns if column}))
+
+    def _item(self, number: int, row: Row) -> Item:
+        roles, image, key = self.roles, tables.inside(row, self.roles.image), f"row {number}"
+        try:
+            key = (self._text(roles.id, row, key) if roles.id else _path_in(image)) or key
+            label, group = (self._text(role, row, key) if role else None for role in (roles.label, roles.group))
+        except ImageError as error:
+            return Item(key, error)
+        return Item(key, self._source_or_error(image, key, row.get(tables.FOLDER, self.table.folder)), label, group)
+
+    def _source_or_error(self, image: Any, key: str, folder: Path) -> Source | ImageError:
+        try:
+            return self._source(image, key, folder)
+        except ImageError as error:
+            return error
+
+    def _source(self, image: Any, key: str, folder: Path) -> Source:
+        if isinstance(image, dict):
+            image = image.get("bytes") or image.get("path")
+        if image is None or image == "":
+            raise ImageError("missing", "no picture in this row", where=key, fix="fill it in, or drop the row")
+        if isinstance(image, str) and "://" in image:
+            raise ImageError("not-a-file", "an address, no file", where=key, fix="download the picture first")
+        if isinstance(image, (str, Path)):
+            return folder / image
+        if isinstance(image, bytes) or hasattr(image, "getexif"):
+            return image
+        what = f"column '{self.roles.image}' holds {type(image).__name__}, no picture"
+        raise ImageError("not-an-image", what, where=key, fix="use --image-column with the column of pictures")
+
+    def _text(self, column: str, row: Row, key: str) -> str | None:
+        value = tables.inside(row, column)
+        names = self.table.class_names.get(column)
+        if names is not None and isinstance(value, int):
+            if value == -1:  # the hub's way to say that a label is not given
+                return None
+            if not 0 <= value < len(names):
+                what = f"class number {value} where there are {len(names)} class names"
+                raise ImageError("label", what, where=key, fix="correct the row")
+            return names[value]
+        if isinstance(value, (list, dict, bytes)):
+            what = f"column '{column}' holds {type(value).__name__}, no single value"
+            raise InputError(what, where=f"{self.name}, {key}", fix=f"use one of {self._known()}")
+        nothing = value is None or value == "" or value != value  # NaN is how Parquet's numbers say nothing
+        return None if nothing else str(value)
+
+    def _known(self) -> str:
+        return ", ".join(self.table.columns)
+
+
+def load_data(
+    source: str | Path | Iterable[str | Path],
+    *,
+    image_column: str = "",
+    label_column: str = "",
+    group_column: str = "",
+    id_column: str = "",
+    split: str = "",
+) -> DataSet:
+    """The data set `source` names.
+
+    A folder of pictures (labels are the names of the folders they lie in), a table of paths or bytes (CSV, TSV, JSON
+    lines, Parquet), WebDataset shards (.tar), what `datasets` saved to disk, a folder of data files, a text file of
+    paths, a pattern, a list of paths, or ORG/NAME on the Hugging Face hub. Labels stay as they are written.
+
+    Raises: InputError naming the file, the line or the columns there are; EndpointError when the hub is needed and
+    does not answer.
+    """
+    if isinstance(source, (str, Path)):
+        name, table = str(source), _table(Path(source), str(source), split)
+    else:
+        listed = [*source]
+        table = _several(listed)
+        name = f"{len(listed)} files"
+    if split and not table.splits:
+        raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
+    wanted = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
+    for option, column in wanted.items():
+        if column and column not in tables.known(table, column):
+            raise _no_column(table, column, name, option)
+    image = image_column or _image_column(table, name)
+    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in tables.known(table, c)), "")
+    id_column = id_column or ("id" if "id" in table.columns else "")
+    return DataSet(name, table, Roles(image, label, group_column, id_column))
+
+
+def _table(path: Path, name: str, split: str) -> Table:
+    if not name:
+        raise InputError("an empty path", fix="name a data set")
+    if os.path.isdir(path):
+        return _folder(path, split)
+    if not os.path.lexists(path):
+        return _absent(path, name, split)
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        return tables.of_pictures(Found((path,)))
+    if not path.is_file():
+        raise InputError("not a regular file", where=path, fix="give a file that can be read more than once")
+    return READERS[suffix](path)
+
+
+def _folder(folder: Path, split: str) -> Table:
+    try:
+        names = set(os.listdir(folder))
+        splits = tables.splits_of(folder)
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", where=folder, fix="check its permissions") from error
+    if "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names:
+        return hub.read_saved(folder, split)
+    if metadata := _metadata(folder):
+        return _table(metadata, str(metadata), split)
+    if splits and (metadata := _metadata(folder / tables.pick_split(splits, split, folder))):
+        return replace(_table(metadata, str(metadata), ""), splits=splits, split=metadata.parent.name)
+    try:
+        return tables.read_folder(folder, split)
+    except InputError:
+        if shards.data_files(folder):
+            return shards.read_data_folder(folder, split)
+        raise
+
+
+def _metadata(folder: Path) -> Path | None:
+    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+
+
+def _several(sources: Sequence[str | Path]) -> Table:
+    """Files that were listed, or that a pattern stands for: data files of one kind, else pictures."""
+    paths = [Path(source) for source in sources]
+    if len({path.suffix.lower() for path in paths}) == 1 and paths[0].suffix.lower() in SHARDS:
+        return shards.read_files(paths)
+    table = next((path for path in paths if path.suffix.lower() in READERS), None)
+    if table is not None:
+        raise InputError("a table among other files", where=table, fix="give one table at a time, and nothing else")
+    return tables.of_pictures(find_pictures(sources))
+
+
+def _absent(path: Path, name: str, split: str) -> Table:
+    matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))] if glob.has_magic(name) else []
+    if len(matches) == 1:
+        return _table(matches[0], str(matches[0]), split)
+    if matches:
+        return _several(matches)
+    # "photos/cats" where photos/ is here is a slip of the pen, not the hub's; nor is "potos/cats.csv".
+    of_a_file = path.suffix.lower() in SUFFIXES or path.suffix.lower() in READERS
+    if _HUB.fullmatch(name) and not os.path.lexists(path.parent) and not of_a_file:
+        return hub.read_hub(name, split)
+    hint = did_you_mean(path.name, os.listdir(path.parent)) if os.path.isdir(path.parent) else ""
+    raise InputError("no such file or folder", where=name, fix=f"{hint}give a folder, a table, or ORG/NAME on the hub")
+
+
+def _image_column(table: Table, name: str) -> str:
+    found = table.image or [column for column in IMAGE_COLUMNS if column in table.columns][:1]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} columns hold pictures: {', '.join(found)}" if found else "no column of pictures found"
+    known = ", ".join(table.columns)
+    headless = not found and any(Path(column).suffix.lower() in SUFFIXES for column in table.columns)
+    fix = "add a header line such as image,label" if headless else "use --image-column with the one that is meant"
+    raise InputError(f"{what}; columns: {known}", where=name, fix=fix)
+
+
+def _no_column(table: Table, column: str, name: str, option: str) -> InputError:
+    known = tables.known(table, column)
+    fix = f"{did_you_mean(column, known)}use --{option}-column with one of {', '.join(known)}"
+    return InputError(f"no column '{column}'", where=name, fix=fix)
+
+
+def _path_in(image: Any) -> str | None:
+    if isinstance(image, dict):
+        image = image.get("path")
+    return str(image) if isinstance(image, (str, Path)) else None

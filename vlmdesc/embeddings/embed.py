@@ -1,0 +1,121 @@
+"""A data set or texts through an encoder and into the store: each content once in its life."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from vlmdesc.embeddings.data import DataSet, Item, load_data
+from vlmdesc.embeddings.picture import Source
+from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, Keeper, encode_pictures
+from vlmdesc.embeddings.places import StoredVectors
+from vlmdesc.embeddings.protocol import Encoder, warn_of_long
+from vlmdesc.embeddings.shelf import Shelf
+from vlmdesc.embeddings.store import Store
+from vlmdesc.errors import ImageError, VlmdescWarning
+from vlmdesc.records import Embeddings
+
+TEXTS_AT_ONCE = 256
+
+
+def embed(
+    data: DataSet | str | Path | Iterable[Source],
+    encoder: Encoder,
+    store: Store | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
+    strict: bool = False,
+) -> Embeddings:
+    """Embeddings (N, D) of a data set's pictures, in its order, read from the store as they are indexed.
+
+    `data` is a data set, what `load_data` takes for one, or pictures.
+    Only content the store does not have goes through the encoder; it is kept batch by batch, so that an interrupted
+    run goes on where it was. `keys` are the ids of the rows. Pictures that cannot be used are left out and warned of.
+    Raises: ImageError for the first of these with `strict`; StoreError when the store cannot be written or read.
+    """
+    if isinstance(data, (str, Path)):
+        data = load_data(data)
+    shelf = (store or Store()).images(encoder)
+    items = data if isinstance(data, DataSet) else (Item(_id(n, source), source) for n, source in enumerate(data))
+    keys, contents, failed = [], [], []
+    for item, found in embedding(items, encoder, shelf, batch_size=batch_size, workers=workers):
+        if isinstance(found, Encoded):
+            keys.append(item.id)
+            contents.append(found.content)
+        elif strict:
+            raise found
+        else:
+            failed.append(found)
+    if failed:
+        message = f"{len(failed)} of {len(failed) + len(keys)} pictures could not be used; the first: {failed[0]}"
+        warnings.warn(message, VlmdescWarning, stacklevel=2)
+    return Embeddings(StoredVectors(shelf.places(contents)), tuple(keys), encoder.fingerprint)
+
+
+def embedding(
+    items: Iterable[Item],
+    encoder: Encoder,
+    shelf: Shelf,
+    *,
+    batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
+) -> Iterator[tuple[Item, Encoded | ImageError]]:
+    """Each item with its embedding, kept on the shelf by now, or the ImageError that names it; in order."""
+    pending: deque[Item] = deque()
+
+    def sources() -> Iterator[Source | ImageError]:
+        for item in items:
+            pending.append(item)
+            yield item.source
+
+    results = encode_pictures(encoder, sources(), batch_size=batch_size, workers=workers, shelf=shelf, must_keep=True)
+    for found in results:
+        item = pending.popleft()
+        if isinstance(found, ImageError):
+            found = ImageError(found.code, found.what, where=_where(item), fix=found.fix)
+        yield item, found
+
+
+def embed_texts(texts: Sequence[str], encoder: Encoder, shelf: Shelf) -> Float32[np.ndarray, "m d"]:
+    """Embeddings (M, D) of texts; those the shelf does not have are encoded, and kept where it can be written.
+
+    Warns of texts longer than the encoder reads.
+    """
+    unique = sorted(dict.fromkeys(texts), key=lambda text: (len(text), text))
+    keys = [text_key(text) for text in unique]
+    found = shelf.get(keys)
+    missing = np.flatnonzero(~found.good)
+    warn_of_long(encoder, [unique[i] for i in np.flatnonzero(found.good)])  # of the others the encoder warns
+    vectors = dict(zip(unique, found.vectors, strict=True)) if found.good.any() else {}
+    keep = Keeper(shelf)
+    for start in range(0, len(missing), TEXTS_AT_ONCE):
+        chunk = missing[start : start + TEXTS_AT_ONCE]
+        new = encoder.texts([unique[i] for i in chunk])
+        vectors.update(zip((unique[i] for i in chunk), new, strict=True))
+        keep([keys[i] for i in chunk], new)
+    return np.stack([vectors[text] for text in texts]) if texts else encoder.texts([])
+
+
+def text_vectors(texts: Sequence[str], encoder: Encoder, store: Store | None) -> Float32[np.ndarray, "m d"]:
+    """Embeddings (M, D) of texts, by way of the store where there is one."""
+    return embed_texts(texts, encoder, store.texts(encoder)) if store else encoder.texts(texts)
+
+
+def text_key(text: str) -> bytes:
+    """SHA-256 of a text, exactly as it is: 32 bytes."""
+    return hashlib.sha256(b"text\0" + text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _id(number: int, source: Source) -> str:
+    return f"image {number}" if isinstance(source, bytes) or hasattr(source, "getexif") else str(source)
+
+
+def _where(item: Item) -> str:
+    return item.id if isinstance(item.source, (bytes, ImageError)) else str(item.source)

@@ -1,0 +1,66 @@
+"""What makes the figures of an evaluation mean less than they seem to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from vlmdesc.descriptors.phrase import completed, get_phrase
+from vlmdesc.errors import InputError, counted, few
+from vlmdesc.evaluation.methods import Method
+from vlmdesc.evaluation.photos import Photos, without
+from vlmdesc.records import Descriptors
+
+MOST_GROUPS = 1_000
+
+
+def caveats(photos: Photos, sets: Mapping[str, Descriptors]) -> Iterator[str]:
+    """One sentence for each thing to know.
+
+    Raises: InputError where there are more groups than can be told apart.
+    """
+    if len(set(photos.groups)) > MOST_GROUPS:
+        what = f"{len(set(photos.groups)):,} groups, more than {MOST_GROUPS:,}"
+        raise InputError(what, where="the group column", fix="use --group-column with a column of few values")
+    if copies := len(photos.contents) - len(set(photos.contents)):
+        yield f"{counted(copies, 'picture')} seen before, byte for byte: intervals are narrower than they should be"
+    if torn := _torn(photos):
+        yield f"{counted(torn, 'picture')} under a second label, where one of two answers must be wrong"
+    if photos.unlabelled:
+        yield f"{counted(photos.unlabelled, 'row')} without a class left out"
+    for name, descriptors in sets.items():
+        if len(descriptors.classes) == 1:
+            yield "one class only: every picture will be it"
+        _, bare = completed(descriptors, get_phrase("plain"))
+        if bare:
+            names = few(class_.name for class_ in bare)
+            yield f"{counted(len(bare), 'class')} of {name} without a descriptor, scored by name: {names}"
+
+
+def reference_caveats(reference: Photos, photos: Photos, labels: Sequence[str | None]) -> Iterator[str]:
+    """The same of a reference; `labels` are those of all its rows."""
+    if failed := reference.failed:
+        yield f"{counted(len(failed), 'picture')} of the reference could not be used; the first: {failed[0]}"
+    used = {labels[row] for row in reference.rows} | {*reference.failed_labels}
+    strange = [label for label in labels if label is not None and label not in used]
+    if strange:
+        of = few(dict.fromkeys(strange))
+        yield f"{counted(len(strange), 'picture')} of the reference passed over, whose labels are no class: {of}"
+    if shared := len(reference.labels) - len(without(reference, photos).labels):
+        yield f"{counted(shared, 'picture')} of the reference left out: evaluated on"
+    if torn := _torn(reference):
+        yield f"{counted(torn, 'picture')} of the reference under a second label, one of them wrong"
+
+
+def curve_caveats(methods: Sequence[Method], reference: Photos | None) -> Iterator[str]:
+    """Where a learning curve asks for more pictures than there are; the reference is what is learned from."""
+    most = int(np.bincount(reference.labels).max()) if reference else 0
+    for method in methods:
+        if method.per_class and method.per_class > most:
+            yield f"{method.name} learns from all of the reference: no class has more than {counted(most, 'picture')}"
+
+
+def _torn(photos: Photos) -> int:
+    """How many pictures have a second label."""
+    return len(set(zip(photos.contents, photos.labels.tolist(), strict=True))) - len(set(photos.contents))

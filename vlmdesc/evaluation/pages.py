@@ -1,0 +1,45 @@
+"""An audit, and the effect of an edit, as HTML pages that need nothing else."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import vlmdesc
+from vlmdesc.evaluation.report import class_labels, templates
+from vlmdesc.records import ClassName
+from vlmdesc.records.report import Record
+
+Thumbnails = Mapping[int, bytes]  # JPEGs by the row of a picture in the data set; any may be missing
+
+
+def audit_page(found: Record, data: str, classes: Sequence[ClassName], thumbnails: Thumbnails) -> str:
+    """The HTML of `Audited.findings`."""
+    return _page("audit.html.j2", found, data, classes, thumbnails)
+
+
+def effect_page(found: Record, data: str, classes: Sequence[ClassName], thumbnails: Thumbnails) -> str:
+    """The HTML of `Effect.record` with the `edits` that have this effect, each as a line."""
+    return _page("effect.html.j2", found, data, classes, thumbnails)
+
+
+def audit_rows(found: Record) -> list[int]:
+    """The rows of the data set that an audit names as examples."""
+    return [image["row"] for failure in found["failed"] for image in failure["images"]]
+
+
+def effect_rows(found: Record) -> list[int]:
+    """The rows of the data set that an effect names as examples."""
+    return [image["row"] for kind in found["examples"].values() for image in kind]
+
+
+def _page(template: str, found: Record, data: str, classes: Sequence[ClassName], thumbnails: Thumbnails) -> str:
+    view: dict[str, Any] = {
+        "found": found,
+        "data": data,
+        "labels": class_labels({class_.id: class_.name for class_ in classes}),
+        "pictures": {row: b64encode(jpeg).decode() for row, jpeg in thumbnails.items()},
+        "version": vlmdesc.__version__,
+    }
+    return templates().get_template(template).render(view)

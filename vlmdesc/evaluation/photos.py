@@ -1,0 +1,208 @@
+"""The labelled pictures of an evaluation: embedded once, joined to classes by id, name or alias."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from vlmdesc.descriptors.phrase import spoken
+from vlmdesc.embeddings.data import DataSet, Item
+from vlmdesc.embeddings.embed import embedding
+from vlmdesc.embeddings.pipeline import Encoded
+from vlmdesc.embeddings.protocol import Encoder
+from vlmdesc.embeddings.store import Store
+from vlmdesc.errors import ImageError, InputError, counted, few
+from vlmdesc.records import ClassName, Descriptors
+from vlmdesc.records.join import Lookup, join
+from vlmdesc.records.names import reads_as
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Joining:
+    """How labels find their classes: strictly by default.
+
+    `aliases` are labels of the data set that stand for a class; with `loose` a label may differ in case, blanks,
+    hyphens and underscores. `only_present` scores among the classes that have a picture, `allow_absent` among all;
+    with `ignore_unknown` pictures of no class are left out.
+    """
+
+    aliases: Mapping[str, str] | None = None
+    loose: bool = False
+    only_present: bool = False
+    allow_absent: bool = False
+    ignore_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Labelled pictures: embeddings (N, D), class numbers (N,), and for each its key, row, content hash and group."""
+
+    vectors: Float32[np.ndarray, "n d"]
+    labels: Int[np.ndarray, " n"]
+    keys: tuple[str, ...]
+    rows: tuple[int, ...]
+    contents: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    failed: tuple[ImageError, ...] = ()
+    failed_labels: tuple[str | None, ...] = ()
+    unlabelled: int = 0
+
+    def fingerprint(self, classes: Sequence[ClassName]) -> str:
+        """SHA-256 over contents and labels, in no order: the same pictures with the same labels, the same hash."""
+        pairs = sorted(f"{content} {classes[c].id}" for content, c in zip(self.contents, self.labels, strict=True))
+        return hashlib.sha256("\n".join(pairs).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def class_numbers(
+    data: DataSet, descriptors: Descriptors, joining: Joining
+) -> tuple[Descriptors, Int[np.ndarray, " rows"]]:
+    """The descriptors of the classes that are scored among, and the class number of each row, -1 for none.
+
+    Raises: InputError whose details are a table of what does not fit.
+    """
+    labels = data.labels()
+    given = _relabelled(labels, descriptors, joining)
+    absent_ok = joining.allow_absent or joining.only_present
+    numbers = join(given, descriptors.classes, ignore_unknown=joining.ignore_unknown, allow_absent=absent_ok)
+    if not (numbers >= 0).any():
+        known, found = (few(dict.fromkeys(x)) for x in ((c.name for c in descriptors.classes), filter(None, labels)))
+        fix = f"rename labels to classes; labels: {found}; classes: {known}"
+        raise InputError("no picture has a label of a class", where=data.name, fix=fix)
+    if not joining.only_present:
+        return descriptors, numbers
+    present = np.unique(numbers[numbers >= 0])
+    new = np.full(len(descriptors.classes) + 1, -1)  # the last is for -1
+    new[present] = np.arange(len(present))
+    return only(descriptors, [descriptors.classes[c].id for c in present]), new[numbers]
+
+
+def only(descriptors: Descriptors, ids: Sequence[str]) -> Descriptors:
+    """The classes of these ids, in this order, with their rows."""
+    wanted = set(ids)
+    classes = tuple(descriptors.classes[descriptors.position[id_]] for id_ in ids)
+    return replace(descriptors, classes=classes, rows=tuple(r for r in descriptors.rows if r.class_id in wanted))
+
+
+def aligned(descriptors: Descriptors, classes: Sequence[ClassName], joining: Joining) -> Descriptors:
+    """Another set's descriptors for these classes, found there by id, name or alias. Raises: InputError."""
+    wanted = [class_.id if class_.id in descriptors.position else class_.name for class_ in classes]
+    found = join(
+        _relabelled(wanted, descriptors, replace(joining, aliases=None)), descriptors.classes, allow_absent=True
+    )
+    own = [descriptors.classes[i].id for i in found]
+    if len(set(own)) < len(own):
+        raise InputError("two classes are one in another descriptor set", fix="give both sets the same ids")
+    new = dict(zip(own, (class_.id for class_ in classes), strict=True))
+    rows = (replace(row, class_id=new[row.class_id]) for row in descriptors.rows if row.class_id in new)
+    return Descriptors(tuple(classes), tuple(rows), descriptors.meta)
+
+
+def gather(
+    data: DataSet,
+    numbers: Int[np.ndarray, " rows"],
+    encoder: Encoder,
+    store: Store,
+    tick: Callable[[], object] = bool,
+) -> Photos:
+    """The pictures of a data set that have a class, embedded; those that cannot be used are told of, not scored.
+
+    Raises: InputError when none is left; StoreError.
+    """
+    kept: list[tuple[Encoded, str, int, str | None]] = []
+    failed: list[tuple[ImageError, str | None]] = []
+    wanted = ((row, item) for row, item in enumerate(data) if numbers[row] >= 0)
+    rows: list[int] = []
+
+    def items() -> Iterator[Item]:
+        for row, item in wanted:
+            rows.append(row)
+            yield item
+
+    for place, (item, found) in enumerate(embedding(items(), encoder, store.images(encoder))):
+        if isinstance(found, Encoded):
+            kept.append((found, item.id, rows[place], item.group))
+        else:
+            failed.append((found, item.label))
+        tick()
+    if not kept:
+        what, first = f"none of {counted(len(failed), 'picture')} can be used", str(failed[0][0])
+        raise InputError(what, where=data.name, fix="give other pictures", details=(f"the first: {first}",))
+    encoded, keys, at, groups = zip(*kept, strict=True)
+    return Photos(
+        np.stack([item.vector for item in encoded]),
+        numbers[list(at)],
+        keys,
+        at,
+        tuple(item.content.hex() for item in encoded),
+        groups,
+        tuple(error for error, _ in failed),
+        tuple(label for _, label in failed),
+        unlabelled=int((numbers < 0).sum()),
+    )
+
+
+def without(photos: Photos, others: Photos) -> Photos:
+    """The pictures that are not among others, by content: what is chosen on them has not seen the others."""
+    seen = set(others.contents)
+    return _of(photos, [i for i, content in enumerate(photos.contents) if content not in seen])
+
+
+def distinct(photos: Photos) -> Photos:
+    """Each content under a label once: a copy would stand by when a picture is left out to be judged by the rest."""
+    return _of(photos, first_of_each(photos.contents, photos.labels, photos.groups))
+
+
+def first_of_each(
+    contents: Sequence[str], labels: Int[np.ndarray, " n"], groups: Sequence[str | None] = ()
+) -> list[int]:
+    """Numbers of the pictures, each content under a label, and in a group, once."""
+    first = dict[tuple[str, int, str | None], int]()
+    for i, key in enumerate(zip(contents, labels.tolist(), groups or [None] * len(contents), strict=True)):
+        first.setdefault(key, i)
+    return [*first.values()]
+
+
+def _of(photos: Photos, kept: Sequence[int]) -> Photos:
+    """These pictures of them."""
+
+    def of(column: Sequence[T]) -> tuple[T, ...]:
+        return tuple(column[i] for i in kept)
+
+    return replace(
+        photos,
+        vectors=photos.vectors[kept],
+        labels=photos.labels[kept],
+        keys=of(photos.keys),
+        rows=of(photos.rows),
+        contents=of(photos.contents),
+        groups=of(photos.groups),
+    )
+
+
+def _relabelled(labels: Sequence[str | None], descriptors: Descriptors, joining: Joining) -> list[str | None]:
+    """Labels as the classes call them, by aliases and, where wanted, by what they read as."""
+    aliases, known = joining.aliases or {}, Lookup(descriptors.classes)
+    renamed = [aliases.get(label, label) if label is not None else None for label in labels]
+    if not joining.loose:
+        return renamed
+    by_fold: dict[str, set[str]] = {}
+    for name in known.names():
+        by_fold.setdefault(_fold(name), set()).add(name)
+    exact = {label: label for label in renamed if label is not None and known(label)}
+    return [None if label is None else exact.get(label) or _only(by_fold, label) for label in renamed]
+
+
+def _fold(name: str) -> str:
+    return reads_as(spoken(name).replace("-", " ").replace("'", ""))
+
+
+def _only(by_fold: Mapping[str, set[str]], label: str) -> str:
+    found = by_fold.get(_fold(label), {label})
+    return next(iter(found)) if len(found) == 1 else label

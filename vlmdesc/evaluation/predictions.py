@@ -1,0 +1,114 @@
+"""predictions.parquet: what each method answered to each picture, and why."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Int
+
+from vlmdesc.errors import InputError
+from vlmdesc.evaluation.outcome import Outcome
+from vlmdesc.evaluation.photos import Photos
+from vlmdesc.files import write_atomic
+from vlmdesc.records import ClassName
+
+COLUMNS = ("image", "content", "truth", "group", "method", "seed", "right", "ranked", "scores", "confidence", "reasons")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One method's answers as they were written: for each picture its content hash, true class, whether it was right.
+
+    (N,) each, in the order of the file.
+    """
+
+    contents: tuple[str, ...]
+    truths: tuple[str, ...]
+    right: Bool[np.ndarray, " n"]
+
+
+def write_predictions(path: Path, photos: Photos, classes: Sequence[ClassName], outcomes: Sequence[Outcome]) -> None:
+    """One row for each picture and method (of a control its first seed); atomic, with checksums of every page.
+
+    `ranked` are ids of the best classes, best first, `scores` theirs, `reasons` descriptors of the first one.
+    Raises: StoreError.
+    """
+    ids = pa.array([class_.id for class_ in classes])
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, _schema(), compression="zstd", write_page_checksum=True) as writer:
+        for outcome in outcomes:
+            writer.write_table(_table(photos, ids, outcome))
+    write_atomic(path, buffer.getvalue())
+
+
+def read_predictions(path: Path) -> dict[str, Answers]:
+    """The answers of each method in a file. Raises: InputError when it is none, or damaged."""
+    wanted = ["content", "truth", "method", "right"]
+    try:
+        # From a buffer, since pyarrow takes no path that is not UTF-8.
+        table = pq.read_table(pa.BufferReader(path.read_bytes()), columns=wanted, page_checksum_verification=True)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        what = str(error).partition("\n")[0]
+        raise InputError(f"no predictions can be read: {what}", where=path, fix="evaluate again") from error
+    method = np.array(table["method"].to_pylist())
+    columns = {name: np.array(table[name].to_pylist()) for name in ("content", "truth", "right")}
+    return {
+        str(name): Answers(
+            tuple(columns["content"][method == name].tolist()),
+            tuple(columns["truth"][method == name].tolist()),
+            columns["right"][method == name].astype(bool),
+        )
+        for name in dict.fromkeys(method.tolist())
+    }
+
+
+def _schema() -> pa.Schema:
+    text = pa.dictionary(pa.int32(), pa.string())
+    types = {
+        "image": pa.string(),
+        "content": pa.string(),
+        "truth": text,
+        "group": text,
+        "method": text,
+        "seed": pa.int64(),
+        "right": pa.bool_(),
+        "ranked": pa.list_(text),
+        "scores": pa.list_(pa.float32()),
+        "confidence": pa.float32(),
+        "reasons": pa.list_(text),
+    }
+    return pa.schema([(name, types[name]) for name in COLUMNS])
+
+
+def _table(photos: Photos, ids: pa.Array, outcome: Outcome) -> pa.Table:
+    run, n = outcome.run, len(photos.labels)
+    columns = [
+        pa.array([key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for key in photos.keys]),
+        pa.array(photos.contents),
+        pa.DictionaryArray.from_arrays(pa.array(photos.labels.astype(np.int32)), ids),
+        pa.array(photos.groups, pa.string()).dictionary_encode(),
+        pa.array([run.method.name] * n).dictionary_encode(),
+        pa.array([run.seed] * n, pa.int64()),
+        pa.array(outcome.right(photos.labels)),
+        _lists(outcome.ranked, ids),
+        pa.ListArray.from_arrays(_offsets(np.full(n, outcome.scores.shape[1])), pa.array(outcome.scores.ravel())),
+        pa.array(outcome.confidence),
+        _lists(outcome.reasons, pa.array([*run.said] or [""])),
+    ]
+    return pa.table(columns, schema=_schema())
+
+
+def _lists(numbers: Int[np.ndarray, "n k"], names: pa.Array) -> pa.ListArray:
+    """Lists of names by number; -1 is left out."""
+    flat = pa.DictionaryArray.from_arrays(pa.array(numbers[numbers >= 0].astype(np.int32)), names)
+    return pa.ListArray.from_arrays(_offsets((numbers >= 0).sum(axis=1)), flat)
+
+
+def _offsets(lengths: Int[np.ndarray, " n"]) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))

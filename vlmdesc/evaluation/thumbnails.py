@@ -1,0 +1,42 @@
+"""Small JPEGs of some rows of a data set, for a page that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from vlmdesc.embeddings.data import DataSet
+from vlmdesc.embeddings.picture import Picture, Source, contents, open_picture
+from vlmdesc.errors import ImageError
+from vlmdesc.records import Report
+
+SIDE = 176
+
+
+def thumbnails(data: DataSet, rows: Collection[int], side: int = SIDE) -> dict[int, bytes]:
+    """A JPEG of at most `side` pixels of each row's picture, made anew from its pixels; without those that fail."""
+    found = dict[int, bytes]()
+    for row, item in data.some(rows):
+        if not isinstance(item.source, ImageError):
+            with suppress(ImageError):  # gone or changed since it was embedded: the page does without
+                found[row] = _jpeg(item.source, side)
+    return found
+
+
+def shown_rows(report: Report) -> list[int]:
+    """The rows of the data set that the report names as examples."""
+    changes: Mapping[str, Any] = report.changes["examples"]
+    return [example["row"] for kind in changes.values() for example in kind] + [row["row"] for row in report.confusions]
+
+
+def _jpeg(source: Source, side: int) -> bytes:
+    raw = contents(source)
+    image = (raw if isinstance(raw, Picture) else open_picture(raw, fit_px=side)).image
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = BytesIO()
+    image.save(file, "JPEG", quality=82)
+    return file.getvalue()
