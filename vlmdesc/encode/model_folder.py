@@ -147,8 +147,8 @@ def _config_json(source: str, kinds: frozenset[str]) -> Iterator[_Asked]:
     """What is strange in a config.json of transformers. Its class's own parameters are known too."""
     found, file = _read(source, "config.json")
     kind = found.get("model_type")
-    known: dict[str, set[str]] = {"": set(keys.CONFIG_KEYS)}
-    if kind is not None and kind not in kinds:
+    known = {"": keys.CONFIG_KEYS}
+    if kind is not None and not (isinstance(kind, str) and kind in kinds):
         yield _asked("model_type", kind, file, "", did_you_mean(str(kind), kinds))
     elif kind is not None:
         from transformers import CONFIG_MAPPING
@@ -183,10 +183,13 @@ def _read(source: str, name: str) -> tuple[dict[str, Any], object]:
     """A JSON file of a folder or hub repository, and where it is; {} when there is none, as transformers has it."""
     try:
         path = Path(source, name) if Path(source).is_dir() else Path(hf_hub_download(source, name))
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (EntryNotFoundError, FileNotFoundError):
+    except EntryNotFoundError:
         return {}, source
-    except (ValueError, RecursionError) as error:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, source
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"no readable {name}: {error}", where=source, fix="get the model again") from error
     if not isinstance(found, dict):
         raise ModelError(f"{name} is no JSON object", where=source, fix="get the model again")

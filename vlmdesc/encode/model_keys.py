@@ -47,7 +47,12 @@ CONFIG_KEYS = frozenset(
     decoder_start_token_id task_specific_params problem_type output_past directionality pooler_fc_size
     pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type position_embedding_type
     classifier_dropout type_vocab_size embedding_size initializer_factor initializer_range layer_norm_eps
-    num_hidden_layers text_config_dict vision_config_dict adapters architecture num_classes num_features global_pool
+    num_hidden_layers text_config_dict vision_config_dict rope_theta rope_scaling hidden_activation head_dim n_ctx
+    n_positions n_special summary_activation summary_first_dropout summary_last_dropout summary_proj_to_labels
+    summary_type summary_use_proj sinusoidal_pos_embds tie_weights_ net_structure_type gap_size num_memory_blocks
+    down_scale_factor layers_to_keep inner_group_num add_bias_logits add_final_layer_norm normalize_before
+    normalize_embedding static_position_embeddings classif_dropout extra_pos_embeddings architecture
+    num_classes num_features global_pool
     pretrained_cfg model_args label_names label_descriptions do_pooling""".split()
 )
 TOKENIZER_KEYS = frozenset(
