@@ -151,8 +151,10 @@ def _config_json(source: str, kinds: frozenset[str]) -> Iterator[_Asked]:
     if kind is not None and not (isinstance(kind, str) and kind in kinds):
         yield _asked("model_type", kind, file, "", did_you_mean(str(kind), kinds))
     elif kind is not None:
-        from transformers import CONFIG_MAPPING
-
+        try:
+            from transformers import CONFIG_MAPPING
+        except ImportError as error:
+            raise ModelError("needs transformers", where=source, fix="pip install 'vlmdesc[starter]'") from error
         own = CONFIG_MAPPING[kind]
         known[""] |= _taken(own)
         for part, its_class in getattr(own, "sub_configs", {}).items():
