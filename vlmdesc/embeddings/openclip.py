@@ -30,6 +30,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torchvision.transforms import Compose
 
 from vlmdesc.embeddings.encoder import Built
+from vlmdesc.embeddings.model_folder import check_config, check_text_files, code_off
 from vlmdesc.errors import EndpointError, ModelError, StoreError, VlmdescError, did_you_mean
 
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
@@ -54,20 +55,23 @@ def build(name: str) -> Built:
     Raises: ModelError when the name, folder or checkpoint is no good; EndpointError when a hub does not answer.
     """
     spec = parse(name)
-    remote = not (spec.model.startswith("local-dir:") or (spec.pretrained and Path(spec.pretrained).is_file()))
+    remote = not (_folder(spec.model) or (spec.pretrained and Path(spec.pretrained).is_file()))
     try:
-        with _quiet():
-            if spec.model.startswith("hf-hub:"):
-                _check_config(Path(hf_hub_download(spec.model.removeprefix("hf-hub:"), CONFIG)))
+        with _quiet(), code_off():
+            model_config = _model_config(spec.model)
+            text = model_config.get("text_cfg") or {}
+            check_text_files(text, _folder(spec.model))
             model = open_clip.create_model(
                 spec.model,
                 spec.pretrained,
                 force_quick_gelu=spec.quick_gelu,
                 force_preprocess_cfg=spec.preprocessing,
                 require_pretrained=True,
+                pretrained_text=False,
                 weights_only=True,
             )
-            tokenizer = open_clip.get_tokenizer(spec.model)
+            off = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+            tokenizer = open_clip.get_tokenizer(spec.model, **off)
     except VlmdescError:
         raise
     except Exception as error:  # hub clients, unpicklers and torch raise many types
@@ -75,7 +79,7 @@ def build(name: str) -> Built:
     config = dict(open_clip.get_model_preprocess_cfg(model))
     steps = image_transform_v2(PreprocessCfg(**config), is_train=False).transforms
     size = config["size"]
-    recipe = {"config": open_clip.get_model_config(spec.model), "quick_gelu": spec.quick_gelu, "preprocess": config}
+    recipe = {"config": model_config, "quick_gelu": spec.quick_gelu, "preprocess": config}
     # The last two steps are to-tensor and normalize; before them there are pixels.
     return Built(
         model,
@@ -149,26 +153,43 @@ def activation_is_a_guess(name: str) -> bool:
     )
 
 
+def _folder(model: str) -> Path | None:
+    return Path(model.removeprefix("local-dir:")) if model.startswith("local-dir:") else None
+
+
 def _local_dir(name: str) -> Spec:
     folder = Path(name.removeprefix("local-dir:"))
-    _check_config(folder / CONFIG)
+    _model_config(name)
     weights = [path for path in folder.iterdir() if path.suffix in SUFFIXES]
     if not weights:
         raise ModelError("no weights", where=folder, fix=f"put one of *{', *'.join(SUFFIXES)} there")
     return Spec(name)
 
 
-def _check_config(config: Path) -> None:
-    """Raises: ModelError unless the file says both what the model is and what images it was trained with."""
+def _model_config(model: str) -> dict[str, Any]:
+    """What a model is made of: a copy. A folder's or a hub's own word for it is checked first. Raises: ModelError."""
+    if model.startswith("hf-hub:"):
+        return _checked(Path(hf_hub_download(model.removeprefix("hf-hub:"), CONFIG)))
+    folder = _folder(model)
+    return _checked(folder / CONFIG, folder) if folder else open_clip.get_model_config(model)
+
+
+def _checked(config: Path, folder: Path | None = None) -> dict[str, Any]:
+    """The model_cfg of a file that says what the model is and what images it was trained with, and asks for no more.
+
+    Raises: ModelError.
+    """
     try:
         found = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"no readable {CONFIG}: {error}", where=config.parent, fix="use one saved by open_clip"
         ) from error
     for key in ("model_cfg", "preprocess_cfg"):
         if not isinstance(found, dict) or not isinstance(found.get(key), dict):
             raise ModelError(f'no "{key}"', where=config, fix="add it; without it the model would see wrong images")
+    check_config(found, config, folder)
+    return found["model_cfg"]
 
 
 def _check_weights(path: Path) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torchvision import transforms
 
 from vlmdesc.embeddings.encoder import Built
+from vlmdesc.embeddings.model_folder import code_off
 from vlmdesc.errors import ModelError
 
 HEAD = Path(__file__).with_name("starter_head.safetensors")
@@ -95,6 +96,7 @@ def geometry() -> transforms.Compose:
     return transforms.Compose([transforms.Resize(RESIZE, interpolation=bicubic), transforms.CenterCrop(SIZE)])
 
 
+@code_off()
 def towers(embed_dim: int) -> tuple[open_clip.CustomTextCLIP, HFTokenizer]:
     """Both backbones with their own weights and fresh projections."""
     text_weights = TEXT.path()
@@ -123,4 +125,4 @@ def towers(embed_dim: int) -> tuple[open_clip.CustomTextCLIP, HFTokenizer]:
     wanted = model.text.transformer.state_dict()
     weights = load_file(text_weights)
     model.text.transformer.load_state_dict({key: weights[key] for key in wanted})
-    return model, HFTokenizer(folder, context_length=CONTEXT)
+    return model, HFTokenizer(folder, context_length=CONTEXT, trust_remote_code=False)
