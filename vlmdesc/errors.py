@@ -88,9 +88,11 @@ def without_secrets(text: object, *secrets: str) -> str:
     'no way to http://10.0.0.1:3128/v1; key *** is wrong'
     """
     found = _URL.sub(r"\1\2", str(text))
-    for secret in {*map(str.strip, secrets), *_secrets()}:
-        found = _masked(found, secret)
-    return found
+    known = {*map(str.strip, secrets), *_secrets()}
+    for short in (secret for secret in known if SHORT <= len(secret) < RUN):
+        if not short.isalpha() and not short.isdigit():
+            found = re.sub(rf"(?<!\w){re.escape(short)}(?!\w)", MASK, found)
+    return _masked(found, frozenset[str]().union(*map(runs_of, known)))
 
 
 @lru_cache(64)  # made for every error; a set of thousands of pictures may have as many
@@ -106,12 +108,9 @@ def runs_of(secret: str) -> frozenset[str]:
     return frozenset(form[i : i + RUN] for form in forms for i in range(len(form) - RUN + 1))
 
 
-def _masked(text: str, secret: str) -> str:
-    if len(secret) < RUN:
-        is_plain = secret.isalpha() or secret.isdigit()
-        return text if len(secret) < SHORT or is_plain else re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, text)
-    runs, parts, end = runs_of(secret), list[str](), 0  # `text` is in `parts` up to `end`
-    for i in range(len(text) - RUN + 1):
+def _masked(text: str, runs: frozenset[str]) -> str:
+    parts, end = list[str](), 0  # `text` is in `parts` up to `end`
+    for i in range(len(text) - RUN + 1) if runs else ():
         if text[i : i + RUN] in runs:
             if i > end or not parts:
                 parts += [text[end:i], MASK]
@@ -227,7 +226,7 @@ def check_proxies(*others: str) -> None:
         if not _is_place(scheme.lower(), rest):
             raise InputError(
                 f"{name} is not a URL that can be used",
-                fix="write http://USER:PASSWORD@HOST:PORT, with / @ : ? # % in a password as %2F %40 %3A %3F %23 %25",
+                fix="http://HOST:PORT, after :// perhaps USER:PASSWORD@, with / @ : ? # in them as %2F %40 %3A %3F %23",
             )
         if scheme.lower().startswith("socks") and find_spec("socksio") is None:
             raise InputError(f"{name} names a SOCKS proxy", fix="pip install socksio, or name an HTTP proxy")

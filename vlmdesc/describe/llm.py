@@ -285,10 +285,26 @@ def _client(base_url: str, key: str) -> openai.AsyncOpenAI:
 
     for talker in ("openai", "httpx2", "httpcore2"):  # what they log of a reply may repeat the key
         logging.getLogger(talker).setLevel(logging.WARNING)
+    options: dict[str, Any] = {"base_url": base_url, "api_key": key or "none", "max_retries": 0, "timeout": None}
+    try:
+        http = openai.DefaultAsyncHttpx2Client(
+            trust_env=not _is_loopback(urlsplit(base_url).hostname or ""),  # a proxy has no business on loopback
+            follow_redirects=False,
+            timeout=None,  # `Endpoint` has a deadline over all; one for every read besides costs a tenth of the speed
+            event_hooks={"response": [_cap()]},
+            headers={"Accept-Encoding": "identity"},
+        )
+        return openai.AsyncOpenAI(http_client=http, **options)
+    except (ValueError, httpx2.InvalidURL):  # it quotes the URL
+        what = "the base URL, or a proxy in the environment, is not a URL"
+        raise InputError(what, fix="see --base-url, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY") from None
+
+
+def _cap() -> Callable[[httpx2.Response], Awaitable[None]]:
+    """What ends a reply in an error where it grows beyond what any answer needs."""
+    import httpx2
 
     class Capped(httpx2.AsyncByteStream):
-        """A stream that ends in an error where it grows beyond what any answer needs."""
-
         def __init__(self, stream: Any) -> None:
             self.stream = stream
 
@@ -308,19 +324,7 @@ def _client(base_url: str, key: str) -> openai.AsyncOpenAI:
             raise ValueError("it is compressed, though we asked it not to be")
         response.stream = Capped(response.stream)
 
-    options = {"base_url": base_url, "api_key": key or "none", "max_retries": 0, "timeout": None}
-    try:
-        http = openai.DefaultAsyncHttpx2Client(
-            trust_env=not _is_loopback(urlsplit(base_url).hostname or ""),  # a proxy has no business on loopback
-            follow_redirects=False,
-            timeout=None,  # `Endpoint` has a deadline over all; one for every read besides costs a tenth of the speed
-            event_hooks={"response": [capped]},
-            headers={"Accept-Encoding": "identity"},
-        )
-        return openai.AsyncOpenAI(http_client=http, **options)
-    except (ValueError, httpx2.InvalidURL):  # it quotes the URL
-        what = "the base URL, or a proxy in the environment, is not a URL"
-        raise InputError(what, fix="see --base-url, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY") from None
+    return capped
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
