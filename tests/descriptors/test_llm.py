@@ -3,17 +3,19 @@ import base64
 import gzip
 import json
 import logging
+import random
 import socket
 import time
 import traceback
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from string import ascii_letters, digits
 from urllib.parse import quote
 
 import pytest
 
-from vlmdesc.descriptors.llm import ATTEMPTS, LOST, MAX_REPLY_BYTES, Endpoint, check_url, open_endpoint
+from vlmdesc.descriptors.llm import ATTEMPTS, LOST, MAX_REPLY_BYTES, Endpoint, check_url, is_secret, open_endpoint
 from vlmdesc.descriptors.prompts import schema
 from vlmdesc.errors import AnswerError, EndpointError, InputError
 
@@ -494,6 +496,13 @@ def test_a_url_that_cannot_be_used_is_refused_and_what_may_be_a_key_in_it_is_not
         assert "canary7" not in printed.casefold()
 
 
+@pytest.mark.parametrize("url", ["https://api.example.com/\x01cAnArY7", "https://é\u200bcAnArY7.example.com/v1"])
+def test_a_url_that_only_the_client_refuses_is_not_quoted(url):
+    with pytest.raises(InputError) as caught:
+        Endpoint("tiny", url)
+    assert caught.value.fix and all("cAnArY7" not in str(error) for error in chain(caught.value))
+
+
 def chain(error):
     """An error and those that Python would print before it."""
     while error:
@@ -586,10 +595,50 @@ def test_an_answer_that_repeats_the_key_is_no_answer(serve, script):
     assert json.loads(reply.text) == ANSWERED and endpoint.usage.calls == 2
 
 
-def test_a_placeholder_for_a_key_is_no_secret(serve, script):
-    server = serve(lambda n, request: script.said('["an empty shell", "none"]'))
-    (reply,), _ = ask(server.url, key="none")
-    assert "none" in reply.text
+SECRETS = {
+    "OpenAI": "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4zAb7cDe0f",
+    "older": "sk-Zk39fTq8LmW2xVb7RnY4cHs6",
+    "Anthropic": "sk-ant-api03-Xk2Lq9-Tb7_mWz4RfVn8sYc1HdGj5pQe",
+    "OpenRouter": "sk-or-v1-3f9a0c7be84d21560f9e8d7c6b5a49382716f5e4d3c2b1a0",
+    "Groq": "gsk_t7Hx2Kq9LmB4vNz8WcRd3YfJ6sPa",
+    "Google": "AIzaSyD8k2Lq9_Tb7mWz4RfVn8sYc1HdGj5pQeX",
+    "Azure": "9f86d081884c7d659a2feaa0c55ad015",
+    "UUID": "3f2b8c1e-7a4d-4e9b-b5c6-0d1f2a3e4b5c",
+    "JWT": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiI0MiJ9.3q2-7wB8Kx9LmZ0tRf5vYc",
+    "Hugging Face": "hf_kQ7wE2rT9yU4iO1pA6sD3fG8hJ5kL0",
+}
+PLACEHOLDERS = (
+    "lm-studio ollama sk-no-key-required EMPTY none not-needed dummy-key-for-local-server your-api-key-here "
+    "sk-not-a-real-key-0000 sk-xxxxxxxxxxxxxxxxxxxxxxxx sk-1234567890abcdef placeholder-api-key-0123456789 "
+    "gpt4all-local-key-v1 correct-horse-battery-staple 1234567890123456 a1b2c3d4"
+).split()
+
+
+def test_what_is_a_secret_and_what_stands_in_for_one():
+    assert not [key for key in SECRETS.values() if not is_secret(key)]
+    assert not [key for key in (*PLACEHOLDERS, "") if is_secret(key)]
+
+
+@pytest.mark.parametrize("alphabet, n", [("0123456789abcdef", 32), (ascii_letters + digits, 20)])
+def test_nearly_all_random_keys_are_secrets(alphabet, n):
+    chance = random.Random(5)  # noqa: S311
+    assert sum(is_secret("".join(chance.choices(alphabet, k=n))) for _ in range(2000)) >= 0.99 * 2000
+
+
+@pytest.mark.parametrize("key", PLACEHOLDERS)
+def test_no_good_answer_is_thrown_away_for_a_placeholder(serve, script, key):
+    server = serve(lambda n, request: script.listed("lamps of a film-studio", f"{key} on a sign"))
+    (reply,), _ = ask(server.url, key=key)
+    assert key in reply.text and len(server.log) == 1
+
+
+def test_a_key_is_sent_without_the_blanks_around_it_and_not_at_all_with_some_in_it(serve):
+    server = serve()
+    ask(server.url, key=f" {KEY}\r\n")
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    with pytest.raises(InputError, match="blank") as caught:
+        Endpoint("tiny", server.url, f"{KEY}\n{KEY}")
+    assert not gives_away(str(caught.value))
 
 
 def test_a_key_that_json_within_json_hides_is_seen(serve, script):

@@ -47,7 +47,7 @@ def opener(
     llm: str, base_url: str, key_variable: str, concurrency: int, options: dict[str, Any]
 ) -> tuple[str, Callable[[], AbstractAsyncContextManager[LLM]]]:
     """Name of the model that --llm stands for, and what opens it."""
-    from vlmdesc.descriptors.llm import check_url, open_endpoint
+    from vlmdesc.descriptors.llm import check_url, clean_key, open_endpoint
 
     kind, _, path = llm.partition(":")
     if kind == "local":
@@ -66,7 +66,7 @@ def opener(
         return name, local
     if not llm:
         raise InputError("which model?", fix="--llm NAME, with --base-url for any other endpoint than OpenAI's")
-    url, key = base_url or "https://api.openai.com/v1", os.environ.get(key_variable, "")
+    url, key = base_url or "https://api.openai.com/v1", clean_key(os.environ.get(key_variable, ""), key_variable)
     check_url(url, bool(key), options["allow_http"])
     return llm, lambda: open_endpoint(llm, url, key, **options)
 

@@ -12,14 +12,16 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import typer
 
-from vlmdesc.errors import VlmdescError, VlmdescWarning, shown
+from vlmdesc.errors import VlmdescError, VlmdescWarning, shown, without_secrets
 
 DEBUG = "VLMDESC_DEBUG"
 INTERRUPTED, DISK, BUG = 130, 4, 1
+_KEY_VARIABLE = ContextVar("_KEY_VARIABLE", default="")  # what --api-key-env names, while its command runs
 
 
 def bordered(command: Callable[..., None]) -> Callable[..., None]:
@@ -33,6 +35,7 @@ def bordered(command: Callable[..., None]) -> Callable[..., None]:
         with warnings.catch_warnings(), _interruptible() as interrupted:
             warnings.simplefilter("always", VlmdescWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
+            before = _KEY_VARIABLE.set(kwargs.get("api_key_env", ""))
             try:
                 command(*args, **kwargs)
                 sys.stdout.flush()
@@ -54,6 +57,8 @@ def bordered(command: Callable[..., None]) -> Callable[..., None]:
                     raise _exit("interrupted", INTERRUPTED) from error
                 what = shown(f"{type(error).__name__}: {error}")
                 raise _exit(f"error: {what}; fix: tell us, this is a bug; vlmdesc --debug shows more", BUG) from error
+            finally:
+                _KEY_VARIABLE.reset(before)
 
     return run
 
@@ -83,8 +88,8 @@ def _drop_stdout() -> None:
 
 
 def say(line: str) -> None:
-    """One line for people, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """One line for people, on stderr, without the secrets of the environment, whatever variable holds the key."""
+    print(without_secrets(line, os.environ.get(_KEY_VARIABLE.get(), "")), file=sys.stderr, flush=True)
 
 
 def print_messages(messages: Iterable[Mapping[str, str]]) -> None:
@@ -95,7 +100,7 @@ def print_messages(messages: Iterable[Mapping[str, str]]) -> None:
 
 def _exit(line: str, code: int) -> typer.Exit:
     if os.environ.get(DEBUG):
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip("\n"))
     say(line)
     return typer.Exit(code)
 

@@ -77,7 +77,7 @@ def suggest(
     borrow: Borrow = [],  # noqa: B006 - typer reads it
     ask: Ask = "",
     base_url: BaseUrl = "",
-    key_variable: KeyVariable = "OPENAI_API_KEY",
+    api_key_env: KeyVariable = "OPENAI_API_KEY",
     out: Out = None,
     model: Model = "",
     phrase: Worded = "plain",
@@ -108,7 +108,7 @@ def suggest(
     _check(given, class_, group, group_column, phrase, pool)
     lent = [row.text for name in borrow for row in open_set(name).rows if row.text and row.enabled]
     target = _target(out)
-    asking = Contrast(given, ask, base_url, key_variable) if ask else None
+    asking = Contrast(given, ask, base_url, api_key_env) if ask else None
     columns = {"image": image_column, "label": label_column, "group": group_column}
     looked = look(
         dataset,

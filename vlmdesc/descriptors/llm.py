@@ -7,7 +7,6 @@ prompt elsewhere, retries that several workers share, endpoints that lack a sett
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 import random
@@ -17,11 +16,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from vlmdesc.descriptors.prompts import KEY
 from vlmdesc.descriptors.protocol import Reply, Usage
-from vlmdesc.errors import AnswerError, EndpointError, InputError
+from vlmdesc.errors import AnswerError, EndpointError, InputError, check_proxies, runs_of, without_secrets
 
 if TYPE_CHECKING:
     import httpx2
@@ -33,7 +32,7 @@ BACKOFF_S, MAX_BACKOFF_S, JITTER = 0.5, 8.0, 0.25
 MAX_WAIT_S = 60.0  # an endpoint that asks for more ends the run; the next one goes on from there
 LOST = 5  # questions in a row without any reply: the endpoint is gone
 MAX_REPLY_BYTES = 2**20
-SECRET = 8  # a run of this many characters of a key gives it away; shorter keys are placeholders
+SECRET, TURNS = 16, 6  # characters of a secret at least, and characters a turn at most: see `is_secret`
 NO_USE = {401: "the key is wrong", 402: "it wants to be paid", 403: "the key may not", 404: "no such model or path"}
 SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "response_format")  # what an endpoint may lack
 AGAIN = "the same command goes on from there"
@@ -52,7 +51,8 @@ class Endpoint:
 
     `timeout_s` is for one whole call, from the first byte sent to the last received; `per_minute` limits calls,
     0 does not. `sleep` is for tests.
-    Raises: InputError when the URL is none, carries a key, or would carry one unencrypted over a network.
+    Raises: InputError when the URL is none, carries a key, or would carry one unencrypted over a network, and when a
+    proxy or the key cannot be used.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Endpoint:
         allow_http: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        key = clean_key(key)
         self.name, self.usage, self.place = model, Usage(), check_url(base_url, bool(key), allow_http)
         self._key, self._timeout_s, self._sleep = key, timeout_s, sleep
         self._gap_s = 60 / per_minute if per_minute else 0
@@ -199,16 +200,17 @@ class Endpoint:
             text = str(content).encode(errors="replace").decode()  # half an emoji could not be sent back
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise _PassingError(self._safe(f"a reply that is none: {raw[:80].decode(errors='replace')!r}")) from None
-        if _holds(text, self._key):
+        if is_secret(self._key) and _holds(text, self._key):
             raise _PassingError("a reply that repeats the key")
         refused = message.get("refusal") or choice.get("finish_reason") == "content_filter"
         return Reply(text, "refused" if refused else str(choice.get("finish_reason") or "stop"), *tokens)
 
     def _safe(self, said: str) -> str:
-        """The beginning of what an endpoint said, unless it repeats the key."""
-        if _holds(said, self._key):
+        """The beginning of what an endpoint said, unless it repeats the key; a placeholder for one is masked."""
+        if is_secret(self._key) and _holds(said, self._key):
             return "(it repeats the key, so this is not shown)"
-        return "(a web page)" if "<html" in said.lower() else " ".join(said.split())[:200]
+        said = " ".join(without_secrets(said, self._key).split())
+        return "(a web page)" if "<html" in said.lower() else said[:200]
 
 
 @asynccontextmanager
@@ -222,7 +224,9 @@ async def open_endpoint(model: str, base_url: str, key: str = "", **options: Any
 
 
 def check_url(base_url: str, has_key: bool, allow_http: bool = False) -> str:
-    """Scheme, host and port of a base URL. Raises: InputError, which never quotes what may be a key.
+    """Scheme, host and port of a base URL; a proxy on the way there is checked too.
+
+    Raises: InputError, which never quotes what may be a key.
 
     >>> check_url("https://api.example.com/v1", True)
     'https://api.example.com'
@@ -240,7 +244,34 @@ def check_url(base_url: str, has_key: bool, allow_http: bool = False) -> str:
     place = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
     if parts.scheme == "http" and has_key and not _is_loopback(parts.hostname) and not allow_http:
         raise InputError("a key would go unencrypted over the network", where=place, fix="use https, or --allow-http")
+    if not _is_loopback(parts.hostname):
+        check_proxies()
     return place
+
+
+def clean_key(key: str, variable: str = "") -> str:
+    """A key less the blanks and line ends around it. Raises: InputError when no header can carry what is left."""
+    key = key.strip()
+    if not re.fullmatch("[!-~]*", key):
+        what = "the key" + (f" in {variable}" if variable else "")
+        raise InputError(f"{what} holds a blank, a line end or a character that is not ASCII", fix="copy it again")
+    return key
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key is a secret, which no answer may hold, and no placeholder for one, whose words an answer may.
+
+    It has at least 16 characters, and at least one in six is a turn: a digit after a letter, a letter after a digit or
+    a capital after a small letter. Words have next to no turns; 99 of 100 random keys in hexadecimal or base64 have
+    enough.
+
+    >>> [is_secret(key) for key in ("lm-studio", "sk-no-key-required", "dummy-key-for-local-server")]
+    [False, False, False]
+    >>> is_secret("sk-proj-b7Kx02LmQ9fT4eWz"), is_secret("9f86d081884c7d659a2feaa0c55ad015")
+    (True, True)
+    """
+    turns = re.findall("[a-z](?=[A-Z0-9])|[A-Z](?=[0-9])|[0-9](?=[A-Za-z])", key)
+    return len(key) >= SECRET and len(turns) * TURNS >= len(key)
 
 
 def _is_loopback(host: str) -> bool:
@@ -248,15 +279,32 @@ def _is_loopback(host: str) -> bool:
 
 
 def _client(base_url: str, key: str) -> openai.AsyncOpenAI:
+    """Raises: InputError for what this client alone takes for no URL."""
     import httpx2
     import openai
 
     for talker in ("openai", "httpx2", "httpcore2"):  # what they log of a reply may repeat the key
         logging.getLogger(talker).setLevel(logging.WARNING)
+    options: dict[str, Any] = {"base_url": base_url, "api_key": key or "none", "max_retries": 0, "timeout": None}
+    try:
+        http = openai.DefaultAsyncHttpx2Client(
+            trust_env=not _is_loopback(urlsplit(base_url).hostname or ""),  # a proxy has no business on loopback
+            follow_redirects=False,
+            timeout=None,  # `Endpoint` has a deadline over all; one for every read besides costs a tenth of the speed
+            event_hooks={"response": [_cap()]},
+            headers={"Accept-Encoding": "identity"},
+        )
+        return openai.AsyncOpenAI(http_client=http, **options)
+    except (ValueError, httpx2.InvalidURL):  # it quotes the URL
+        what = "the base URL, or a proxy in the environment, is not a URL"
+        raise InputError(what, fix="see --base-url, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY") from None
+
+
+def _cap() -> Callable[[httpx2.Response], Awaitable[None]]:
+    """What ends a reply in an error where it grows beyond what any answer needs."""
+    import httpx2
 
     class Capped(httpx2.AsyncByteStream):
-        """A stream that ends in an error where it grows beyond what any answer needs."""
-
         def __init__(self, stream: Any) -> None:
             self.stream = stream
 
@@ -276,14 +324,7 @@ def _client(base_url: str, key: str) -> openai.AsyncOpenAI:
             raise ValueError("it is compressed, though we asked it not to be")
         response.stream = Capped(response.stream)
 
-    http = openai.DefaultAsyncHttpx2Client(
-        trust_env=not _is_loopback(urlsplit(base_url).hostname or ""),  # a proxy has no business on loopback
-        follow_redirects=False,
-        timeout=None,  # `Endpoint` has a deadline over all; one for every read besides costs a tenth of the speed
-        event_hooks={"response": [capped]},
-        headers={"Accept-Encoding": "identity"},
-    )
-    return openai.AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0, timeout=None, http_client=http)
+    return capped
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -308,14 +349,9 @@ def _fix(status: int, code: str) -> str:
 
 
 def _holds(text: str, key: str) -> bool:
-    """Whether a text repeats a run of the key, as it is, as in a URL, or in base64."""
-    if len(key) < SECRET:
-        return False
+    """Whether a text repeats a run of the key."""
     text += re.sub(r"\\+u00([0-9a-fA-F]{2})", lambda code: chr(int(code[1], 16)), text)  # JSON in JSON hides it so
-    forms = {key, quote(key, safe="")}
-    for before in range(3):  # "Bearer " or a name may stand before it
-        forms.add(base64.b64encode(b" " * before + key.encode()).decode().rstrip("="))
-    return any(form[i : i + SECRET] in text for form in forms for i in range(len(form) - SECRET + 1))
+    return any(run in text for run in runs_of(key))
 
 
 def _count(value: Any) -> int:

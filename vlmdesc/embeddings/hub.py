@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vlmdesc.embeddings.shards import only, unreadable
 from vlmdesc.embeddings.tables import Row, Table, pick_split
-from vlmdesc.errors import EndpointError, InputError, VlmdescError
+from vlmdesc.errors import EndpointError, InputError, VlmdescError, check_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +36,10 @@ def read_saved(folder: Path, split: str) -> Table:
 def read_hub(name: str, split: str) -> Table:
     """A data set of the Hugging Face hub, ORG/NAME or ORG/NAME:CONFIG; what is downloaded stays in the hub's cache.
 
-    Raises: EndpointError when the hub does not answer or has no such data set; InputError for a split it has not.
+    Raises: EndpointError when the hub does not answer or has no such data set; InputError for a split it has not, and
+    for a proxy that cannot be used.
     """
+    check_proxies("HF_ENDPOINT")
     repository, _, config = name.partition(":")
 
     def ask(what: Callable[[ModuleType], T]) -> T:

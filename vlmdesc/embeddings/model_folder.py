@@ -2,7 +2,7 @@
 
 open_clip hands parts of a model's configuration on to timm and transformers, and these would import Python that lies
 beside the weights (`trust_remote_code`, `auto_map`), fetch it (kernels, `hf-hub:` names), or build whatever class is
-named. So every key, and every name of a class, is held against the lists of `vlmdesc.embeddings.model_keys` before anything
+named. So every key, and every name of a class, is held against the lists of `embeddings.model_keys` before anything
 is built, and code is switched off besides. Files that no configuration leads to (a `.py` or `.pkl` beside the weights)
 are never opened, and a chat template is never filled in.
 """

@@ -31,7 +31,15 @@ from torchvision.transforms import Compose
 
 from vlmdesc.embeddings.encoder import Built
 from vlmdesc.embeddings.model_folder import check_config, check_text_files, code_off
-from vlmdesc.errors import EndpointError, ModelError, StoreError, VlmdescError, did_you_mean
+from vlmdesc.errors import (
+    EndpointError,
+    ModelError,
+    StoreError,
+    VlmdescError,
+    check_proxies,
+    did_you_mean,
+    without_secrets,
+)
 
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 CONFIG = "open_clip_config.json"
@@ -56,6 +64,8 @@ def build(name: str) -> Built:
     """
     spec = parse(name)
     remote = not (_folder(spec.model) or (spec.pretrained and Path(spec.pretrained).is_file()))
+    if remote:
+        check_proxies("HF_ENDPOINT")
     try:
         with _quiet(), code_off():
             model_config = _model_config(spec.model)
@@ -206,7 +216,7 @@ def _has_quick_gelu(architecture: str) -> bool:
 
 
 def _unloadable(name: str, error: Exception) -> ModelError:
-    text = str(error).strip() or type(error).__name__
+    text = without_secrets(error).strip() or type(error).__name__
     if isinstance(error, UnpicklingError) or "weights_only" in text or "TorchScript" in text:
         return ModelError(
             "the checkpoint holds code, not only weights: refused", where=name, fix="convert it to safetensors"
@@ -218,7 +228,7 @@ def _unloadable(name: str, error: Exception) -> ModelError:
 
 
 def _unreachable(name: str, error: Exception) -> VlmdescError:
-    text = " ".join(str(error).split())
+    text = " ".join(without_secrets(error).split())
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         return StoreError(f"cannot keep the weights: {error.strerror}", where=name, fix="free space, or set HF_HOME")
     if isinstance(error, (ImportError, MemoryError)) or "Error(s) in loading" in text or "weights_only" in text:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmdesc.embeddings.find import SUFFIXES
 from vlmdesc.embeddings.tables import FOLDER, SPLITS, Row, Table, pick_split
-from vlmdesc.errors import InputError, VlmdescError
+from vlmdesc.errors import InputError, VlmdescError, without_secrets
 from vlmdesc.files import strict_json
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _each(
 
 def unreadable(error: Exception, where: object) -> InputError:
     """What a reader of others raised, as an error of ours."""
-    what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    what = f"{type(error).__name__}: {' '.join(without_secrets(error).split())[:300]}"
     return InputError(f"cannot be read as a data set: {what}", where=where, fix="check that the file is whole")
 
 
