@@ -180,9 +180,10 @@ class Rows:
         """Raises: ValueError for a value that has no meaning in its column."""
         if any(self.table[name].null_count for name in SCHEMA.names if name != "label"):
             raise ValueError("a value is missing")
-        origin, number = (self.table[name].to_numpy() for name in ("origin", "number"))
-        if not ((origin >= 0) & (origin < len(self.origins)) & (number >= 0)).all():
-            raise ValueError("a row of no data set")
+        for name, end in (("origin", len(self.origins)), ("number", 2**63)):
+            found = pc.min_max(self.table[name]).as_py()
+            if len(self) and not 0 <= found["min"] <= found["max"] < end:
+                raise ValueError("a row of no data set")
         for name in FILTERS:
             try:
                 self.table[name].cast(pa.large_string())
