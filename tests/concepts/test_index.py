@@ -32,7 +32,7 @@ NAMES = ("index.json", "vectors", "rows")
 def home(tmp_path, monkeypatch):
     """A cache folder of this test's own, where FAISS reads no file."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
-    readers = [name for name in dir(faiss) if re.match("read_(?!csv)|deserialize_|load_", name)]
+    readers = [name for name in dir(faiss) if re.match("read_|deserialize_|load_", name)]
     assert {"read_index", "read_index_binary", "deserialize_index", "read_VectorTransform"} <= {*readers}
     for name in readers:
         monkeypatch.setattr(faiss, name, lambda *_: pytest.fail("FAISS reads a file"))

@@ -239,6 +239,19 @@ def test_what_is_written_reads_the_same(lists, tmp_path):
         assert raw(again) == raw(found)
 
 
+def test_lists_open_the_same_on_any_number_of_threads(lists, texts, tmp_path):
+    before = faiss.omp_get_max_threads()
+    try:
+        for threads in (1, 2, 5):
+            faiss.omp_set_num_threads(threads)
+            again = mapped(lists, tmp_path / str(threads))
+            assert faiss.omp_get_max_threads() == threads
+            for one, other in zip(again.search(texts, 10), lists.search(texts, 10), strict=True):
+                assert np.array_equal(one, other)
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 def test_another_index_than_was_said_is_not_read(lists, tmp_path):
     mapped(build(unit(50), unit(0)), tmp_path / "exact")
     mapped(lists, tmp_path / "lists")

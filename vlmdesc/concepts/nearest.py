@@ -346,7 +346,7 @@ def _layout(n: int, dim: int, factory: str) -> Layout:
 
 
 def read(path: Path, n: int, dim: int, factory: str, probes: int, recall: dict[str, float]) -> Nearest:
-    """Open a file that `write` made, or anybody: whatever is in it does no harm. Exact vectors are mapped.
+    """Open a file as `write` makes them, whoever made it; exact vectors are mapped, lists are in memory.
 
     Raises: FileNotFoundError; ValueError when it holds something else than was said.
     """
