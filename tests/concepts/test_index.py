@@ -2,20 +2,26 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import pytest
+from safetensors.numpy import load_file, save
 
 from tests.concepts.test_nearest import unit
 from tests.concepts.test_rows import key, rows_for
 from vlmdesc.cache import checksum
 from vlmdesc.concepts import index, nearest
-from vlmdesc.concepts.card import Model, to_bytes
-from vlmdesc.concepts.index import change, create, is_index, open_index, trust
+from vlmdesc.concepts.arrays import head
+from vlmdesc.concepts.card import KINDS, Model, to_bytes
+from vlmdesc.concepts.index import change, create, is_index, open_index
+from vlmdesc.concepts.rows import SCHEMA
 from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError
 
 MODEL = Model("fake", "fp32", "fake-1")
@@ -23,9 +29,13 @@ NAMES = ("index.json", "vectors", "rows")
 
 
 @pytest.fixture(autouse=True)
-def user(tmp_path, monkeypatch):
-    """A cache folder of this test's own: what it has not made it does not trust."""
+def home(tmp_path, monkeypatch):
+    """A cache folder of this test's own, where FAISS reads no file."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
+    readers = [name for name in dir(faiss) if re.match("read_|deserialize_|load_", name)]
+    assert {"read_index", "read_index_binary", "deserialize_index", "read_VectorTransform"} <= {*readers}
+    for name in readers:
+        monkeypatch.setattr(faiss, name, lambda *_: pytest.fail("FAISS reads a file"))
 
 
 def make(folder, n=6, seed=0, **options):
@@ -63,10 +73,6 @@ def edit(folder, **changes):
 def file_of(folder, kind):
     [path] = folder.glob(f"{kind}-*")
     return path
-
-
-def another_user(monkeypatch, tmp_path):
-    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "another"))
 
 
 def test_what_is_made_opens_the_same(tmp_path):
@@ -163,7 +169,8 @@ def test_an_index_of_nothing_is_refused(tmp_path):
 def test_a_commit_leaves_the_card_and_what_it_names(tmp_path):
     folder = tmp_path / "i"
     make(folder)
-    (folder / f"vectors-{'0' * 32}.faiss").write_text("left by a crash")
+    (folder / f"vectors-{'0' * 32}.safetensors").write_text("left by a crash")
+    (folder / f"vectors-{'0' * 32}.faiss").write_text("left by an older version")
     (folder / f".{'0' * 16}.part").write_text("left by a crash")
     for seed in (1, 2):
         after = change(folder, more(2, seed))[1]
@@ -187,11 +194,11 @@ def test_a_reader_that_a_commit_overtakes_gets_the_new_one(tmp_path, monkeypatch
     make(tmp_path / "i")
     load, overtaken = index._load, []
 
-    def slowly(folder, raw, allow):
+    def slowly(folder, raw):
         if not overtaken:
             overtaken.append(raw)
             change(folder, more(4, 9, none))
-        return load(folder, raw, allow)
+        return load(folder, raw)
 
     monkeypatch.setattr(index, "_load", slowly)
     found = open_index(tmp_path / "i")
@@ -227,10 +234,27 @@ def test_another_models_vectors_do_not_meet_these(tmp_path):
 
 def test_what_a_newer_version_wrote_is_left_to_it(tmp_path):
     make(tmp_path / "i")
-    edit(tmp_path / "i", schema=2, more={"new": 1})
-    for opens in (open_index, trust):
-        with pytest.raises(StoreError, match=r"written by a newer vlmdesc.*upgrade"):
-            opens(tmp_path / "i")
+    edit(tmp_path / "i", schema=3, more={"new": 1})
+    with pytest.raises(StoreError, match=r"written by a newer vlmdesc.*upgrade"):
+        open_index(tmp_path / "i")
+
+
+def test_what_an_older_version_made_is_built_again(tmp_path):
+    """Schema 1 kept a file of FAISS's."""
+    folder = tmp_path / "i"
+    make(folder)
+    file, old = file_of(folder, "vectors"), f"vectors-{'a' * 32}.faiss"
+    file.rename(folder / old)
+    files = json.loads((folder / "index.json").read_bytes())["files"]
+    edit(folder, schema=1, files=files | {"vectors": files["vectors"] | {"name": old}})
+    for way in (open_index, lambda folder: change(folder, more(1, 1))):
+        with pytest.raises(StoreError, match=r"made by an older vlmdesc.*vlmdesc index build DATASET --out IDX --repl"):
+            way(folder)
+    assert is_index(folder)
+    with pytest.raises(InputError, match="there is an index"):
+        make(folder, 7, 1)
+    assert said(make(folder, 7, 1, replace=True)) == said(open_index(folder))
+    assert len(names(folder)) == 4 and old not in names(folder)
 
 
 def test_names_that_lead_out_of_the_folder_are_not_followed(tmp_path):
@@ -240,60 +264,198 @@ def test_names_that_lead_out_of_the_folder_are_not_followed(tmp_path):
     shutil.copy(tmp_path / "i" / right, tmp_path / "x")
     for name in ("../x", str(tmp_path / "x"), "x", f"../i/{right}", f"./{right}", f"{right}\n", ".", "", "index.json"):
         edit(tmp_path / "i", files=files | {"vectors": files["vectors"] | {"name": name}})
-        for opens in (open_index, trust):
-            with pytest.raises(StoreError, match="damaged: no name of a vectors file"):
-                opens(tmp_path / "i")
+        with pytest.raises(StoreError, match="damaged: no name of a vectors file"):
+            open_index(tmp_path / "i")
 
 
-def test_an_index_made_elsewhere_opens_when_it_is_trusted(tmp_path, monkeypatch):
-    made = make(tmp_path / "i")
-    another_user(monkeypatch, tmp_path)
-    with pytest.raises(StoreError, match=r"made by another user.*vlmdesc index verify .*/i --trust-index") as error:
-        open_index(tmp_path / "i")
-    assert error.value.where == str(tmp_path / "i")
-    assert said(trust(tmp_path / "i")) == said(made) == said(open_index(tmp_path / "i"))
-    (tmp_path / "i").rename(tmp_path / "moved")
-    assert said(open_index(tmp_path / "moved")) == said(made)
-    edit(tmp_path / "moved", built_for=7)  # another card, though of the same files
-    with pytest.raises(StoreError, match="made by another user"):
-        open_index(tmp_path / "moved")
-    with pytest.raises(StoreError, match="made by another user"):
-        change(tmp_path / "moved", more(1, 1))
+def many(folder, monkeypatch, n=1500):
+    """An index with lists."""
+    monkeypatch.setattr(nearest, "EXACT_ROWS", 500)
+    return make(folder, n, recall=0.5)
 
 
-def forge(folder, data):
-    """Put other vectors into an index, and say in its card that they are right."""
-    file_of(folder, "vectors").unlink()
+OPEN = """
+import json, sys, numpy as np
+from pathlib import Path
+from vlmdesc.concepts.index import open_index
+found = open_index(Path(sys.argv[1]))
+scores, rows = found.nearest.search(np.load(sys.argv[2]), 4)
+print(json.dumps([scores.tolist(), rows.tolist(), found.rows.column("id")]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["exact", "lists"])
+def test_an_index_is_the_same_for_everybody(tmp_path, monkeypatch, kind):
+    made = many(tmp_path / "i", monkeypatch) if kind == "lists" else make(tmp_path / "i", 20)
+    right = said(made)
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    assert said(open_index(tmp_path / "i")) == right
+    shutil.copytree(tmp_path / "i", tmp_path / "copy", ignore=shutil.ignore_patterns(".lock"))
+    np.save(tmp_path / "queries.npy", unit(5, 77))
+    theirs = os.environ | {"HOME": str(tmp_path / "home"), "VLMDESC_CACHE": str(tmp_path / "theirs")}
+    command = [sys.executable, "-c", OPEN, tmp_path / "copy", tmp_path / "queries.npy"]
+    done = subprocess.run(command, env=theirs, capture_output=True, check=True, text=True)
+    scores, rows, ids = json.loads(done.stdout)
+    assert (scores, rows, ids) == (*right[:2], made.rows.column("id"))
+    assert not (tmp_path / "theirs").exists()
+
+
+def test_anybody_can_read_its_arrays(tmp_path, monkeypatch):
+    make(tmp_path / "a", 20)
+    assert np.array_equal(load_file(file_of(tmp_path / "a", "vectors"))["vectors"], unit(20))
+    lists = many(tmp_path / "b", monkeypatch).nearest
+    held = load_file(file_of(tmp_path / "b", "vectors"))
+    assert sorted(held["rows"]) == [*range(1500)] and held["codes"].shape == (1500, 8)
+    low, span = held["trained"].reshape(2, 8)
+    of = np.repeat(np.arange(len(held["sizes"])), held["sizes"])
+    vectors = held["centroids"][of] + low + (held["codes"] + 0.5) / 255 * span
+    assert np.allclose(vectors, lists.vectors(held["rows"]), atol=1e-6)
+
+
+def forge(folder, kind, data, **changes):
+    """Put another file into an index, and say in its card that it is right."""
+    file_of(folder, kind).unlink()
     digest = hashlib.sha256(data).hexdigest()
-    name = f"vectors-{digest[:32]}.faiss"
+    name = f"{kind}-{digest[:32]}{KINDS[kind]}"
     (folder / name).write_bytes(data)
     files = json.loads((folder / "index.json").read_bytes())["files"]
-    edit(folder, files=files | {"vectors": {"name": name, "bytes": len(data), "sha256": digest}})
+    edit(folder, files=files | {kind: {"name": name, "bytes": len(data), "sha256": digest}}, **changes)
 
 
-def refused(folder, what="it cannot be read without failing.*do not use it"):
+def refused(folder, what="damaged: "):
     with pytest.raises(StoreError, match=what) as error:
-        trust(folder)
-    assert error.value.where == str(folder)
-    with pytest.raises(StoreError, match="made by another user"):  # it is not remembered
         open_index(folder)
+    assert Path(error.value.where).parent == folder and error.value.fix
 
 
-def test_garbage_that_a_card_vouches_for_is_refused(tmp_path):
-    make(tmp_path / "i")
-    forge(tmp_path / "i", b"IxFI" + np.random.default_rng(0).bytes(600))
+def without(array, at, value):
+    array = array.copy()
+    array.flat[at] = value
+    return array
+
+
+HOSTILE = {
+    "a row twice": lambda held: {"rows": without(held["rows"], 0, held["rows"][1])},
+    "a row beyond": lambda held: {"rows": without(held["rows"], 5, len(held["rows"]))},
+    "a row below": lambda held: {"rows": without(held["rows"], 5, -1)},
+    "a huge row": lambda held: {"rows": without(held["rows"], 5, 2**62)},
+    "a size below": lambda held: {"sizes": without(held["sizes"], [0, 1], [-3, sum(held["sizes"][:2]) + 3])},
+    "sizes that wrap": lambda held: {"sizes": without(0 * held["sizes"], range(4), [2**62] * 4)},
+    "one too few": lambda held: {"sizes": without(held["sizes"], 0, held["sizes"][0] - 1)},
+    "one too many": lambda held: {"sizes": without(held["sizes"], 0, held["sizes"][0] + 1)},
+    "NaN": lambda held: {"centroids": without(held["centroids"], 9, np.nan)},
+    "infinite": lambda held: {"centroids": without(held["centroids"], 9, -np.inf)},
+    "huge": lambda held: {"centroids": without(held["centroids"], 9, 3e38)},
+    "NaN trained": lambda held: {"trained": without(held["trained"], 3, np.nan)},
+    "huge trained": lambda held: {"trained": without(held["trained"], 12, 3e38)},
+    "another type": lambda held: {"centroids": held["centroids"].view(np.int32)},
+    "float64": lambda held: {"centroids": held["centroids"].reshape(-1, 2).copy().view(np.float64)},
+    "a shape transposed": lambda held: {"centroids": held["centroids"].reshape(8, -1)},
+    "codes wider": lambda held: {"codes": np.hstack([held["codes"], held["codes"]])},
+    "one code fewer": lambda held: {"codes": held["codes"][1:]},
+    "an array more": lambda held: {"more": np.zeros(1, np.uint8)},
+}
+
+
+def rewritten(held):
+    """Arrays as our own writer would put them, so that only what they are is wrong."""
+    kinds = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64", np.dtype(np.uint8): "U8"}
+    layout = {name: (kinds.get(array.dtype, "I32"), array.shape) for name, array in held.items()}
+    if any(kind == "I32" for kind, _ in layout.values()):
+        return save(held)
+    return head(layout) + b"".join(array.tobytes() for array in held.values())
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_lists_are_refused(tmp_path, monkeypatch, what):
+    many(tmp_path / "i", monkeypatch, 600)
+    held = load_file(file_of(tmp_path / "i", "vectors"))
+    held = {name: held[name] for name in ("rows", "sizes", "centroids", "trained", "codes")}
+    right = open_index(tmp_path / "i").nearest
+    forge(tmp_path / "i", "vectors", rewritten(held))  # this one is the same
+    assert np.array_equal(open_index(tmp_path / "i").nearest.vectors(np.arange(9)), right.vectors(np.arange(9)))
+    forge(tmp_path / "i", "vectors", rewritten(held | HOSTILE[what](held)))
     refused(tmp_path / "i")
 
 
-@pytest.mark.parametrize("end", ["kill -SEGV $$", "kill -KILL $$", "exit 1", "sleep 30"])
-def test_what_makes_faiss_crash_or_hang_does_not_end_this_process(tmp_path, monkeypatch, end):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_hostile_vectors_are_refused(tmp_path, monkeypatch, value):
     make(tmp_path / "i")
-    another_user(monkeypatch, tmp_path)
-    (tmp_path / "python").write_text(f"#!/bin/sh\nexec 2>/dev/null\n{end.replace('sleep', 'exec sleep')}\n")
-    (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(index, "CHILD_S", 0.2)
+    forge(tmp_path / "i", "vectors", rewritten({"vectors": without(unit(6), 11, value)}))
+    refused(tmp_path / "i", "damaged: numbers that no vector has")
+    monkeypatch.setattr(nearest, "CODECS", {"SQfp16": nearest.CODECS["SQfp16"]})
+    many(tmp_path / "l", monkeypatch)
+    whole = file_of(tmp_path / "l", "vectors").read_bytes()
+    with np.errstate(over="ignore"):
+        forge(tmp_path / "l", "vectors", whole[:-2] + np.float16(value).tobytes())
+    refused(tmp_path / "l", "damaged: numbers that no vector has")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n": 2**62}, {"n": 7}, {"n": 5}, {"dim": 2**40}, {"dim": 4}, {"n": 12, "dim": 4}, {"probes": 1},
+        {"factory": "IVF4_HNSW32,SQ8", "probes": 1}, {"factory": "IVF99999_HNSW32,SQ8", "probes": 1},
+        {"factory": "IVF0_HNSW32,SQ8", "probes": 1}, {"factory": "PQ64"}, {"factory": "Flat\n"}, {"factory": ""},
+    ],
+)  # fmt: skip
+def test_cards_that_say_something_else_are_refused(tmp_path, changes):
+    make(tmp_path / "i")
+    edit(tmp_path / "i", **changes)
     refused(tmp_path / "i")
+
+
+@pytest.mark.parametrize("changes", [{"probes": 0}, {"probes": 129}, {"probes": 2**62}, {"factory": "Flat"}])
+def test_cards_that_say_something_else_of_lists_are_refused(tmp_path, monkeypatch, changes):
+    found = many(tmp_path / "i", monkeypatch, 600)
+    assert found.card.factory.startswith("IVF128_")
+    edit(tmp_path / "i", **changes)
+    refused(tmp_path / "i")
+
+
+def test_lists_of_equal_centroids_and_of_all_rows_in_one_do_no_harm(tmp_path, monkeypatch):
+    many(tmp_path / "i", monkeypatch, 600)
+    held = load_file(file_of(tmp_path / "i", "vectors"))
+    same = {"centroids": np.zeros_like(held["centroids"]), "sizes": without(0 * held["sizes"], 0, 600)}
+    held = {name: (held | same)[name] for name in ("rows", "sizes", "centroids", "trained", "codes")}
+    forge(tmp_path / "i", "vectors", rewritten(held))
+    scores, rows = open_index(tmp_path / "i").nearest.search(unit(5), 3)
+    assert rows.max() < 600 and np.isfinite(scores).all()
+
+
+def rows_file(table, **options):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as file:
+        file.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("column, values", [
+    ("origin", [1] * 6), ("origin", [-1] * 6), ("number", [-1] * 6), ("number", [None] * 6), ("id", [None] * 6),
+    ("id", [b"\xff"] * 6), ("label", [b"\xc3"] * 6), ("content", [None] * 6), ("file", [None] * 6),
+])  # fmt: skip
+def test_hostile_rows_are_refused(tmp_path, column, values):
+    made = make(tmp_path / "i")
+    at = SCHEMA.get_field_index(column)
+    table = made.rows.table.set_column(at, SCHEMA.field(at), pa.array(values, SCHEMA.field(at).type))
+    forge(tmp_path / "i", "rows", rows_file(table))
+    refused(tmp_path / "i")
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_a_small_file_of_rows_does_not_become_a_large_table(tmp_path, compression):
+    made = make(tmp_path / "i")
+    at = SCHEMA.get_field_index("label")
+    long = pa.array([bytes(10**7)] * 6, SCHEMA.field(at).type)
+    forge(
+        tmp_path / "i",
+        "rows",
+        rows_file(made.rows.table.set_column(at, SCHEMA.field(at), long), compression=compression),
+    )
+    assert file_of(tmp_path / "i", "rows").stat().st_size < 10**6
+    before = pa.default_memory_pool().bytes_allocated()
+    refused(tmp_path / "i", "damaged: compressed")
+    assert pa.default_memory_pool().bytes_allocated() - before < 10**6
 
 
 class Full:
@@ -457,6 +619,35 @@ def test_a_thousand_damaged_indexes_are_refused_by_name_or_harmless(tmp_path):
     assert said(open_index(damaged)) == right
     assert n_refused >= 950
     assert said(open_index(tmp_path / "a")) == right != said(other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["exact", "lists"])
+def test_a_thousand_damaged_files_that_a_card_vouches_for_do_no_harm(tmp_path, monkeypatch, kind):
+    """Nothing but the content can be checked: found is then what the file says, and nothing crashes or grows."""
+    many(tmp_path / "a", monkeypatch, 600) if kind == "lists" else make(tmp_path / "a", 20)
+    make(tmp_path / "b", 5, 1)
+    whole, random, n_refused = load_files(tmp_path / "a"), np.random.default_rng(1), 0
+    others, began = [*load_files(tmp_path / "b").values(), *foreign_files()], resident()
+    for _ in range(1000):
+        name, way = NAMES[random.integers(1, 3)], [*DAMAGE.values()][random.integers(len(DAMAGE) - 1)]
+        shutil.rmtree(tmp_path / "d", ignore_errors=True)
+        shutil.copytree(tmp_path / "a", tmp_path / "d")
+        forge(tmp_path / "d", name, way(random, whole[name], others))
+        try:
+            scores, rows, table, _ = said(open_index(tmp_path / "d"))
+        except StoreError as error:
+            n_refused += 1
+            assert Path(error.where).parent == tmp_path / "d"
+        else:
+            assert np.isfinite(scores).all() and np.max(rows) < len(table)
+    assert n_refused > 300
+    assert resident() - began < 200 * 2**20
+
+
+def resident():
+    """Bytes of this process's memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_equal_files_may_be_in_two_indexes(tmp_path):

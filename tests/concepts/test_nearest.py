@@ -115,6 +115,20 @@ def test_by_hand():
     assert (len(found), found.dim, found.factory, found.probes, found.recall) == (4, 2, "Flat", 0, {})
 
 
+@pytest.mark.parametrize("queries, k", [(1, 10), (5, 150), (40, 10)])
+@pytest.mark.parametrize("share", [1, 0.3])
+def test_exact_search_is_that_of_faiss_bit_for_bit(tmp_path, queries, k, share):
+    """Those alike among them: which of them comes first is the same too."""
+    vectors = np.repeat(unit(300), 3, axis=0)
+    flat, found = faiss.IndexFlatIP(8), mapped(build(vectors, vectors[:0]), tmp_path / "v")
+    flat.add(vectors)
+    allowed = np.random.default_rng(0).random(900) < share if share < 1 else None
+    chosen = None if allowed is None else faiss.IDSelectorBatch(np.flatnonzero(allowed))
+    right = flat.search(unit(queries, 1), k, params=faiss.SearchParameters(sel=chosen))
+    for one, other in zip(found.search(unit(queries, 1), k, allowed), right, strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_what_cannot_be_searched_is_refused(lists):
     for found in (lists, build(low(10), low(0))):
         with pytest.raises(ShapeError, match="queries have 8 dimensions, the vectors 32"):
@@ -225,26 +239,42 @@ def test_what_is_written_reads_the_same(lists, tmp_path):
         assert raw(again) == raw(found)
 
 
+def test_lists_open_the_same_on_any_number_of_threads(lists, texts, tmp_path):
+    before = faiss.omp_get_max_threads()
+    try:
+        for threads in (1, 2, 5):
+            faiss.omp_set_num_threads(threads)
+            again = mapped(lists, tmp_path / str(threads))
+            assert faiss.omp_get_max_threads() == threads
+            for one, other in zip(again.search(texts, 10), lists.search(texts, 10), strict=True):
+                assert np.array_equal(one, other)
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 def test_another_index_than_was_said_is_not_read(lists, tmp_path):
-    exact = build(unit(50), unit(0))
-    mapped(exact, tmp_path / "exact")
+    mapped(build(unit(50), unit(0)), tmp_path / "exact")
     mapped(lists, tmp_path / "lists")
-    wrong = [
-        ("exact", 49, 8, 0, "IndexFlatIP of 50 x 8 where Flat of 49 x 8 is said"),
-        ("exact", 50, 9, 0, "where Flat of 50 x 9"),
-        ("exact", 50, 8, 4, "IndexFlatIP of 50 x 8"),
-        ("lists", N, DIM, 0, "IndexIVFScalarQuantizer of 5000 x 32"),
-    ]
-    for name, n, dim, probes, what in wrong:
-        with pytest.raises(ValueError, match=what):
-            read(tmp_path / name, n, dim, "Flat", probes, {})
-    l2 = faiss.IndexFlatL2(8)
-    l2.add(unit(50))
-    faiss.write_index(l2, str(tmp_path / "l2"))
-    for name, data in (("l2", None), ("empty", b""), ("garbage", b"IxFI" + b"\xff" * 999), ("text", b"hello")):
+    factory = lists.factory
+    for name, *said in [
+        ("exact", 49, 8, "Flat", 0),
+        ("exact", 50, 9, "Flat", 0),
+        ("exact", 100, 4, "Flat", 0),
+        ("exact", 50, 8, "Flat", 4),
+        ("exact", 50, 8, factory, 4),
+        ("lists", N, DIM, "Flat", 0),
+        ("lists", N, DIM, factory, 0),
+        ("lists", N, DIM, factory.replace("SQ8", "SQfp16"), 4),
+        ("lists", N, DIM, factory.replace("256", "128"), 4),
+        ("lists", N, DIM, factory, 257),
+    ]:
+        with pytest.raises(ValueError, match=r"not the arrays that the card says|lists to look into|no way in which"):
+            read(tmp_path / name, *said, {})
+    faiss.write_index(faiss.IndexFlatIP(8), str(tmp_path / "faiss"))
+    for name, data in (("faiss", None), ("empty", b""), ("garbage", b"IxFI" + b"\xff" * 999), ("text", b"hello")):
         if data is not None:
             (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match=r"FAISS cannot read it|IndexFlatL2 of 50 x 8 where Flat"):
+        with pytest.raises(ValueError, match=r"not the arrays|empty file"):
             read(tmp_path / name, 50, 8, "Flat", 0, {})
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "nowhere", 50, 8, "Flat", 0, {})

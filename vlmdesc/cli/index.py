@@ -65,9 +65,6 @@ Patterns = Annotated[
     list[str] | None, typer.Argument(help="Ids (paths) of those to take out; * stands for anything.", metavar="[ID...]")
 ]
 Missing = Annotated[bool, typer.Option("--missing", help="Those whose file is gone.")]
-Trust = Annotated[
-    bool, typer.Option("--trust-index", help="Use an index that was made elsewhere: only if you trust its maker.")
-]
 Threshold = Annotated[float, typer.Option(min=-1, max=1, help="How alike two pictures are, as a cosine.")]
 Montage = Annotated[Path | None, typer.Option(help="Draw a contact sheet.", metavar="FILE.png")]
 SHOWN = 20  # groups of copies that are listed
@@ -201,15 +198,15 @@ def info(folder: Folder, as_json: Json = False) -> None:
     print(json.dumps(about(found)) if as_json else "\n".join(lines(found)))
 
 
-def verify(folder: Folder, trust_index: Trust = False, as_json: Json = False) -> None:
+def verify(folder: Folder, as_json: Json = False) -> None:
     """Check an index: its files against their checksums, every vector, and whether the pictures are still there.
 
     The exit status is 1 when pictures are gone.
     """
     from vlmdesc.concepts.fetch import gone
-    from vlmdesc.concepts.index import open_index, trust
+    from vlmdesc.concepts.index import open_index
 
-    found = trust(folder) if trust_index else open_index(folder)
+    found = open_index(folder)
     bad, lost = found.nearest.bad(), gone(found.rows)
     if bad:
         raise StoreError(f"{counted(bad, 'vector')} not of norm 1", where=folder, fix="build it again with --replace")

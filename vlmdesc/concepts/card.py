@@ -1,4 +1,4 @@
-"""The card of an index: what its files are, and whether this user has made it or said to trust it."""
+"""The card of an index: what is in it, and what its files are."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import hashlib
 import json
 import os
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmdesc.cache import Answers, cache_folder, checksum
+from vlmdesc.cache import checksum
 from vlmdesc.errors import InputError, StoreError
 from vlmdesc.files import json_lines
 
-SCHEMA, CARD, MAX_CARD = 1, "index.json", 1 << 20
-KINDS = {"vectors": ".faiss", "rows": ".arrow"}
-TRUSTED = "indexes"  # in the cache folder
-AGAIN = "make it again, which is quick since embeddings are kept: vlmdesc index build --replace"
+SCHEMA, CARD, MAX_CARD = 2, "index.json", 1 << 20
+KINDS = {"vectors": ".safetensors", "rows": ".arrow"}
+AGAIN = "make it again, which is quick since embeddings are kept: vlmdesc index build DATASET --out IDX --replace"
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,8 @@ def parse(raw: bytes, path: Path) -> Card:
             raise ValueError("its checksum is another")
         if values["schema"] > SCHEMA:
             raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc")
+        if values["schema"] < SCHEMA:
+            raise StoreError("made by an older vlmdesc", where=path, fix=AGAIN)
         files = {kind: File(**said) for kind, said in values["files"].items()}
         card = Card(**{**values, "model": Model(**values["model"]), "files": files})
         _check_types(card)
@@ -133,18 +133,3 @@ def damaged(path: Path) -> Iterator[None]:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise StoreError(f"damaged: {error}", where=path, fix=AGAIN) from error
-
-
-def must_be_known(raw: bytes, folder: Path) -> None:
-    if Answers(cache_folder() / TRUSTED).get(_question(raw)) is None:
-        what = "made by another user, on another machine, or before the cache folder was moved"
-        fix = f"if you trust where it comes from: vlmdesc index verify {shlex.quote(str(folder))} --trust-index"
-        raise StoreError(what, where=folder, fix=fix)
-
-
-def remember(raw: bytes, folder: Path) -> None:
-    Answers(cache_folder() / TRUSTED).put(_question(raw), os.path.abspath(folder))
-
-
-def _question(raw: bytes) -> dict[str, str]:
-    return {"index": hashlib.sha256(raw).hexdigest()}

@@ -10,8 +10,9 @@ from jaxtyping import Float32, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from vlmdesc.concepts.arrays import BLOCK
 from vlmdesc.concepts.index import Index
-from vlmdesc.concepts.nearest import BLOCK, Nearest
+from vlmdesc.concepts.nearest import Nearest
 
 NEAR = 0.95  # cosine
 NEIGHBOURS = 32  # looked at for each picture

@@ -1,12 +1,11 @@
 """Pictures that can be searched: a folder with their vectors, and beside them what each one is.
 
-    IDX/index.json             the card: what is here, whose vectors they are, the size and SHA-256 of both files
-    IDX/vectors-SHA256.faiss   what FAISS reads
-    IDX/rows-SHA256.arrow      row i says what vector i is
+    IDX/index.json                   the card: what is here, whose vectors they are, the size and SHA-256 of both files
+    IDX/vectors-SHA256.safetensors   the vectors, or lists of them
+    IDX/rows-SHA256.arrow            row i says what vector i is
 
 Files are written whole under names of their content, and the card last: until it is there the index is the old one,
-so that a crash leaves one or the other. FAISS's reader trusts what it reads; it is given files of cards only that this
-user has made or said to trust, and those after their hash.
+so that a crash leaves one or the other. Who made an index matters not: all that is read is checked first.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ import hashlib
 import os
 import re
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -37,10 +34,8 @@ from vlmdesc.concepts.card import (
     Model,
     check_file,
     damaged,
-    must_be_known,
     parse,
     read_card,
-    remember,
     to_bytes,
 )
 from vlmdesc.concepts.nearest import Nearest
@@ -49,8 +44,10 @@ from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError, few
 from vlmdesc.files import cannot_write, sync_folder, write_atomic
 from vlmdesc.records.results import Vectors
 
-OURS = re.compile(r"(vectors-[0-9a-f]{32}\.faiss|rows-[0-9a-f]{32}\.arrow|\.[0-9a-f]{16}\.part)")
-CHILD_S = 120  # seconds that FAISS may take for an index made elsewhere
+# Vectors were .faiss in schema 1.
+OURS = re.compile(
+    r"(vectors-[0-9a-f]{32}\.(safetensors|faiss)|rows-[0-9a-f]{32}\.arrow|\.[0-9a-f]{16}\.part)"
+)  # .faiss: until schema 2
 
 
 @dataclass(frozen=True)
@@ -86,44 +83,24 @@ def _names(folder: Path) -> list[str]:
 
 
 def open_index(folder: Path) -> Index:
-    """Open an index; both files are read once, to check them, and mapped.
+    """Open an index, of whoever it is; both files are read once, to check them.
 
-    Raises: InputError when there is none; StoreError naming the file that is damaged, missing or of a newer version,
-    or when it was made elsewhere and nobody here has said that it can be trusted.
+    Raises: InputError when there is none; StoreError naming the file that is damaged, missing or of another version.
     """
-    return _open(folder, must_be_known)
-
-
-def trust(folder: Path) -> Index:
-    """Open an index that was made elsewhere, and remember that this user trusts it.
-
-    FAISS reads it in a child process first: what makes it crash does not end this one.
-    Raises: InputError and StoreError, as `open_index` does.
-    """
-
-    def ask(raw: bytes, folder: Path) -> None:
-        _try_in_child(folder)
-        remember(raw, folder)
-
-    return _open(folder, ask)
-
-
-def _open(folder: Path, allow: Callable[[bytes, Path], None]) -> Index:
     while True:
         raw = read_card(folder)
         try:
-            return _load(folder, raw, allow)
+            return _load(folder, raw)
         except FileNotFoundError as error:
             if read_card(folder) == raw:  # else it was replaced since the card was read
                 raise StoreError("a file of the index is missing", where=error.filename, fix=AGAIN) from error
 
 
-def _load(folder: Path, raw: bytes, allow: Callable[[bytes, Path], None]) -> Index:
+def _load(folder: Path, raw: bytes) -> Index:
     card = parse(raw, folder / CARD)
     paths = {kind: folder / card.files[kind].name for kind in KINDS}
     for kind, path in paths.items():
         check_file(path, card.files[kind])
-    allow(raw, folder)
     with damaged(paths["vectors"]):
         vectors = nearest.read(paths["vectors"], card.n, card.dim, card.factory, card.probes, card.recall)
     with damaged(paths["rows"]):
@@ -131,26 +108,6 @@ def _load(folder: Path, raw: bytes, allow: Callable[[bytes, Path], None]) -> Ind
         if len(rows) != card.n:
             raise ValueError(f"{len(rows)} rows beside {card.n} vectors")
     return Index(folder, card, vectors, rows)
-
-
-def _try_in_child(folder: Path) -> None:
-    code = "import sys, pathlib, vlmdesc.concepts.index as i; i.try_out(pathlib.Path(sys.argv[1]))"
-    try:
-        done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, timeout=CHILD_S)  # noqa: S603
-        failed = done.returncode != 0
-    except subprocess.TimeoutExpired:
-        failed = True
-    if failed:
-        raise StoreError(
-            "it cannot be read without failing", where=folder, fix="do not use it; build one from the pictures"
-        )
-
-
-def try_out(folder: Path) -> None:
-    """Read an index and search it, as a child process does that may die of it."""
-    nearest.limit(sum(path.stat().st_size for path in folder.iterdir()))
-    index = _load(folder, read_card(folder), lambda raw, folder: None)
-    index.nearest.search(index.nearest.vectors(np.arange(1)), 1)
 
 
 def create(
@@ -244,23 +201,20 @@ def _commit(folder: Path, vectors: Nearest, rows: Rows, model: Model, built_for:
     }
     about = (len(rows), vectors.dim, vectors.factory, vectors.probes, vectors.recall, built_for)
     card = Card(model, *about, [{**asdict(origin), "data": [*origin.data]} for origin in rows.origins], files)
-    raw = to_bytes(card)
-    remember(raw, folder)
-    write_atomic(folder / CARD, raw)
+    write_atomic(folder / CARD, to_bytes(card))
     _tidy(folder, card)
     return Index(folder, card, vectors, rows)
 
 
-def _write(folder: Path, kind: str, fill: Callable[[Callable[[Any], int]], object]) -> File:
+def _write(folder: Path, kind: str, fill: Callable[[Callable[[Any], None]], object]) -> File:
     """A file under the name of its content, durable when this returns: its name, size and SHA-256."""
     part, digest, size = folder / f".{secrets.token_hex(8)}.part", hashlib.sha256(), 0
 
-    def put(data: Any) -> int:
+    def put(data: Any) -> None:
         nonlocal size
         file.write(data)
         digest.update(data)
         size += len(data)
-        return len(data)
 
     try:
         with open(part, "xb") as file:

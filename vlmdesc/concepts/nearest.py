@@ -1,10 +1,12 @@
 """The vectors nearest to a query by inner product, by way of FAISS: exact for few, inverted lists for many.
 
-Row i of a set of vectors is row i of its `Nearest`, whatever was added or taken away.
+Row i of a set of vectors is row i of its `Nearest`, whatever was added or taken away. FAISS reads no
+file: what an index holds is plain arrays, checked before FAISS gets them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,21 +14,24 @@ from typing import Any
 
 import faiss
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float32, Int, UInt8
 
+from vlmdesc.concepts.arrays import BLOCK, Layout, check_numbers, head, mapped
 from vlmdesc.errors import InputError, ShapeError
 from vlmdesc.records.results import Vectors
 
 EXACT_ROWS = 100_000  # up to here every query is held against every vector
 RECALL, AT = 0.95, 10
-BLOCK = 16_384  # vectors read at a time
 PER_LIST, MAX_LISTS, SHARE = 64, 65_536, 8  # vectors that train a list; a query looks into one in 8 at most
 HELD = 500  # images the recall is measured with
-CODECS = ("SQ8", "SQfp16")  # a quarter and a half of the memory; the second where the first costs too much recall
 EXACT = "Flat"
+LISTS = re.compile("IVF([1-9][0-9]{0,4})_HNSW32,(SQ8|SQfp16)")
+CODECS = {  # a quarter and a half of the memory; the second where the first costs too much recall
+    "SQ8": faiss.ScalarQuantizer.QT_8bit,
+    "SQfp16": faiss.ScalarQuantizer.QT_fp16,
+}
 SEED = 0
 EXACTLY, NEARLY = 1e-3, 0.05  # how far from 1 a norm may be
-MMAP = faiss.IO_FLAG_MMAP_IFC
 
 
 def _unheard(done: int) -> None:
@@ -37,7 +42,8 @@ def _unheard(done: int) -> None:
 class Nearest:
     """Vectors (N, D) ready to be searched. `recall` is what was measured when its lists were tuned, by kind of query.
 
-    `factory` is FAISS's name for how they are kept, `probes` how many lists a query looks into, 0 for all vectors.
+    `factory` is FAISS's name for how they are kept, `probes` how many lists a query looks into, 0 for all vectors;
+    `index` is then the vectors themselves, and FAISS's lists of them otherwise.
     """
 
     index: Any
@@ -46,11 +52,11 @@ class Nearest:
     recall: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return int(self.index.ntotal)
+        return int(self.index.ntotal) if self.probes else len(self.index)
 
     @property
     def dim(self) -> int:
-        return int(self.index.d)
+        return int(self.index.d if self.probes else self.index.shape[1])
 
     def search(
         self, queries: Float32[np.ndarray, "q d"], k: int, allowed: Bool[np.ndarray, " n"] | None = None
@@ -63,9 +69,10 @@ class Nearest:
         self._check(queries, k)
         if allowed is not None and allowed.sum() <= EXACT_ROWS and self.probes:
             return self._among(queries, k, np.flatnonzero(allowed))  # few of them may stand in the lists looked into
-        options = {} if allowed is None else {"sel": faiss.IDSelectorBatch(np.flatnonzero(allowed).astype(np.int64))}
-        kind = faiss.SearchParametersIVF if self.probes else faiss.SearchParameters
-        params = kind(**options, **({"nprobe": self.probes} if self.probes else {}))
+        chosen = None if allowed is None else faiss.IDSelectorBatch(np.flatnonzero(allowed).astype(np.int64))
+        if not self.probes:
+            return nearest(queries, self.index, k, chosen)
+        params = faiss.SearchParametersIVF(nprobe=self.probes, sel=chosen)
         scores, rows = self.index.search(np.ascontiguousarray(queries), k, params=params)
         return scores, rows
 
@@ -89,7 +96,9 @@ class Nearest:
 
     def vectors(self, rows: Int[np.ndarray, " r"]) -> Float32[np.ndarray, "r d"]:
         """The vectors of some rows, as exact as they are kept."""
-        if self.probes and self.index.direct_map.no():
+        if not self.probes:
+            return self.index[rows]
+        if self.index.direct_map.no():
             self.index.make_direct_map(True)
         return self.index.reconstruct_batch(rows.astype(np.int64)) if len(rows) else np.empty((0, self.dim), np.float32)
 
@@ -105,13 +114,17 @@ class Nearest:
 
 
 def nearest(
-    queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, "n d"], k: int
+    queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, "n d"], k: int, chosen: Any = None
 ) -> tuple[Float32[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
-    """Inner products and rows of the k best of some vectors for each query, best first, each held against each."""
-    if not len(queries) or not k:
-        return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
-    both = np.ascontiguousarray(queries), np.ascontiguousarray(vectors)
-    scores, rows = faiss.knn(*both, k, metric=faiss.METRIC_INNER_PRODUCT)
+    """Inner products and rows of the k best of some vectors for each query, best first, each held against each.
+
+    `chosen` is FAISS's selector of those that may be found.
+    """
+    scores, rows = np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
+    if len(queries) and k:
+        both = np.ascontiguousarray(queries), np.ascontiguousarray(vectors)
+        given, made = map(faiss.swig_ptr, both), map(faiss.swig_ptr, (scores, rows))
+        faiss.knn_inner_product(*given, vectors.shape[1], len(queries), len(vectors), k, *made, chosen)
     return scores, rows
 
 
@@ -132,8 +145,8 @@ def build(
     if not len(vectors):
         raise InputError("no vectors", fix="give at least one")
     if len(vectors) <= EXACT_ROWS or recall == 1:
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        return _filled(Nearest(index), vectors, tick)
+        nothing = np.empty((0, vectors.shape[1]), np.float32)
+        return Nearest(_stacked(nothing, np.arange(0), vectors, tick))
     held = _sample(len(vectors), HELD, SEED)
     probes = {"images": (np.asarray(vectors[held]), held), "texts": (texts, np.full(len(texts), -1))}
     queries, own = (np.concatenate(parts) for parts in zip(*probes.values(), strict=True))
@@ -202,17 +215,57 @@ def _empty(sample: Float32[np.ndarray, "s d"], lists: int, codec: str) -> Neares
     index = faiss.index_factory(sample.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
     index.cp.seed, index.cp.min_points_per_centroid = SEED, 1
     index.train(sample)
-    return Nearest(index, factory, 1)
+    return Nearest(_lists(*_learnt(index), codec), factory, 1)
 
 
-def _filled(
-    empty: Nearest, vectors: Vectors | Float32[np.ndarray, "n d"], tick: Callable[[int], object] = _unheard
-) -> Nearest:
+def _learnt(index: Any) -> tuple[Float32[np.ndarray, "l d"], Float32[np.ndarray, " t"]]:
+    """The centroids of lists, and what their codec was trained to."""
+    return index.quantizer.reconstruct_n(0, index.nlist), faiss.vector_to_array(index.sq.trained)
+
+
+def _lists(centroids: Float32[np.ndarray, "l d"], trained: Float32[np.ndarray, " t"], codec: str) -> Any:
+    """Empty lists. One thread makes the graph over their centroids, so that it is the same each time."""
+    n, dim = centroids.shape
+    graph, threads = faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT), faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        graph.add(centroids)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    index = faiss.IndexIVFScalarQuantizer(graph, dim, n, CODECS[codec], faiss.METRIC_INNER_PRODUCT)
+    faiss.copy_array_to_vector(trained, index.sq.trained)
+    index.is_trained = True
+    return index
+
+
+def _blocks(
+    vectors: Vectors | Float32[np.ndarray, "n d"], tick: Callable[[int], object]
+) -> Iterator[Float32[np.ndarray, "b d"]]:
     for start in range(0, len(vectors), BLOCK):
         block = np.ascontiguousarray(vectors[start : start + BLOCK])
-        empty.index.add(block)
+        yield block
         tick(len(block))
+
+
+def _filled(empty: Nearest, vectors: Vectors | Float32[np.ndarray, "n d"], tick: Callable[[int], object]) -> Nearest:
+    for block in _blocks(vectors, tick):
+        empty.index.add(block)
     return empty
+
+
+def _stacked(
+    old: Float32[np.ndarray, "n d"],
+    kept: Int[np.ndarray, " k"],
+    more: Vectors | Float32[np.ndarray, "m d"],
+    tick: Callable[[int], object],
+) -> Float32[np.ndarray, "km d"]:
+    """Rows of an array, and more behind them."""
+    whole, end = np.empty((len(kept) + len(more), old.shape[1]), np.float32), len(kept)
+    np.take(old, kept, 0, out=whole[:end], mode="clip")  # other modes make a copy first
+    for block in _blocks(more, tick):
+        whole[end : end + len(block)] = block
+        end += len(block)
+    return whole
 
 
 def _sample(n: int, size: int, seed: int) -> Int[np.ndarray, " s"]:
@@ -233,55 +286,93 @@ def changed(
         what = f"vectors of {more.shape[1]} dimensions beside some of {old.dim}"
         raise ShapeError(what, fix="use the encoder that the others are of")
     if not old.probes:
-        new = Nearest(faiss.IndexFlatIP(old.dim))
-        for rows in np.array_split(np.flatnonzero(keep), -(-int(keep.sum()) // BLOCK) or 1):
-            new.index.add(old.vectors(rows))
-        return _filled(new, more, tick)
-    index = faiss.clone_index(old.index)
-    lists = faiss.ArrayInvertedLists(index.nlist, index.code_size)  # those of a mapped file cannot be changed
-    index.set_direct_map_type(faiss.DirectMap.NoMap)
-    index.replace_invlists(lists, True)
-    lists.this.disown()
+        return Nearest(_stacked(old.index, np.flatnonzero(keep), more, tick))
+    index = _lists(*_learnt(old.index), _codec(old.factory)[1])
     number = np.cumsum(keep) - 1
     for at in range(index.nlist):
-        rows, codes = _list(old.index.invlists, at, old.index.code_size)
-        kept = keep[rows]
-        if kept.any():
-            ids, left = number[rows[kept]].astype(np.int64), np.ascontiguousarray(codes[kept])
-            lists.add_entries(at, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(left))
-    index.ntotal = int(keep.sum())
+        rows, codes = _list(old.index, at)
+        _put(index, at, number[rows[keep[rows]]], codes[keep[rows]])
     return _filled(replace(old, index=index), more, tick)
 
 
-def _list(lists: Any, at: int, width: int) -> tuple[Int[np.ndarray, " r"], np.ndarray]:
-    size = lists.list_size(at)
+def _list(index: Any, at: int) -> tuple[Int[np.ndarray, " r"], UInt8[np.ndarray, "r w"]]:
+    """The rows in a list, and their codes."""
+    lists, size, width = index.invlists, index.invlists.list_size(at), index.code_size
     if not size:
         return np.empty(0, np.int64), np.empty((0, width), np.uint8)
     rows = faiss.rev_swig_ptr(lists.get_ids(at), size).copy()
     return rows, faiss.rev_swig_ptr(lists.get_codes(at), size * width).reshape(size, width).copy()
 
 
-def write(found: Nearest, file: Callable[[bytes], int]) -> None:
-    """Hand FAISS's file of it to a file's `write`, some bytes at a time."""
-    faiss.write_index(found.index, faiss.PyCallbackIOWriter(file, 1 << 20))
+def _put(index: Any, at: int, rows: Int[np.ndarray, " r"], codes: UInt8[np.ndarray, "r w"]) -> None:
+    both = np.ascontiguousarray(rows), np.ascontiguousarray(codes)
+    index.invlists.add_entries(at, len(rows), *map(faiss.swig_ptr, both))
+    index.ntotal += len(rows)
 
 
-def limit(n_bytes: int) -> None:
-    """Let FAISS's reader, in this whole process, ask for no more memory at once than this."""
-    faiss.set_deserialization_vector_byte_limit(n_bytes)
+def _codec(factory: str) -> tuple[int, str]:
+    """How many lists there are, and how vectors are kept in them. Raises: ValueError when that is none of our ways."""
+    found = LISTS.fullmatch(factory)
+    if not found or int(found[1]) > MAX_LISTS:
+        raise ValueError("no way in which vectors are kept")
+    return int(found[1]), found[2]
+
+
+def write(found: Nearest, put: Callable[[bytes], object]) -> None:
+    """Hand a file of it to `put`, some bytes at a time."""
+    put(head(_layout(len(found), found.dim, found.factory)))
+    if not found.probes:
+        for block in found.blocks():
+            put(block.tobytes())
+        return
+    lists = range(found.index.nlist)
+    for at in lists:
+        put(_list(found.index, at)[0].tobytes())
+    put(np.array([found.index.invlists.list_size(at) for at in lists]).tobytes())
+    for learnt in _learnt(found.index):
+        put(learnt.tobytes())
+    for at in lists:
+        put(_list(found.index, at)[1].tobytes())
+
+
+def _layout(n: int, dim: int, factory: str) -> Layout:
+    """The arrays in a file, in their order, each with its type and shape. Raises: ValueError for another factory."""
+    if factory == EXACT:
+        return {"vectors": ("F32", (n, dim))}
+    lists, codec = _codec(factory)
+    trained, width = {"SQ8": (2 * dim, dim), "SQfp16": (0, 2 * dim)}[codec]
+    learnt: Layout = {"centroids": ("F32", (lists, dim)), "trained": ("F32", (trained,))}
+    return {"rows": ("I64", (n,)), "sizes": ("I64", (lists,)), **learnt, "codes": ("U8", (n, width))}
 
 
 def read(path: Path, n: int, dim: int, factory: str, probes: int, recall: dict[str, float]) -> Nearest:
-    """Map a file that `write` made; what is in it must be known to be whole, since FAISS's reader trusts it.
+    """Open a file as `write` makes them, whoever made it; exact vectors are mapped, lists are in memory.
 
-    Raises: FileNotFoundError; ValueError when it is another index than was said.
+    Raises: FileNotFoundError; ValueError when it holds something else than was said.
     """
-    try:
-        index = faiss.read_index(str(path), MMAP)
-    except RuntimeError as error:
-        path.stat()  # gone meanwhile is no damage
-        raise ValueError(f"FAISS cannot read it: {str(error).splitlines()[0]}") from error
-    kind = faiss.IndexIVF if probes else faiss.IndexFlatIP
-    if not isinstance(index, kind) or (index.ntotal, index.d) != (n, dim):
-        raise ValueError(f"{type(index).__name__} of {index.ntotal} x {index.d} where {factory} of {n} x {dim} is said")
+    arrays = mapped(path, _layout(n, dim, factory))
+    if factory == EXACT and not probes:
+        check_numbers(arrays["vectors"])
+        return Nearest(arrays["vectors"], factory, probes, recall)
+    lists, codec = _codec(factory)
+    if not 0 < probes <= lists:
+        raise ValueError(f"{probes} of {lists} lists to look into")
+    rows, sizes, centroids, trained = (arrays.pop(name).copy() for name in [*arrays][:-1])  # nobody changes these
+    _check_rows(rows, sizes, n)
+    codes = arrays["codes"]
+    for floats in (centroids, trained[None], *([codes.view(np.float16)] if codec == "SQfp16" else [])):
+        check_numbers(floats)
+    index, ends = _lists(centroids, trained, codec), np.cumsum(sizes)
+    for at, (size, end) in enumerate(zip(sizes.tolist(), ends.tolist(), strict=True)):
+        _put(index, at, rows[end - size : end], codes[end - size : end])
     return Nearest(index, factory, probes, recall)
+
+
+def _check_rows(rows: Int[np.ndarray, " n"], sizes: Int[np.ndarray, " l"], n: int) -> None:
+    """Raises: ValueError unless each row stands in the lists once."""
+    if sizes.min() < 0 or sizes.max() > n or sizes.sum() != n or rows.min() < 0 or rows.max() >= n:
+        raise ValueError("lists of other rows")
+    seen = np.zeros(n, bool)
+    seen[rows] = True
+    if not seen.all():
+        raise ValueError("a row that stands in lists twice")

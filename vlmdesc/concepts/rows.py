@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from glob import has_magic
@@ -29,6 +30,7 @@ SCHEMA = pa.schema(
     }
 )
 FILTERS = ("label", "id")
+MAGIC = b"ARROW1\0\0"
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,53 @@ class Rows:
 
     @staticmethod
     def read(path: Path, origins: Iterable[Mapping[str, Any]]) -> Rows:
-        """Map a file of `to_bytes`. Raises: ValueError when it is no such file."""
-        with pa.memory_map(str(path)) as file:
-            table = pa.ipc.open_file(file).read_all()
-        if table.schema != SCHEMA:
-            raise ValueError("not the columns of an index")
-        return Rows(table, tuple(Origin(**{**origin, "data": tuple(origin["data"])}) for origin in origins))
+        """Map a file of `to_bytes`, whoever wrote it. Raises: ValueError when it is no such file."""
+        known = tuple(Origin(**{**origin, "data": tuple(origin["data"])}) for origin in origins)
+        try:
+            with pa.memory_map(str(path)) as file:
+                file.seek(len(MAGIC))
+                schema, *parts = pa.ipc.MessageReader.open_stream(file)
+                if pa.ipc.read_schema(schema) != SCHEMA:
+                    raise ValueError("not the columns of an index")
+                if any(map(_compressed, parts)):
+                    raise ValueError("compressed")  # a small file might become a large table
+                table = pa.Table.from_batches([pa.ipc.read_record_batch(part, SCHEMA) for part in parts], SCHEMA)
+            table.validate(full=True)
+        except (pa.ArrowException, struct.error) as error:
+            raise ValueError(str(error)) from error
+        rows = Rows(table, known)
+        rows._check()
+        return rows
+
+    def _check(self) -> None:
+        """Raises: ValueError for a value that has no meaning in its column."""
+        if any(self.table[name].null_count for name in SCHEMA.names if name != "label"):
+            raise ValueError("a value is missing")
+        for name, end in (("origin", len(self.origins)), ("number", 2**63)):
+            found = pc.min_max(self.table[name]).as_py()
+            if len(self) and not 0 <= found["min"] <= found["max"] < end:
+                raise ValueError("a row of no data set")
+        for name in FILTERS:
+            try:
+                self.table[name].cast(pa.large_string())
+            except pa.ArrowInvalid:  # no UTF-8; it may be as surrogates are
+                self.column(name)
+
+
+def _compressed(message: pa.Message) -> bool:
+    """Whether a batch says so: field 3 of the table (in the sense of FlatBuffers) that is field 2 of its message."""
+    raw = message.metadata.to_pybytes()
+    root = struct.unpack_from("<I", raw)[0]
+    at = _field(raw, root, 2)
+    return bool(_field(raw, at + struct.unpack_from("<I", raw, at)[0], 3))
+
+
+def _field(raw: bytes, table: int, number: int) -> int:
+    """Where a field of a table is, 0 where it has none."""
+    offsets = table - struct.unpack_from("<i", raw, table)[0]
+    known = struct.unpack_from("<H", raw, offsets)[0]
+    there = struct.unpack_from("<H", raw, offsets + 4 + 2 * number)[0] if known > 4 + 2 * number else 0
+    return table + there if there else 0
 
 
 def rows_of(found: Iterable[tuple[int, Item, bytes]], origin: Origin) -> Rows:
