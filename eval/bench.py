@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlmdesc.classification.score import Columns, mean
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import mean
 from vlmdesc.cli.demo import PHOTOS, path_of
 from vlmdesc.embeddings.embed import embed
 from vlmdesc.embeddings.places import StoredVectors

@@ -24,17 +24,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlmdesc.classification.columns import Encode, columns_of
 from vlmdesc.descriptors.controls import waffle_texts
 from vlmdesc.descriptors.edit import edited
 from vlmdesc.descriptors.patch import read_patch
 from vlmdesc.embeddings.data import load_data
 from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, gather
 from vlmdesc.embeddings.load import load_encoder
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
 from vlmdesc.evaluation.candidates import Wording
-from vlmdesc.evaluation.effect import Encode, columns_of, deltas
-from vlmdesc.evaluation.photos import Joining, Photos, class_numbers, gather
+from vlmdesc.evaluation.effect import deltas
 from vlmdesc.evaluation.proportions import Share
 from vlmdesc.evaluation.run import environment
 from vlmdesc.evaluation.suggest import Suggestions, suggest
@@ -67,7 +68,7 @@ Right = np.ndarray  # (N,) bool
 class Part:
     """The pictures of one table, and the number of each one's class in a group."""
 
-    photos: Photos
+    photos: Labelled
     cells: np.ndarray
     names: list[str]
 
@@ -162,7 +163,7 @@ def gathered(table: Path, biased: Descriptors, encoder: Encoder, store: Store) -
     return Part(photos, numbers, names.tolist())
 
 
-def suggested(biased: Descriptors, photos: Photos, encode: Encode) -> Suggestions:
+def suggested(biased: Descriptors, photos: Labelled, encode: Encode) -> Suggestions:
     wording = Wording(biased, columns_of(biased, encode, "plain"), "plain", "mean", encode)
     target = (photos.labels == biased.find(CLASS)) & np.array([group == GROUP for group in photos.groups])
     pool = [row.text for row in open_set(BORROW).rows if row.text]
@@ -171,11 +172,11 @@ def suggested(biased: Descriptors, photos: Photos, encode: Encode) -> Suggestion
     )
 
 
-def scores(descriptors: Descriptors, photos: Photos, encode: Encode) -> np.ndarray:
+def scores(descriptors: Descriptors, photos: Labelled, encode: Encode) -> np.ndarray:
     return photos.vectors @ columns_of(descriptors, encode, "plain").means.T
 
 
-def right(descriptors: Descriptors, photos: Photos, encode: Encode, shift: float = 0.0) -> Right:
+def right(descriptors: Descriptors, photos: Labelled, encode: Encode, shift: float = 0.0) -> Right:
     """Which pictures a set gets right, with a constant on the score of the class: (N,)."""
     found = scores(descriptors, photos, encode)
     found[:, descriptors.find(CLASS)] += shift
@@ -188,7 +189,7 @@ def random_words(biased: Descriptors, by_hand: Sequence[Edit], seed: int) -> lis
     return [Edit("add", edit.class_, next(texts)) if edit.op == "add" else edit for edit in by_hand]
 
 
-def constant(biased: Descriptors, mended: Descriptors, photos: Photos, encode: Encode) -> float:
+def constant(biased: Descriptors, mended: Descriptors, photos: Labelled, encode: Encode) -> float:
     """What the class's score lacks for as many pictures to be taken for it as with the mended set."""
     class_ = biased.find(CLASS)
     wanted = int((scores(mended, photos, encode).argmax(axis=1) == class_).sum())

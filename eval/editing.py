@@ -12,7 +12,8 @@ import sys
 import numpy as np
 
 from eval.evaluating import CLASSES, DESCRIPTORS, DIM, seconds, unit
-from vlmdesc.classification.score import Columns, mean
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import mean
 from vlmdesc.evaluation.effect import answers, effect, leaders
 from vlmdesc.evaluation.suggest import ground
 

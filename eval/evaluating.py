@@ -15,10 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vlmdesc.classification.heads import HeadCard
+from vlmdesc.classification.heads.pooled import Pooled
+from vlmdesc.embeddings.labelled import Labelled
+from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.credit import Best, leave_one_out
-from vlmdesc.evaluation.measure import measure
-from vlmdesc.evaluation.methods import Wording, build, encoded
-from vlmdesc.evaluation.photos import Photos
+from vlmdesc.evaluation.methods import Given
+from vlmdesc.evaluation.run import figures, measure
+from vlmdesc.evaluation.specs import Wording, build
 from vlmdesc.records import Descriptors
 from vlmdesc.testing import FakeEncoder
 
@@ -29,12 +33,15 @@ class RandomTexts(FakeEncoder):
     """Texts to random directions near their class: what they cost to encode is not what is measured here."""
 
     def __init__(self, centres: np.ndarray) -> None:
-        self._centres, self._rng = centres, np.random.default_rng(1)
+        self._centres, self._rng, self.seconds = centres, np.random.default_rng(1), 0.0
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
+        began = time.perf_counter()
         classes = [int(re.findall(r"\d+", text)[0]) for text in texts]
         noise = self._rng.standard_normal((len(texts), DIM), dtype=np.float32)
-        return unit(self._centres[classes] + 2 * noise)
+        found = unit(self._centres[classes] + 2 * noise)
+        self.seconds += time.perf_counter() - began
+        return found
 
 
 def main(n: int) -> None:
@@ -43,21 +50,25 @@ def main(n: int) -> None:
     labels = np.arange(n) % CLASSES
     images = unit(centres[labels] + 3.5 * rng.standard_normal((n, DIM), dtype=np.float32))
     keys = tuple(map(str, range(n)))
-    photos = Photos(images, labels, keys, tuple(range(n)), keys, (None,) * n)
+    photos = Labelled(images, labels, keys, tuple(range(n)), keys, (None,) * n)
     each = np.bincount(rng.integers(0, CLASSES, DESCRIPTORS - CLASSES), minlength=CLASSES) + 1
     descriptors = Descriptors.of({f"class {c}": [f"descriptor {c} {i}" for i in range(k)] for c, k in enumerate(each)})
     encoder = RandomTexts(centres)
     methods, _ = build(["all"], {"": descriptors}, Wording())
-    runs = [encoded(method, seed, encoder, None) for method in methods for seed in method.seeds]
+    some, fold = calibrate.sample(labels, 0), calibrate.folds(labels, keys, 0)
+    card = HeadCard.of("", encoder, descriptors)
+    given = Given(card, encoder.texts, images, images[some], labels[some], fold[some])
     texts = unit(rng.standard_normal((DESCRIPTORS, DIM), dtype=np.float32))
     product = statistics.median(seconds(lambda: images @ texts.T) for _ in range(3))
     began = time.perf_counter()
-    measured = measure(photos, runs, descriptors.classes)
-    everything = time.perf_counter() - began
-    [described] = measured.outcomes["describe"]
+    outcomes = measure(methods, given, photos)
+    figures(outcomes, photos, descriptors.classes)
+    everything = time.perf_counter() - began - encoder.seconds
+    [described] = outcomes["describe"]
     best = Best(described.ranked[:, :2], described.scores[:, :2])
-    assert described.run.columns is not None
-    columns = described.run.columns
+    [head] = described.fit.heads
+    assert isinstance(head, Pooled)
+    columns = head.columns
     credit = statistics.median(seconds(lambda: leave_one_out(images, labels, best, "mean", columns)) for _ in range(3))
     # Not ru_maxrss, which a process takes over from the one that started it.
     [peak_kib] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
@@ -65,7 +76,7 @@ def main(n: int) -> None:
     print(
         json.dumps(
             {
-                "runs": len(runs),
+                "runs": sum(map(len, outcomes.values())),
                 "product": product,
                 "all": everything,
                 "credit": credit,

@@ -28,8 +28,8 @@ from vlmdesc.concepts.vocabulary import WORDS, shipped_words
 from vlmdesc.descriptors.phrase import name_phrase
 from vlmdesc.embeddings.data import load_data
 from vlmdesc.embeddings.embed import embed_texts
+from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, gather
 from vlmdesc.embeddings.store import Store
-from vlmdesc.evaluation.photos import Joining, Photos, class_numbers, gather
 from vlmdesc.evaluation.run import environment
 from vlmdesc.evaluation.statistics import interval, resampled_means
 from vlmdesc.files import json_lines, write_atomic
@@ -63,7 +63,7 @@ Columns = dict[str, np.ndarray]  # measure -> its value in each row, NaN in thos
 
 
 class Data(NamedTuple):
-    photos: dict[str, Photos]  # labelled with class numbers
+    photos: dict[str, Labelled]  # labelled with class numbers
     captions: dict[str, np.ndarray]  # embedded class names, by text form
     words: np.ndarray  # embedded
     right: dict[str, np.ndarray]  # "own" and "kind": which words (V,) are right for each class: (C, V)
@@ -171,7 +171,7 @@ def tasks(data: Data) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
         yield f"{k} clusters", "tiny", *means(tiny, cluster(centred, k, SEED)[0])
 
 
-def means(photos: Photos, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def means(photos: Labelled, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean of each group's vectors (N,), as it is, and the group's commonest class."""
     members = [group == g for g in np.unique(group)]
     commonest = np.array([np.bincount(photos.labels[of]).argmax() for of in members])

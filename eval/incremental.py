@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vlmdesc.classification import fewshot
+from vlmdesc.classification.columns import prompts_of
+from vlmdesc.classification.heads import prototypes
 from vlmdesc.embeddings.data import load_data
 from vlmdesc.embeddings.embed import embed_texts
+from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, gather, without
 from vlmdesc.embeddings.load import load_encoder
 from vlmdesc.embeddings.store import Store
-from vlmdesc.evaluation.methods import worded
-from vlmdesc.evaluation.photos import Joining, Photos, class_numbers, gather, without
 from vlmdesc.evaluation.run import environment
 from vlmdesc.evaluation.statistics import interval, over_seeds, resampled_means
 from vlmdesc.files import json_lines, write_atomic
@@ -58,8 +57,8 @@ HEADS = (Head("texts"), *(Head(s, k, a) for s in ("texts+photos", "photos") for 
 
 
 class Data(NamedTuple):
-    test: Photos
-    reference: Photos
+    test: Labelled
+    reference: Labelled
     captions: np.ndarray
     about: dict[str, Any]
 
@@ -96,7 +95,7 @@ def load(place: Path) -> Data:
     assert known.classes == same.classes and len(known.classes) == BASE + SESSIONS * STEP
     test, reference = gather(sets[0], of_test, encoder, store), gather(sets[1], of_reference, encoder, store)
     assert len(without(reference, test).labels) == len(reference.labels), "a photograph is in both sets"
-    captions = worded(known, PHRASE).texts
+    captions = prompts_of(known, PHRASE).texts
     about = {
         "note": NOTE,
         "test": {"data": TEST, "n": len(test.labels), "data_hash": test.fingerprint(known.classes)},
@@ -140,22 +139,24 @@ def answered(data: Data, order: np.ndarray, seed: int) -> tuple[float, np.ndarra
     vectors, test = data.reference.vectors, data.test.vectors
     rows = np.stack([rng.permutation(np.flatnonzero(place == c))[: max(PHOTOS)] for c in range(len(order))])
     known = np.flatnonzero(place < BASE)
-    base = fewshot.fit(vectors[known], place[known], vectors[known] @ texts[:BASE].T)
+    base, weight = prototypes.choose(vectors[known], place[known], vectors[known] @ texts[:BASE].T)
     answers = np.empty((len(HEADS), SESSIONS + 1, len(test)), np.intp)
     for h, head in enumerate(HEADS):
-        few, before = base if "texts" in head.scores else replace(base, weight=1.0), None  # alone, any is the same
+        few, before = base, None
+        counts = weight if "texts" in head.scores else 1.0  # alone, any weight is the same
         for session in range(SESSIONS + 1):
             end = BASE + session * STEP
             if session and head.photos:
                 new = rows[end - STEP : end, : head.photos]
-                few = few.add(vectors[new.ravel()], np.arange(STEP).repeat(head.photos), STEP, shift=head.shift)
-            scores = few.bonus(test) if head.photos else np.zeros((len(test), end), np.float32)
+                photos, which = vectors[new.ravel()], np.arange(STEP).repeat(head.photos)
+                few = np.concatenate([few, prototypes.calibrated_new(base, photos, which, STEP, head.shift)])
+            scores = prototypes.bonus(test, few, counts) if head.photos else np.zeros((len(test), end), np.float32)
             if "texts" in head.scores:
                 scores += test @ texts[:end].T
             if before is not None:  # but for the last bit, as wider products round otherwise
                 assert np.allclose(scores[:, : end - STEP], before, atol=1e-5), "new classes moved others' scores"
             before, answers[h, session] = scores, scores.argmax(axis=1)
-    return base.weight, answers
+    return weight, answers
 
 
 def figures(measured: Measured) -> Iterator[dict[str, Any]]:

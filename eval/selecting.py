@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlmdesc.classification import neighborhood
+from vlmdesc.classification import selection as rules
 from vlmdesc.records import Selection
 
 CLASSES, DESCRIPTORS, DIM, GROUP = 1_000, 4_229, 512, 10
@@ -44,7 +44,7 @@ class Data(NamedTuple):
 def main(n: int) -> None:
     data = made(n)
     began = time.perf_counter()
-    profile = neighborhood.profile(data.reference, data.reference_labels, data.texts, CLASSES)
+    profile = rules.profile(data.reference, data.reference_labels, data.texts, CLASSES)
     profiling = time.perf_counter() - began
     ctypes.CDLL(None).malloc_trim(0)  # what was freed and kept would hide what is taken
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
@@ -57,9 +57,9 @@ def main(n: int) -> None:
         same = np.mean(loop() == predicted[:LOOPED])
         assert same == 1 or (name == "torch_half" and same > 0.95), f"{name}: {same:.1%} the same"
     jobs: dict[str, Callable[[], object]] = {
-        "candidates": lambda: neighborhood.candidates(data.images, data.captions, K),
-        "select": lambda: neighborhood.select(profile, candidates, data.owner, M),
-        "score": lambda: neighborhood.score(data.images, data.captions, data.texts, selection, WEIGHT),
+        "candidates": lambda: rules.candidates(data.images, data.captions, K),
+        "select": lambda: rules.select(profile, candidates, data.owner, M),
+        "score": lambda: rules.score(data.images, data.captions, data.texts, selection, WEIGHT),
         **loops,
     }
     found: dict[str, list[float]] = {name: [] for name in jobs}
@@ -74,9 +74,9 @@ def main(n: int) -> None:
 
 
 def selected(data: Data, profile: np.ndarray) -> tuple[np.ndarray, Selection, np.ndarray]:
-    candidates = neighborhood.candidates(data.images, data.captions, K)
-    selection = neighborhood.select(profile, candidates, data.owner, M)
-    return candidates, selection, neighborhood.score(data.images, data.captions, data.texts, selection, WEIGHT)
+    candidates = rules.candidates(data.images, data.captions, K)
+    selection = rules.select(profile, candidates, data.owner, M)
+    return candidates, selection, rules.score(data.images, data.captions, data.texts, selection, WEIGHT)
 
 
 def loops_over(data: Data, profile: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:

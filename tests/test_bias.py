@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from eval import bias
+from vlmdesc.classification.columns import columns_of
 from vlmdesc.descriptors.edit import edited
 from vlmdesc.descriptors.patch import read_patch
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.store import Store
 from vlmdesc.evaluation.audit import audit
-from vlmdesc.evaluation.effect import columns_of, leaders
+from vlmdesc.evaluation.effect import leaders
 from vlmdesc.records import Descriptors
 
 ROOT = bias.HERE.parent

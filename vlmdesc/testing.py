@@ -9,12 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
+from vlmdesc.classification.heads import HeadCard
 from vlmdesc.descriptors.prompts import KEY
 from vlmdesc.descriptors.protocol import Reply, Usage
-from vlmdesc.embeddings.protocol import warn_of_long
+from vlmdesc.embeddings.labelled import Labelled
+from vlmdesc.embeddings.protocol import Encoder, warn_of_long
+from vlmdesc.evaluation import calibrate
+from vlmdesc.evaluation.methods import Given
+from vlmdesc.records import Descriptors
 
 # The basic colour terms of English (Berlin & Kay 1969).
 COLOURS = {
@@ -105,6 +110,28 @@ class FakeLLM:
         if name is None:
             return Reply("", "refused")
         return Reply(json.dumps({KEY: [*self.answers[name]]}, ensure_ascii=False))
+
+
+def labelled(vectors: Float32[np.ndarray, "n d"], labels: Sequence[int]) -> Labelled:
+    """Labelled embeddings of images that are all different."""
+    keys = tuple(f"{i}.png" for i in range(len(labels)))
+    numbers = np.array(labels, np.intp)
+    return Labelled(vectors, numbers, keys, tuple(range(len(labels))), keys, (None,) * len(labels))
+
+
+def given_of(
+    encoder: Encoder,
+    descriptors: Descriptors,
+    images: Labelled,
+    folds: Int[np.ndarray, " n"] | None = None,
+    reference: Labelled | None = None,
+) -> Given:
+    """What methods are fitted with: weights are chosen on the reference, else by cross-validation over folds."""
+    on = reference or images
+    if folds is None:
+        folds = calibrate.folds(images.labels, images.contents, 0)
+    card = HeadCard.of("", encoder, descriptors)
+    return Given(card, encoder.texts, images.vectors, on.vectors, on.labels, None if reference else folds, reference)
 
 
 def _unit(vectors: np.ndarray) -> Float32[np.ndarray, "n d"]:

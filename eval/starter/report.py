@@ -28,8 +28,8 @@ from vlmdesc.classification.classifier import Classifier
 from vlmdesc.descriptors.phrase import get_phrase
 from vlmdesc.embeddings import starter
 from vlmdesc.embeddings.encoder import OpenClipEncoder
+from vlmdesc.embeddings.labelled import only
 from vlmdesc.embeddings.pipeline import Encoded, encode_pictures
-from vlmdesc.evaluation.photos import only
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Descriptor, Descriptors
 
@@ -40,7 +40,7 @@ FORMS = ("name", "name:a photo of a {c}.", "plain", "dclip", "free")
 
 
 @dataclass(frozen=True)
-class Photos:
+class Labelled:
     """Embeddings (N, D) and the id of each photo's class."""
 
     vectors: np.ndarray
@@ -103,17 +103,17 @@ def encoder(name: str, head: Path) -> OpenClipEncoder:
     return OpenClipEncoder(name, starter.build(head), "cpu", "fp32")
 
 
-def embed(model: OpenClipEncoder, table: Path) -> Photos:
+def embed(model: OpenClipEncoder, table: Path) -> Labelled:
     """The photographs of a table, through the way every picture takes."""
     rows = pq.read_table(table, columns=["image", "wnid"])
     encoded = encode_pictures(model, (image["bytes"] for image in rows["image"].to_pylist()))
     vectors = [item.vector for item in encoded if isinstance(item, Encoded)]
     if len(vectors) != len(rows):
         raise SystemExit(f"error: {len(rows) - len(vectors)} photos could not be read ({table})")
-    return Photos(np.stack(vectors), tuple(rows["wnid"].to_pylist()))
+    return Labelled(np.stack(vectors), tuple(rows["wnid"].to_pylist()))
 
 
-def accuracies(model: OpenClipEncoder, photos: Photos, ids: set[str], task: str) -> Iterator[Figure]:
+def accuracies(model: OpenClipEncoder, photos: Labelled, ids: set[str], task: str) -> Iterator[Figure]:
     """Top-1 among the classes `ids`, by name and by both descriptor sets in each phrase."""
     for source, descriptors in (("ours", imagenet()), ("published", published())):
         subset = only(descriptors, [class_.id for class_ in descriptors.classes if class_.id in ids])
@@ -140,7 +140,7 @@ def accuracies(model: OpenClipEncoder, photos: Photos, ids: set[str], task: str)
 
 
 def predicted(
-    model: OpenClipEncoder, subset: Descriptors, phrase: str, photos: Photos, ids: set[str]
+    model: OpenClipEncoder, subset: Descriptors, phrase: str, photos: Labelled, ids: set[str]
 ) -> Sequence[bool]:
     """Whether each photo of the classes `ids` is put into its own class."""
     rows = [i for i, id_ in enumerate(photos.ids) if id_ in ids]

@@ -59,7 +59,7 @@ def test_top_k_and_reasons_limit_what_is_kept(zoo):
 
 @pytest.mark.parametrize("pool", ["mean", "max", "renormalized"])
 def test_against_sets_the_winner_against_a_class(pool):
-    zoo = Classifier(FakeEncoder(), ZOO, pool=pool)
+    zoo = Classifier(FakeEncoder(), ZOO, head=pool)
     found = zoo(solid("pink"), against="raven").contrast
     assert (found.a.text, found.b.text) == ("flamingo", "raven")
     assert sum(hit.score for hit in (*found.of_a, *found.of_b)) == pytest.approx(found.margin, abs=1e-5)
@@ -118,7 +118,7 @@ def test_no_classes_and_unknown_choices():
     with pytest.raises(InputError, match="unknown phrase"):
         Classifier(FakeEncoder(), ZOO, phrase="fancy")
     with pytest.raises(InputError, match="unknown pooling"):
-        Classifier(FakeEncoder(), ZOO, pool="sum")
+        Classifier(FakeEncoder(), ZOO, head="sum")
 
 
 def test_notes_of_the_picture_reach_the_prediction(zoo):

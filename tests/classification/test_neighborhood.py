@@ -1,297 +1,368 @@
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from tests.classification.test_score import unit
-from vlmdesc.classification.neighborhood import (
-    candidates,
-    class_means,
-    distinct,
-    first_of_each,
-    on_threads,
-    parts,
-    profile,
-    running_means,
-    score,
-    select,
+from vlmdesc.classification import selection as rules
+from vlmdesc.classification.heads import HeadCard
+from vlmdesc.classification.heads import neighborhood as module
+from vlmdesc.classification.heads.neighborhood import (
+    KS,
+    MS,
+    Choice,
+    Neighborhood,
+    Texts,
+    balanced,
+    fit_neighborhood,
+    fit_own,
+    fit_unlabelled,
+    leave_one_out,
+    pool_of,
 )
-from vlmdesc.classification.score import Columns, mean
-from vlmdesc.errors import InputError, ShapeError
-from vlmdesc.records import Selection
+from vlmdesc.classification.score import ranking
+from vlmdesc.classification.selection import candidates, first_of_each, picks, profile, score
+from vlmdesc.errors import InputError
+from vlmdesc.records import ClassName, Descriptor, Descriptors
 
-GOLDEN = sorted((Path(__file__).parents[2].parent / "shared" / "reference").glob("neighborhood-selection*.npz"))
-
-
-@pytest.fixture(params=GOLDEN or [None], ids=lambda path: path.stem if path else "absent")
-def golden(request):
-    """Inputs and outputs of the released code."""
-    if request.param is None:
-        pytest.skip("no ../shared/reference beside this checkout")
-    with np.load(request.param, allow_pickle=False) as file:
-        return dict(file)
+SEEDS = pytest.mark.parametrize("seed", range(5))
 
 
-def selection_of(golden):
-    captions, texts = golden["caption_embeddings"], golden["description_embeddings"]
-    known = profile(golden["reference_embeddings"], golden["reference_labels"], texts, len(captions))
-    found = candidates(golden["image_embeddings"], captions, int(golden["k"]))
-    return select(known, found, golden["description_owner"], int(golden["m"]))
+def texts_of(captions, texts, owner):
+    names, said = (
+        tuple(f"{what} {i}" for i in range(n)) for what, n in (("class", len(captions)), ("text", len(texts)))
+    )
+    return Texts(captions, texts, first_of_each(owner, len(captions), max(MS)), names, said)
 
 
-def test_the_released_code_selects_the_same(golden):
-    selection = selection_of(golden)
-    assert selection.candidates.tolist() == golden["candidates"].tolist()
-    chosen = [[set(np.flatnonzero(row)) for row in rows] for rows in golden["selected"]]
-    before = [[set(np.flatnonzero(row)) for row in rows] for rows in golden["selected_before_fallback"]]
-    ours = [[set(row[row >= 0]) for row in rows] for rows in selection.picked]
-    assert ours == chosen
-    assert (selection.picked >= 0).sum() == golden["selected"].sum()  # each once
-    told = [
-        [set() if alone else row for row, alone in zip(*pair, strict=True)]
-        for pair in zip(ours, selection.fallback, strict=True)
-    ]
-    assert told == before
+def card(texts):
+    return HeadCard("neighborhood", tuple(ClassName(name, name) for name in texts.names), "fake-1")
 
 
-def test_the_released_code_is_as_often_right_at_every_name_weight(golden):
-    images, labels = golden["image_embeddings"], golden["image_labels"]
-    captions, texts = golden["caption_embeddings"], golden["description_embeddings"]
-    selection, everyone = selection_of(golden), np.arange(len(images))
-    columns = Columns(texts, golden["description_owner"], np.ones(len(texts), np.float32), len(captions))
-    for weight, selected, assigned in zip(
-        golden["name_weights"].tolist(), golden["accuracy_selected"], golden["accuracy_llm_assignment"], strict=True
-    ):
-        best = score(images, captions, texts, selection, weight).argmax(axis=1)
-        right = (selection.candidates[everyone, best] == labels).sum()
-        assert abs(right - selected / 100 * len(images)) < 1.01  # one image, and what float32 leaves of percents
-        right = ((weight * images @ captions.T + mean(images, columns)).argmax(axis=1) == labels).sum()
-        assert abs(right - assigned / 100 * len(images)) < 1.01
+def fit(texts, images, labels):
+    return fit_neighborhood(card(texts), texts, images, labels)
+
+
+def unselected(texts, images, labels):
+    return fit_own(card(texts), texts, images, labels)
+
+
+def unlabelled(texts, images):
+    return fit_unlabelled(card(texts), texts, images)
+
+
+def head(texts, choice, known=None):
+    return Neighborhood(card(texts), texts, choice, known)
+
+
+def world(seed, sizes=(20,) * 6, per_class=4, d=24, off=1.5, blur=0.8):
+    """Texts whose captions lie off their classes, and labelled images in clusters: (Texts, images, labels)."""
+    rng = np.random.default_rng(seed)
+
+    def near(rows, far):
+        return unit(rows + far * rng.normal(size=rows.shape) / d**0.5)
+
+    centres, labels = unit(rng.normal(size=(len(sizes), d))), np.repeat(np.arange(len(sizes)), sizes)
+    owner = np.repeat(np.arange(len(sizes)), per_class)
+    texts = texts_of(near(centres, off), near(centres[owner], 1.5), owner)
+    return texts, near(centres[labels], blur), labels
+
+
+def rounds(found):
+    return found.card.fitted_on["rounds"]
+
+
+def settled(found):
+    return found.card.fitted_on["settled"]
+
+
+def accuracy(found, images, labels):
+    return (found.scores(images).argmax(axis=1) == labels).mean()
+
+
+def test_the_pool_has_each_text_once_and_nothing_that_does_not_count():
+    rows = (
+        Descriptor("b", "stripes"),
+        Descriptor("a", "off", enabled=False),
+        Descriptor("a", "legs"),
+        Descriptor("a", "nothing", weight=0.0),
+        Descriptor("a", ""),
+        Descriptor("a", "stripes"),
+        Descriptor("b", "hoofs", weight=0.5),
+        Descriptor("a", "legs"),
+    )
+    said, own = pool_of(Descriptors(tuple(ClassName(c, c) for c in "abc"), rows))
+    assert said == ["stripes", "legs", "hoofs"]
+    assert own.shape == (3, max(MS))
+    assert [row[row >= 0].tolist() for row in own] == [[0, 1], [0, 2], []]
+
+
+def test_the_pool_is_longer_than_a_class_can_use():
+    said, own = pool_of(Descriptors.of({"a": [f"text {m}" for m in range(max(MS) + 3)]}))
+    assert len(said) == max(MS) + 3 and own.tolist() == [list(range(max(MS)))]
+
+
+@pytest.mark.parametrize("rows", [(), (Descriptor("a", ""), Descriptor("a", "off", enabled=False))])
+def test_a_pool_of_nothing_is_refused(rows):
+    with pytest.raises(InputError, match="no descriptors to pick from"):
+        pool_of(Descriptors((ClassName("a", "a"),), rows))
+
+
+def without(texts, images, labels, n, choice):
+    """What is taught by all reference images but one."""
+    rest = np.arange(len(images)) != n
+    known = profile(images[rest], labels[rest], texts.texts, len(texts.captions))
+    return head(texts, choice, np.ascontiguousarray(known.T))
+
+
+@SEEDS
+def test_an_image_never_votes_for_itself(seed):
+    sizes = np.array([3, 2, 1, 0, 2, 4])  # without its only image a class is one without any
+    texts, images, labels = world(seed, sizes)
+    known = np.ascontiguousarray(profile(images, labels, texts.texts, 6).T)
+    some = np.arange(len(images))
+    found = candidates(images[some], texts.captions, 4)
+    texts = replace(texts, own=texts.own[:, :3])
+    selection = leave_one_out(texts, known, images, labels, some, found)
+    assert selection.candidates.tolist() == found.tolist()
+    for n, picked, fallback in zip(some, selection.picked, selection.fallback, strict=True):
+        alone = without(texts, images, labels, n, Choice(4, 3, 1.0)).select(images[n : n + 1])
+        assert picked.tolist() == alone.picked[0].tolist() and fallback.tolist() == alone.fallback[0].tolist()
+    seen = picks(known, found, texts.own[:, :3])  # by images that have a part in it
+    assert seen.picked.tolist() != selection.picked.tolist()
+
+
+@SEEDS
+def test_the_figures_of_a_choice_are_those_without_each_image_in_turn(seed):
+    texts, images, labels = world(seed, (4, 3, 5, 2))
+    choice = fit(texts, images, labels).choice
+    taught = [without(texts, images, labels, n, choice) for n in range(len(images))]
+    right = [accuracy(found, images[n : n + 1], labels[n]) for n, found in enumerate(taught)]
+    assert choice.accuracy == pytest.approx(np.mean(right))
+    assert choice.by_name == pytest.approx(((images @ texts.captions.T).argmax(axis=1) == labels).mean())
+    assert choice.ceiling == pytest.approx((candidates(images, texts.captions, choice.k) == labels[:, None]).sum() / 14)
+    alone = [found.select(images[n : n + 1]).fallback for n, found in enumerate(taught)]
+    assert choice.fallback == pytest.approx(np.mean(alone))
+
+
+def test_no_other_choice_is_right_more_often():
+    texts, images, labels = world(3, (4, 3, 5))
+    best = fit(texts, images, labels).choice
+    for k in {min(k, 3) for k in KS}:
+        for m in MS:
+            for weight in (0.0, 0.5, 1.0, 3.0, 20.0):
+                other = Choice(k, m, weight)
+                right = [
+                    accuracy(without(texts, images, labels, n, other), images[n : n + 1], labels[n])
+                    for n in range(len(images))
+                ]
+                assert np.mean(right) < best.accuracy + 1e-9
+
+
+def test_of_equal_choices_the_nearest_to_the_published_is_taken():
+    texts, images, labels = world(0, (3, 3, 3, 3), off=0.0, blur=0.1)  # captions that are always right
+    for learner in (fit, unselected):
+        choice = learner(texts, images, labels).choice
+        assert (choice.k, choice.m, choice.accuracy, choice.by_name) == (3, 5, 1.0, 1.0)
+        assert 0 < choice.name_weight < 39.75  # all are right, so the nearest to a balanced one
+
+
+@pytest.mark.parametrize("learner", [fit, unselected])
+def test_where_every_class_has_one_image_the_choice_is_the_published_one(learner):
+    texts, images, labels = world(1, (1, 1, 1, 0, 1))
+    found = learner(texts, images, labels)
+    assert (found.choice.k, found.choice.m) == (3, 5)
+    assert found.choice.accuracy is None and found.choice.by_name is None
+    assert found.card.fitted_on == {"images": 4, "labels": "reference"}
+    chosen, described = candidates(images, texts.captions, 3), []
+    for n in range(4):  # no image has a part in what is picked for it
+        alone = without(texts, images, labels, n, found.choice) if learner is fit else found
+        x = images[n : n + 1]
+        described.append(score(x, texts.captions, texts.texts, alone.select(x), 0.0)[0])
+    named = np.take_along_axis(images @ texts.captions.T, chosen.astype(np.intp), axis=1)
+    assert found.choice.name_weight == pytest.approx(balanced(named, np.stack(described)), rel=1e-4)
+
+
+def test_with_two_classes_there_are_two_candidates():
+    texts, images, labels = world(1, (1, 1))
+    assert fit(texts, images, labels).choice.k == 2
+
+
+@SEEDS
+def test_classes_of_one_image_have_no_say_in_the_choice(seed):
+    texts, images, labels = world(seed, (5, 1, 4, 1, 3))
+    many = ~np.isin(labels, [1, 3])
+    assert unselected(texts, images, labels).choice == unselected(texts, images[many], labels[many]).choice
+
+
+def test_choices_are_made_on_so_many_images_of_all_classes(monkeypatch):
+    texts, images, labels = world(0, (10, 1, 10, 10))
+    seen = []
+
+    def watched(*args):
+        seen.append(args[4].tolist())
+        return leave_one_out(*args)
+
+    monkeypatch.setattr(rules, "MOST", 4)
+    monkeypatch.setattr(module, "leave_one_out", watched)
+    fit(texts, images, labels)
+    assert seen and all(len(some) == 4 and {*labels[some].tolist()} == {0, 2, 3} for some in seen)
+
+
+def test_equal_captions_keep_their_places():
+    """Classes 0 and 1 have one caption: class 1 is no candidate and stays behind class 0, a tie or not."""
+    captions, texts = np.float32([[0.5, 0], [0.5, 0], [1, 0]]), np.float32([[0, 1], [1, 0]])
+    own = np.array([[1], [-1], [0]])
+    found = head(Texts(captions, texts, own, ("a", "b", "c"), ("x", "y")), Choice(2, 1, 0.25))
+    assert ranking(found.scores(np.float32([[1, 0]])), 3).tolist() == [[0, 2, 1]]  # 1.125, 0.25, less than 0.25
+
+
+def test_without_reference_images_there_is_nothing_to_fit():
+    texts, images, labels = world(0)
+    with pytest.raises(InputError, match="no reference images"):
+        fit(texts, images[:0], labels[:0])
+    with pytest.raises(InputError, match="no images"):
+        unlabelled(texts, images[:0])
+
+
+def test_balanced_by_hand():
+    # Within images the name spreads by 0.5, the descriptors by 0.25 and 0; twice
+    # sqrt(2 * 0.25^2 / 4) / 0.5 is sqrt(0.5).
+    assert balanced(np.float32([[1, 0], [3, 2]]), np.float32([[0.5, 0], [4, 4]])) == pytest.approx(0.5**0.5)
+    assert balanced(np.float32([[1, 1]]), np.float32([[0.5, 0]])) == 1.0
 
 
 @st.composite
-def problems(draw):
-    """A profile (M, C) full of ties, NaN for some classes; candidates (N, K); owners (M,); how many to pick.
-
-    The values are multiples of 60 / 128, so that sums and means over 1 to 6 classes are exact.
-    """
-    m, c = draw(st.integers(1, 8)), draw(st.integers(1, 6))
-    known = draw(hnp.arrays(np.float32, (m, c), elements=st.sampled_from([-60 / 128, 0, 60 / 128, 120 / 128])))
-    known[:, draw(hnp.arrays(bool, c, elements=st.sampled_from([False, False, False, True])))] = np.nan
-    k = draw(st.integers(1, c))
-    found = draw(st.lists(st.permutations(range(c)), max_size=4))
-    owner = draw(hnp.arrays(np.intp, m, elements=st.integers(0, c - 1)))
-    return known, np.array([row[:k] for row in found], np.int32).reshape(-1, k), owner, draw(st.integers(1, 4))
+def neighborhoods(draw):
+    """Of any number of classes, some without images, some without texts; and images."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    c, m, n, d = draw(st.integers(1, 7)), draw(st.integers(1, 12)), draw(st.integers(0, 5)), 6
+    texts = texts_of(unit(rng.normal(size=(c, d))), unit(rng.normal(size=(m, d))), rng.integers(0, c, m))
+    choice = Choice(draw(st.integers(1, c)), draw(st.sampled_from(MS)), draw(st.floats(0, 10)))
+    known = rng.normal(size=(c, m)).astype(np.float32)
+    known[draw(st.lists(st.integers(0, c - 1)))] = np.nan
+    return head(texts, choice, draw(st.sampled_from([known, None]))), unit(rng.normal(size=(n, d)))
 
 
-def by_loop(known, among, owner, m):
-    """One image, as published: the texts picked for each candidate, and whether they are only its own first."""
-    rivals = [c for c in among if not np.isnan(known[0, c])]
-    picked, fallback = [], []
-    for c in among:
-        lead = {}
-        if c in rivals and len(rivals) > 1:
-            for d in range(len(known)):
-                over = [float(known[d, c]) - float(known[d, rival]) for rival in rivals]
-                if all(difference >= 0 for difference in over):
-                    lead[d] = sum(over) / len(over)
-        fallback.append(not lead)
-        rows = sorted(lead, key=lambda d: (-lead[d], d)) or np.flatnonzero(owner == c).tolist()
-        picked.append([*rows, *[-1] * m][:m])
-    return picked, fallback
+@settings(max_examples=60)
+@given(neighborhoods())
+def test_candidates_come_first_and_the_others_by_their_captions(problem):
+    found, images = problem
+    selection, scores = found.select(images), found.scores(images)
+    texts, k = found.texts, found.choice.k
+    named = images @ texts.captions.T
+    assert scores.shape == named.shape and scores.dtype == np.float32
+    best = score(images, texts.captions, texts.texts, selection, found.choice.name_weight)
+    assert np.allclose(np.take_along_axis(scores, selection.candidates.astype(np.intp), axis=1), best, atol=1e-5)
+    order = np.argsort(-named, axis=1)
+    in_order = -np.diff(np.take_along_axis(named, order, axis=1), axis=1)
+    ranks = ranking(scores, named.shape[1])
+    assert np.sort(ranks[:, :k]).tolist() == np.sort(selection.candidates).tolist()
+    assume((in_order > 1e-4).all())
+    assert ranks[:, k:].tolist() == order[:, k:].tolist()
 
 
-@settings(max_examples=100)
-@given(problems())
-def test_select_agrees_with_the_loop(problem):
-    known, found, owner, m = problem
-    selection = select(known, found, owner, m)
-    assert selection.candidates.tolist() == found.tolist()
-    assert selection.picked.shape == (*found.shape, m) and selection.fallback.shape == found.shape
-    for picked, fallback, among in zip(selection.picked, selection.fallback, found.tolist(), strict=True):
-        assert (picked.tolist(), fallback.tolist()) == by_loop(known, among, owner, m)
+@settings(max_examples=60)
+@given(neighborhoods())
+def test_classes_without_images_keep_their_own_descriptors(problem):
+    found, images = problem
+    bare = range(len(found.texts.captions)) if found.profile is None else np.flatnonzero(np.isnan(found.profile[:, 0]))
+    assert found.bare.tolist() == list(bare)
+    selection = found.select(images)
+    own = found.texts.own[selection.candidates][:, :, : found.choice.m]
+    kept = np.isin(selection.candidates, found.bare)
+    assert selection.fallback[kept].all()
+    assert selection.picked[selection.fallback].tolist() == own[selection.fallback].tolist()
 
 
-@settings(max_examples=50)
-@given(problems(), st.data())
-def test_the_order_of_candidates_does_not_matter(problem, data):
-    known, found, owner, m = problem
-    order = data.draw(st.permutations(range(found.shape[1])))
-    one, other = select(known, found, owner, m), select(known, found[:, order], owner, m)
-    assert one.picked[:, order].tolist() == other.picked.tolist()
-    assert one.fallback[:, order].tolist() == other.fallback.tolist()
+def test_fit_is_taught_by_all_images():
+    texts, images, labels = world(0, (3, 0, 1, 4))
+    found = fit(texts, images, labels)
+    assert np.allclose(found.profile, profile(images, labels, texts.texts, 4).T, equal_nan=True)
+    assert (found.card.fitted_on["images"], found.bare.tolist()) == (8, [1])
 
 
-@settings(max_examples=50)
-@given(problems())
-def test_more_images_change_nothing_for_the_others(problem):
-    known, found, owner, m = problem
-    together = select(known, found, owner, m)
-    for n in range(len(found)):
-        alone = select(known, found[n : n + 1], owner, m)
-        assert alone.picked[0].tolist() == together.picked[n].tolist()
-        assert alone.fallback[0].tolist() == together.fallback[n].tolist()
+@SEEDS
+def test_unselected_picks_nothing(seed):
+    texts, images, labels = world(seed, (3, 0, 1, 4))
+    found = unselected(texts, images, labels)
+    selection = found.select(images)
+    assert selection.fallback.all() and found.profile is None and found.bare.tolist() == [0, 1, 2, 3]
+    assert selection.picked.tolist() == texts.own[selection.candidates][:, :, : found.choice.m].tolist()
 
 
-@settings(max_examples=50)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(2, 5))
-def test_renumbered_texts_are_picked_all_the_same(seed, m, c):
-    rng = np.random.default_rng(seed)
-    known, owner = rng.normal(size=(m, c)).astype(np.float32), rng.integers(0, c, m)  # without ties
-    found, order = np.array([rng.permutation(c)[:2] for _ in range(4)], np.int32), rng.permutation(m)
-    one, other = select(known, found, owner, 3), select(known[order], found, owner[order], 3)
-    assert one.fallback.tolist() == other.fallback.tolist()
-    back = np.append(order, -1)[other.picked]
-    assert back[~one.fallback].tolist() == one.picked[~one.fallback].tolist()
+@SEEDS
+@pytest.mark.parametrize("blur", [0.5, 1.5])
+def test_unlabelled_images_teach_until_their_labels_come_to_rest(seed, blur, monkeypatch):
+    texts, images, _ = world(seed, blur=blur)
+    whole = unlabelled(texts, images)
+    assert (
+        whole.card.fitted_on["labels"] == "none"
+        and 1 <= rounds(whole) <= 10
+        and (whole.choice.k, whole.choice.m) == (3, 5)
+    )
+    assert whole.choice.accuracy is None
+    labels = (images @ texts.captions.T).argmax(axis=1)
+    for round_ in range(1, rounds(whole) + 1):
+        monkeypatch.setattr(module, "ROUNDS", round_)
+        found = unlabelled(texts, images)
+        assert rounds(found) == round_ and found.choice == whole.choice  # balanced in the first round
+        assert found.card.fitted_on["images"] == sum(
+            -(-size // 2) for size in np.bincount(labels)
+        )  # half of each, rounded up
+        fresh = found.scores(images).argmax(axis=1)
+        assert settled(found) == (fresh == labels).all()
+        labels = fresh
+    assert settled(found) == settled(whole) and (found.scores(images) == whole.scores(images)).all()
+    assert settled(whole) or rounds(whole) == 10
 
 
-def test_all_classes_with_one_reference_image_each_on_paper():
-    """The profile is the similarity to one image: (1, 0), (0.6, 0.8) and (0, 1) for the classes 0, 1 and 2."""
-    reference = np.float32([[0, 1], [1, 0], [0.6, 0.8]])
-    texts = np.float32([[1, 0], [0, 1], [0.8, 0.6], [0.6, -0.8]])
-    known = profile(reference, np.array([2, 0, 1]), texts, 3)
-    assert known == pytest.approx(np.array([[1, 0.6, 0], [0, 0.8, 1], [0.8, 0.96, 0.6], [0.6, -0.28, -0.8]]), abs=1e-6)
-    owner = np.array([1, 1, 0, 1])
-    # 0 is highest on text 0, by (0 + 0.4 + 1) / 3, and on text 3, by (0 + 0.88 + 1.4) / 3; 1 on text 2; 2 on text 1.
-    selection = select(known, np.int32([[1, 0, 2]]), owner, 2)
-    assert selection.picked.tolist() == [[[2, -1], [3, 0], [1, -1]]]
-    assert not selection.fallback.any()
-    # Without text 2 class 1 is highest nowhere, and the first two of its own three stand in.
-    selection = select(known[[0, 1, 3]], np.int32([[1, 0, 2]]), owner[[0, 1, 3]], 2)
-    assert selection.picked.tolist() == [[[0, 1], [2, 0], [1, -1]]]
-    assert selection.fallback.tolist() == [[True, False, False]]
+@SEEDS
+def test_the_half_of_each_class_that_the_captions_are_surest_of_teaches_first(seed, monkeypatch):
+    monkeypatch.setattr(module, "ROUNDS", 1)
+    texts, images, _ = world(seed, sizes=(5, 6, 7))
+    named = images @ texts.captions.T
+    labels, margins = named.argmax(axis=1), -np.diff(np.sort(named, axis=1)[:, ::-1], axis=1)[:, 0]
+    sure = []
+    for class_ in range(3):
+        own = sorted(np.flatnonzero(labels == class_), key=lambda n: -margins[n])
+        sure += own[: (len(own) + 1) // 2]
+    expected = profile(images[sure], labels[sure], texts.texts, 3).T
+    assert np.allclose(unlabelled(texts, images).profile, expected, atol=1e-5, equal_nan=True)
 
 
-@pytest.mark.parametrize("first", [0, 1, 2])
-def test_a_text_is_picked_once_when_there_are_fewer_than_wanted(first):
-    """Three texts, of which only one is highest at class 0: by 0.5 over class 1, which has the two others."""
-    known = np.float32([[0, 0.5]] * 3)
-    known[first] = [0.5, 0]
-    selection = select(known, np.int32([[0, 1]]), np.array([0, 0, 1]), 3)
-    assert selection.picked.tolist() == [[[first, -1, -1], [*sorted({0, 1, 2} - {first}), -1]]]
+def test_some_labels_take_more_than_a_round_and_some_never_rest():
+    some = [unlabelled(*world(seed, blur=1.5)[:2]) for seed in range(5)]
+    assert {settled(found) for found in some} == {True, False}
+    assert unlabelled(*world(0, off=0.0, blur=0.1)[:2]).card.fitted_on["rounds"] == 1
 
 
-def test_a_class_without_images_is_no_rival_and_keeps_its_own():
-    known = np.float32([[0.5, np.nan, 0.25], [0.25, np.nan, 0.5]])
-    selection = select(known, np.int32([[0, 1, 2], [1, 0, 2], [2, 0, 1]]), np.array([1, 0]), 1)
-    assert selection.picked[..., 0].tolist() == [[0, 0, 1], [0, 0, 1], [1, 0, 0]]
-    assert selection.fallback.tolist() == [[False, True, False], [True, False, False], [False, False, True]]
-    alone = select(known, np.int32([[0, 1]]), np.array([1, 0]), 1)  # 0 has nobody to be told from
-    assert alone.picked[..., 0].tolist() == [[1, 0]] and alone.fallback.all()
+@SEEDS
+def test_unlabelled_clusters_do_better_than_captions_that_are_off(seed):
+    texts, images, labels = world(seed)
+    by_name = ((images @ texts.captions.T).argmax(axis=1) == labels).mean()
+    assert accuracy(unlabelled(texts, images), images, labels) > by_name
 
 
-def test_blocks_change_nothing(monkeypatch):
-    rng = np.random.default_rng(0)
-    images, captions, texts = (unit(rng.normal(size=(n, 8))) for n in (30, 6, 20))
-    known, owner = rng.normal(size=(20, 6)).astype(np.float32), np.arange(20) % 6
-
-    def all_of_it():
-        selection = select(known, candidates(images, captions, 3), owner, 2)
-        return selection, score(images, captions, texts, selection, 1.5)
-
-    whole, scores = all_of_it()
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
-    for size in (1, 1_680):  # a row at a time; seven sets of candidates, and then those that are left
-        monkeypatch.setattr("vlmdesc.classification.neighborhood.BLOCK_BYTES", size)
-        in_parts, again = all_of_it()
-        assert whole.candidates.tolist() == in_parts.candidates.tolist()
-        assert whole.picked.tolist() == in_parts.picked.tolist()
-        assert whole.fallback.tolist() == in_parts.fallback.tolist()
-        assert np.allclose(scores, again, atol=1e-6)
+@SEEDS
+def test_the_order_of_images_does_not_matter(seed):
+    texts, images, labels = world(seed)
+    order = np.random.default_rng(seed).permutation(len(images))
+    for one, other in (
+        (fit(texts, images, labels), fit(texts, images[order], labels[order])),
+        (unlabelled(texts, images), unlabelled(texts, images[order])),
+    ):
+        assert (one.choice.k, one.choice.m) == (other.choice.k, other.choice.m)
+        assert one.choice.name_weight == pytest.approx(other.choice.name_weight, rel=1e-4)
+        assert np.allclose(one.scores(images)[order], other.scores(images[order]), atol=1e-4)
 
 
-@pytest.mark.parametrize("n_blocks", [1, 5])
-def test_what_fails_on_a_thread_is_raised(monkeypatch, n_blocks):
-    monkeypatch.setattr("vlmdesc.classification.neighborhood.BLOCK_BYTES", 1)
-    with pytest.raises(ZeroDivisionError):
-        on_threads(lambda mine: 1 // (4 - mine[-1].start) if n_blocks > 1 else 1 // 0, n_blocks, 1)
-
-
-@given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 3)))
-def test_distinct_rows_are_those_of_numpy(rows):
-    found, place = distinct(rows)
-    expected, same = np.unique(rows, axis=0, return_inverse=True)
-    assert found.tolist() == expected.tolist() and place.tolist() == same.ravel().tolist()
-
-
-def test_no_rows_are_distinct():
-    found, place = distinct(np.empty((0, 3), np.int32))
-    assert (found.shape, place.shape) == ((0, 3), (0,))
-
-
-@pytest.mark.parametrize("found", [[[0, 3]], [[-1, 0]]])
-def test_candidates_that_the_profile_does_not_know_are_refused(found):
-    with pytest.raises(ShapeError, match=r"candidates run from .* but the profile has 3 classes"):
-        select(np.zeros((4, 3), np.float32), np.array(found), np.array([0, 1, 2, 0]), 2)
-
-
-def test_a_profile_of_no_texts_is_refused():
-    with pytest.raises(ShapeError, match="no texts"):
-        select(np.zeros((0, 3), np.float32), np.array([[0, 1]]), np.empty(0, np.intp), 2)
-
-
-@settings(max_examples=50)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(1, 5))
-def test_profile_is_the_mean_similarity_to_a_class(seed, r, c):
-    rng = np.random.default_rng(seed)
-    reference, labels, texts = unit(rng.normal(size=(r, 4))), rng.integers(0, c, r), unit(rng.normal(size=(3, 4)))
-    known = profile(reference, labels, texts, c)
-    assert known.shape == (3, c) and known.dtype == np.float32
-    for class_ in range(c):
-        similarities = [[float(text @ image) for image in reference[labels == class_]] for text in texts]
-        if (labels == class_).any():
-            assert known[:, class_] == pytest.approx(np.mean(similarities, axis=1), abs=1e-5)
-        else:
-            assert np.isnan(known[:, class_]).all()
-
-
-def test_class_means_are_not_unit_norm():
-    means = class_means(np.float32([[1, 0], [0, 1], [0.6, 0.8]]), np.array([2, 2, 0]), 3)
-    assert means[[0, 2]] == pytest.approx(np.array([[0.6, 0.8], [0.5, 0.5]])) and np.isnan(means[1]).all()
-
-
-@pytest.mark.parametrize("labels", [[0], [0, 2], [-1, 0], [0, 1, 1]])
-def test_labels_that_do_not_fit_are_refused(labels):
-    with pytest.raises(ShapeError, match=f"2 images, {len(labels)} labels, 2 classes"):
-        profile(np.eye(2, dtype=np.float32), np.array(labels), np.eye(2, dtype=np.float32), 2)
-
-
-def test_of_equal_candidates_the_lower_number_comes_first():
-    captions = np.float32([[0, 1], [1, 0], [0, 1], [1, 0]])
-    images = np.float32([[1, 0], [0, 1]])
-    assert candidates(images, captions, 4).tolist() == [[1, 3, 0, 2], [0, 2, 1, 3]]
-    assert candidates(images, captions, 1).tolist() == [[1], [0]]
-
-
-@pytest.mark.parametrize("k", [-1, 0, 3])
-def test_a_number_of_candidates_that_cannot_be_is_refused(k):
-    with pytest.raises(InputError, match=f"{k} candidates of 2 classes"):
-        candidates(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), k)
-
-
-def test_score_by_hand():
-    """Captions have similarities 0.8 and 0.6, texts 0.8, 0.6 and 0.96."""
-    image, captions = np.float32([[0.8, 0.6]]), np.eye(2, dtype=np.float32)
-    texts = np.float32([[1, 0], [0, 1], [0.6, 0.8]])
-    none = np.zeros((1, 2), bool)
-    selection = Selection(np.int32([[1, 0]]), np.int32([[[2, 0], [1, -1]]]), none)
-    # 2 * 0.6 + (0.96 + 0.8) / 2 and 2 * 0.8 + 0.6
-    assert score(image, captions, texts, selection, 2.0)[0] == pytest.approx([2.08, 2.2])
-    named, picked = parts(image, captions, texts, selection)
-    assert named[0] == pytest.approx([0.6, 0.8])
-    assert picked[0] == pytest.approx(np.array([[0.96, 0.8], [0.6, np.nan]]), nan_ok=True)
-    bare = Selection(np.int32([[1, 0]]), np.int32([[[-1, -1], [1, 2]]]), none)
-    # 2 * 0.6 + 0.6 by the caption alone, and 2 * 0.8 + (0.6 + 0.96) / 2
-    assert score(image, captions, texts, bare, 2.0)[0] == pytest.approx([1.8, 2.38])
-
-
-def test_running_means_by_hand():
-    values = np.float32([[[1, 3, 8], [2, 4, np.nan], [5, np.nan, np.nan]]])
-    assert running_means(values).tolist() == [[[1, 2, 4], [2, 3, 3], [5, 5, 5]]]
-
-
-def test_first_of_each_by_hand():
-    assert first_of_each(np.array([1, 0, 1, 1, 3]), 4, 2).tolist() == [[1, -1], [0, 2], [-1, -1], [4, -1]]
+def test_one_class_or_one_image_is_enough():
+    texts, images, labels = world(0, (4,))
+    for found in (unlabelled(texts, images), fit(texts, images, labels), unselected(texts, images, labels)):
+        assert found.scores(images).shape == (4, 1) and found.select(images).fallback.all()
+    texts, images, labels = world(0, (0, 1, 0))
+    for found in (unlabelled(texts, images), fit(texts, images, labels), unselected(texts, images, labels)):
+        assert np.isfinite(found.scores(images)).all() and found.card.fitted_on["images"] == 1

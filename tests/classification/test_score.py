@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vlmdesc.classification.score import FEW, POOLS, Columns, get_pool, maximum, mean, ranking, renormalized
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import FEW, POOLS, get_pool, maximum, mean, ranking, renormalized
 from vlmdesc.errors import InputError, ShapeError
 
 
@@ -44,7 +45,7 @@ def by_loop(images, columns, pool):
 @given(problems(), st.sampled_from(sorted(POOLS)))
 def test_pools_agree_with_the_loop(problem, pool):
     images, columns = problem
-    scores = POOLS[pool](images, columns)
+    scores = POOLS[pool].score(images, columns)
     assert scores.shape == (len(images), columns.n_classes) and scores.dtype == np.float32
     assert np.allclose(scores, by_loop(images, columns, pool), atol=1e-5)
 
@@ -55,7 +56,7 @@ def test_the_order_of_descriptors_does_not_matter(problem, pool, random):
     order = list(range(len(columns.owner)))
     random.shuffle(order)
     shuffled = Columns(columns.texts[order], columns.owner[order], columns.weights[order], columns.n_classes)
-    assert np.allclose(POOLS[pool](images, columns), POOLS[pool](images, shuffled), atol=1e-5)
+    assert np.allclose(POOLS[pool].score(images, columns), POOLS[pool].score(images, shuffled), atol=1e-5)
 
 
 @given(problems(), st.sampled_from(sorted(POOLS)))
@@ -64,7 +65,7 @@ def test_a_doubled_set_scores_the_same(problem, pool):
     twice = Columns(
         *(np.concatenate([a, a]) for a in (columns.texts, columns.owner, columns.weights)), columns.n_classes
     )
-    assert np.allclose(POOLS[pool](images, columns), POOLS[pool](images, twice), atol=1e-5)
+    assert np.allclose(POOLS[pool].score(images, columns), POOLS[pool].score(images, twice), atol=1e-5)
 
 
 @given(problems(), st.sampled_from(sorted(POOLS)))
@@ -76,7 +77,7 @@ def test_a_disabled_descriptor_is_as_if_it_were_not_there(problem, pool):
         np.append(columns.weights, np.float32(0)),
         columns.n_classes,
     )
-    assert np.allclose(POOLS[pool](images, columns), POOLS[pool](images, extra), atol=1e-5)
+    assert np.allclose(POOLS[pool].score(images, columns), POOLS[pool].score(images, extra), atol=1e-5)
 
 
 def test_by_hand():

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmdesc import Descriptors
-from vlmdesc.classification.reference import Choice, Neighborhood
+from vlmdesc.classification.heads import HeadCard
+from vlmdesc.classification.heads.neighborhood import Choice, Neighborhood, Texts, pool_of
 from vlmdesc.classification.separate import apart, pruned
-from vlmdesc.classification.texts import Texts, pool_of
 from vlmdesc.errors import InputError
 from vlmdesc.records import ClassName, Descriptor, Selection
 
@@ -27,8 +27,8 @@ PROFILE = np.float32(
 def found(m=5, profile=PROFILE):
     said, own = pool_of(ZOO)
     nothing = np.zeros((len(own), 2), np.float32)
-    texts = Texts(nothing, np.zeros((len(said), 2), np.float32), own, [c.name for c in ZOO.classes], said)
-    return Neighborhood(texts, Choice(3, m, 1.0), profile)
+    texts = Texts(nothing, np.zeros((len(said), 2), np.float32), own, tuple(c.name for c in ZOO.classes), tuple(said))
+    return Neighborhood(HeadCard("neighborhood", ZOO.classes, "fake-1"), texts, Choice(3, m, 1.0), profile)
 
 
 def selection(candidates, picked=None, fallback=None):
@@ -109,7 +109,7 @@ def test_rows_that_are_kept_are_whole_and_what_does_not_count_stays():
     given_ = Descriptors((ClassName("a", "A", ("x",)), ClassName("b", "B")), rows, {"by": "me"})
     said, own = pool_of(given_)
     none = np.zeros((2, 2), np.float32)
-    texts = Texts(none, np.zeros((len(said), 2), np.float32), own, ["A", "B"], said)
+    texts = Texts(none, np.zeros((len(said), 2), np.float32), own, ("A", "B"), tuple(said))
     kept = pruned(given_, texts, selection([[1, 0]], [[[0], [0]]]))
     assert kept.rows == (*rows[:2], rows[3])
     assert kept.classes == given_.classes and kept.meta == {"by": "me"}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.cli.test_teaching import picture
+from tests.cli.test_fitting import picture
 from vlmdesc.cli.app import app
 from vlmdesc.records import Descriptors
 from vlmdesc.testing import FakeEncoder
@@ -73,7 +73,7 @@ def test_the_file_the_pairs_and_what_is_said(home):
 
 
 def test_the_file_has_what_counting_gives(home):
-    """By hand: each picture's own descriptor of widest lead, from the mean pictures of the reference."""
+    """By hand: each picture's own descriptor of widest lead, from the mean images of the reference."""
     selected("--reference", "known", "--json")
     record, fake = Descriptors.load("selected.json").meta["selection"], FakeEncoder()
     said = [text for list_ in ZOO.values() for text in list_]
@@ -100,7 +100,7 @@ def test_json_is_the_same_as_the_files(home):
 def test_the_table_is_for_people(home):
     result = selected("--reference", "known")
     said, rows = words(result.stdout), len(Descriptors.load("selected.json").rows)
-    assert "on 12 pictures of the reference" in said and "fallback on the pictures 0.0 %" in said
+    assert "on 12 images of the reference" in said and "fallback on the pictures 0.0 %" in said
     assert f"{rows} of 8 descriptors kept" in said
     assert "class, by what it shows" in said and "and the one it is confused with" in said
     assert "green skin" in said and max(map(len, result.stdout.splitlines())) <= 100

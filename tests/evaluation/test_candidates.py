@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmdesc import Descriptors
-from vlmdesc.classification.score import FOLDS, Columns, get_pool
+from vlmdesc.classification.columns import Columns, columns_of
+from vlmdesc.classification.score import FOLDS, get_pool
 from vlmdesc.descriptors.edit import edited
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation import fit
+from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.candidates import LEAST, MOST, SHOWN, Wording, additions, drops, reweighing, separating
-from vlmdesc.evaluation.effect import columns_of
 from vlmdesc.evaluation.suggest import ground
 from vlmdesc.records import ClassName, Descriptor
 
@@ -66,7 +66,7 @@ def reweighed(pool, **world):
     descriptors, encode, images, labels = planted(**world)
     w = wording(descriptors, pool, encode=encode)
     seen = ground(images, labels, np.ones(len(labels), bool), w.columns, pool)
-    return w, seen, reweighing(w, 0, seen, fit.folds(labels, [*map(str, range(len(labels)))], 0))
+    return w, seen, reweighing(w, 0, seen, calibrate.folds(labels, [*map(str, range(len(labels)))], 0))
 
 
 # Answers under many edits
@@ -82,7 +82,7 @@ def test_right_with_is_scoring_everything_anew_with_ties(seed):
     labels, vectors = rng.integers(0, 4, 50), rng.integers(-2, 3, (6, 3)).astype(np.float32) / 2
     seen = ground(images, labels, np.ones(50, bool), columns, "mean")
     for class_ in range(4):
-        scores = get_pool("mean")(images, columns)
+        scores = get_pool("mean").score(images, columns)
         found = seen.right_with(class_, vectors)
         for k, vector in enumerate(vectors):
             scores[:, class_] = images @ vector
@@ -94,13 +94,13 @@ def test_right_with_is_scoring_everything_anew_in_a_real_world(pool):
     w, rng = wording(zoo(0), pool), np.random.default_rng(0)
     images, labels = unit(rng.standard_normal((300, 8))), rng.integers(0, 3, 300)
     seen = ground(images, labels, np.ones(300, bool), w.columns, pool)
-    assert seen.wrong.tolist() == (get_pool(pool)(images, w.columns).argmax(axis=1) != labels).tolist()
+    assert seen.wrong.tolist() == (get_pool(pool).score(images, w.columns).argmax(axis=1) != labels).tolist()
     for class_ in range(3):
         candidates = [*drops(w, class_), *additions(w, class_, ["a", "b"], "borrow")]
         found = seen.right_with(class_, np.stack([candidate.vector for candidate in candidates]))
         for k, candidate in enumerate(candidates):
             after = columns_of(edited(w.descriptors, candidate.edits), hashed, w.phrase)
-            anew = get_pool(pool)(images, after).argmax(axis=1) == labels
+            anew = get_pool(pool).score(images, after).argmax(axis=1) == labels
             assert (found[:, k] == anew).all()
 
 
@@ -187,14 +187,14 @@ def test_weights_stay_where_nothing_is_gained_by_changing_them():
         w, labels = wording(zoo(seed)), np.repeat(np.arange(3), 30)
         images = unit(w.columns.means[labels] + 0.02 * rng.standard_normal((90, 8)))  # each picture is right
         seen = ground(images, labels, np.ones(90, bool), w.columns, "mean")
-        found += reweighing(w, 0, seen, np.arange(90) % fit.N_FOLDS) is not None
+        found += reweighing(w, 0, seen, np.arange(90) % calibrate.N_FOLDS) is not None
     assert found == 0
 
 
 def test_one_descriptor_has_no_weight_to_change():
     w = wording(Descriptors.of({"hen": ["a beak"], "owl": ["big eyes"]}))
     seen = ground(np.eye(8, dtype=np.float32), np.arange(8) % 2, np.ones(8, bool), w.columns, "mean")
-    assert reweighing(w, 0, seen, np.arange(8) % fit.N_FOLDS) is None
+    assert reweighing(w, 0, seen, np.arange(8) % calibrate.N_FOLDS) is None
 
 
 # The pool

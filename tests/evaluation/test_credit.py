@@ -3,13 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmdesc.classification.score import Columns, get_pool, ranking
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import get_pool, ranking
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.credit import Best, leave_one_out
 
 
 def found(images, labels, columns, pool):
-    scores = get_pool(pool)(images, columns)
+    scores = get_pool(pool).score(images, columns)
     order = ranking(scores, 2)
     best = Best(order, np.take_along_axis(scores, order, axis=1))
     return leave_one_out(images, labels, best, pool, columns)

@@ -6,20 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmdesc import Descriptors
-from vlmdesc.classification.score import Columns, get_pool
+from vlmdesc.classification.columns import Columns, columns_of
+from vlmdesc.classification.score import get_pool
 from vlmdesc.descriptors.edit import edited
+from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.effect import (
     EXAMPLES,
     answers,
     changed_classes,
-    columns_of,
     deltas,
     effect,
     leaders,
     of_classes,
 )
-from vlmdesc.evaluation.photos import Photos
 from vlmdesc.records import Edit
 from vlmdesc.testing import FakeEncoder
 
@@ -31,7 +31,9 @@ def photos(labels, groups=None):
     n = len(labels)
     keys = tuple(f"{i}.jpg" for i in range(n))
     given_ = tuple(groups or [None] * n)
-    return Photos(np.ones((n, 2), np.float32), np.array(labels, np.intp), keys, tuple(range(10, 10 + n)), keys, given_)
+    return Labelled(
+        np.ones((n, 2), np.float32), np.array(labels, np.intp), keys, tuple(range(10, 10 + n)), keys, given_
+    )
 
 
 def of(right, labels):
@@ -54,7 +56,7 @@ def before_and_after(images, before, after, pool, top=3):
 
 
 def anew(images, columns, pool):
-    return get_pool(pool)(images, columns).argmax(axis=1).tolist()
+    return get_pool(pool).score(images, columns).argmax(axis=1).tolist()
 
 
 def random_edit(rng, columns, drawn):
@@ -157,8 +159,8 @@ def test_classes_of_a_set_are_numbered_anew_and_score_the_same():
     columns = columns_of(ZOO, ENCODE, "plain")
     images = np.random.default_rng(0).standard_normal((9, 16)).astype(np.float32)
     for pool in ("mean", "max", "renormalized"):
-        whole = get_pool(pool)(images, columns)
-        assert get_pool(pool)(images, of_classes(columns, np.array([2, 0]))) == pytest.approx(
+        whole = get_pool(pool).score(images, columns)
+        assert get_pool(pool).score(images, of_classes(columns, np.array([2, 0]))) == pytest.approx(
             whole[:, [2, 0]], abs=1e-6
         )
 

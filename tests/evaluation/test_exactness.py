@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vlmdesc.classification.score import Columns, get_pool, scorer
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import get_pool
 
 
 def published(images, texts, owner, n_classes):
@@ -23,35 +24,26 @@ def test_as_the_published_loop_on_5000_random_cases():
         owner = rng.permutation(np.concatenate([np.arange(classes), rng.integers(0, classes, more)]))
         images, texts = (unit(rng.standard_normal((k, dim))).astype(np.float32) for k in (n, len(owner)))
         columns = Columns(texts, owner, np.ones(len(owner), np.float32), int(classes))
-        theirs, ours = published(images, texts, owner, classes), get_pool("mean")(images, columns)
+        theirs, ours = published(images, texts, owner, classes), get_pool("mean").score(images, columns)
         assert np.abs(theirs - ours).max() <= 1e-5
         assert np.array_equal(theirs.argmax(axis=1), ours.argmax(axis=1))
         answers += int(n)
     assert answers > 5_000
 
 
-@pytest.mark.parametrize("pool", ["mean", "max", "renormalized"])
-def test_a_scorer_keeps_less_and_scores_the_same(pool):
-    rng = np.random.default_rng(0)
-    texts, images = (unit(rng.standard_normal((k, 16))).astype(np.float32) for k in (20, 9))
-    columns = Columns(texts, np.arange(20) % 6, rng.uniform(0.5, 2, 20).astype(np.float32), 6)
-    assert np.array_equal(scorer(pool, columns)(images), get_pool(pool)(images, columns))
-
-
 @pytest.mark.slow
 def test_as_the_published_loop_on_tiny_imagenet_with_the_published_descriptors(shared, starter):
     from vlmdesc import Descriptors, Store, load_data
-    from vlmdesc.evaluation.methods import Wording, build, encoded
-    from vlmdesc.evaluation.photos import Joining, class_numbers, gather
+    from vlmdesc.classification.heads.pooled import fit_pooled
+    from vlmdesc.embeddings.labelled import Joining, class_numbers, gather
 
     data = load_data(shared / "tiny-imagenet-val.parquet", label_column="label")
     whole = Descriptors.load(shared / "published-descriptors" / "descriptors_imagenet.json")
     descriptors, numbers = class_numbers(data, whole, Joining(only_present=True))
     numbers = np.where(np.arange(len(numbers)) % 25 == 0, numbers, -1)  # a few, for time
     photos = gather(data, numbers, starter, Store())
-    [method], _ = build(["describe:dclip"], {"": descriptors}, Wording())
-    run = encoded(method, None, starter, Store())
-    theirs = published(photos.vectors, run.columns.texts, run.columns.owner, 202)
-    ours = run.score(photos.vectors)
+    head = fit_pooled(starter, descriptors, "dclip", store=Store())
+    theirs = published(photos.vectors, head.columns.texts, head.columns.owner, 202)
+    ours = head.scores(photos.vectors)
     assert len(ours) == 202 and np.abs(theirs - ours).max() <= 1e-5
     assert np.array_equal(theirs.argmax(axis=1), ours.argmax(axis=1))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from vlmdesc import Descriptors
+from vlmdesc.classification.columns import columns_of
+from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation.audit import audit
-from vlmdesc.evaluation.effect import columns_of
 from vlmdesc.evaluation.findings import EXAMPLES, PULLS, Audited
-from vlmdesc.evaluation.photos import Photos
 from vlmdesc.evaluation.proportions import difference
 from vlmdesc.evaluation.suggest import ground
 
@@ -36,7 +36,7 @@ def audited(pool="mean", n=372, dusk=0, seed=0, classes=(0, 1, 2)):
     images = unit(AXES[labels] + 0.9 * light + 0.25 * rng.standard_normal((n + dusk, 8)))
     columns = columns_of(ZOO, encode, "plain")
     keys = tuple(f"{i}.jpg" for i in range(n + dusk))
-    photos = Photos(images, labels, keys, tuple(range(100, 100 + n + dusk)), keys, tuple(groups))
+    photos = Labelled(images, labels, keys, tuple(range(100, 100 + n + dusk)), keys, tuple(groups))
     seen = ground(images, labels, np.ones(len(labels), bool), columns, pool)
     scores = np.ascontiguousarray((images @ columns.means.T)[:, list(classes)])
     found = audit(seen.best[:, 0], labels, groups, list(classes), scores)

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.audit import audit
 from vlmdesc.evaluation.grouping import EACH, by_concepts
-from vlmdesc.evaluation.photos import Photos
 from vlmdesc.evaluation.suggest import halves
 
 AXES = np.eye(64)
@@ -25,7 +25,7 @@ def planted(seed=0, n=480, wrong=(22, 22), copies=1):
     vectors, labels, context = (np.repeat(x, copies, axis=0) for x in (vectors, labels, context))
     keys = tuple(f"{i}.jpg" for i in range(n * copies))
     contents = tuple(str(i // copies) for i in range(n * copies))
-    photos = Photos(vectors, labels, keys, tuple(range(n * copies)), contents, (None,) * (n * copies))
+    photos = Labelled(vectors, labels, keys, tuple(range(n * copies)), contents, (None,) * (n * copies))
     half, answers = halves(labels, contents, (), 0), labels.copy()
     for side in (0, 1):
         for c, k in enumerate(wrong):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.evaluation.test_report import HOSTILE, Parsed, jpeg
+from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import shown
 from vlmdesc.evaluation.effect import effect
 from vlmdesc.evaluation.pages import audit_page, audit_rows, effect_page, effect_rows
-from vlmdesc.evaluation.photos import Photos
 from vlmdesc.records import ClassName
 
 CLASSES = (ClassName("a", "hen"), ClassName("b", "owl"))
@@ -80,7 +80,7 @@ def audited(w=str, **more):
 
 def changed(w=str):
     """An effect with classes, groups and pictures of both kinds."""
-    photos = Photos(
+    photos = Labelled(
         np.ones((14, 2), np.float32),
         np.array([0] * 12 + [1] * 2),
         tuple(w(f"{i}.jpg") for i in range(14)),
@@ -224,7 +224,7 @@ def test_an_effect_says_what_edits_did():
 def test_an_effect_of_nothing():
     labels = np.zeros(3, np.intp)
     keys = ("a", "b", "c")
-    photos = Photos(np.ones((3, 2), np.float32), labels, keys, (0, 1, 2), keys, (None,) * 3)
+    photos = Labelled(np.ones((3, 2), np.float32), labels, keys, (0, 1, 2), keys, (None,) * 3)
     record = effect(labels, labels, labels).record(photos, CLASSES) | {"edits": []}
     text = Parsed(effect_page(record, "farm.csv", CLASSES, {})).text
     assert "no effect: no answer changed" in text and "None changed." in text

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmdesc.classification.score import Columns, get_pool
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import get_pool
 from vlmdesc.evaluation.pulls import pulls, rivals
 
 

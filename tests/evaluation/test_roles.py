@@ -1,8 +1,8 @@
 import pytest
 
 from vlmdesc import Descriptors
-from vlmdesc.evaluation.methods import Wording, build
 from vlmdesc.evaluation.roles import drawn, pairs, roles, verdicts
+from vlmdesc.evaluation.specs import Wording, build
 from vlmdesc.evaluation.verdict import Difference
 
 ZOO = Descriptors.of({"frog": ["green skin"], "raven": ["black wings"]})

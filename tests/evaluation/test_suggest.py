@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmdesc import Descriptors
+from vlmdesc.classification.columns import columns_of
 from vlmdesc.descriptors.edit import edited
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.candidates import Wording
-from vlmdesc.evaluation.effect import columns_of, leaders
+from vlmdesc.evaluation.effect import leaders
 from vlmdesc.evaluation.suggest import COST, EACH, TESTED, ground, halves, involved, rivals_of, suggest
 from vlmdesc.records import ClassName, Descriptor, Edit
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.methods import build, parse
+from vlmdesc.evaluation.specs import build, parse
 from vlmdesc.evaluation.task import Task, read_task
 from vlmdesc.records import Descriptors
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import overload
 
@@ -12,88 +14,105 @@ import numpy as np
 from jaxtyping import Float32, Int
 from PIL import Image
 
-from vlmdesc.classification import fewshot
-from vlmdesc.classification.explain import set_against
-from vlmdesc.classification.neighborhood import check_labels
-from vlmdesc.classification.reading import ByDescriptors, BySelection, ByShots, Reading
-from vlmdesc.classification.reference import Neighborhood
-from vlmdesc.classification.score import Columns, get_pool, ranking
-from vlmdesc.descriptors.phrase import Phrase, completed, get_phrase, texts
+from vlmdesc.classification.columns import prompts_of
+from vlmdesc.classification.explain import because, contrast
+from vlmdesc.classification.heads import Head, HeadCard, load_head, save_head
+from vlmdesc.classification.heads.head import check_classes, check_encoder
+from vlmdesc.classification.heads.neighborhood import fit_neighborhood, texts_of
+from vlmdesc.classification.heads.pooled import Pooled, pooled
+from vlmdesc.classification.heads.prototypes import fit_prototypes
+from vlmdesc.classification.score import get_pool, ranking
+from vlmdesc.descriptors.phrase import PHOTO, Phrase, completed, get_phrase
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.picture import Source
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
-from vlmdesc.errors import ImageError, InputError, ShapeError, VlmdescWarning, counted, few
-from vlmdesc.records import ClassName, Descriptors, Hit, Prediction
+from vlmdesc.errors import ImageError, InputError, VlmdescWarning, counted, few
+from vlmdesc.records import ClassName, Contrast, Descriptors, Hit, Prediction
 from vlmdesc.records.names import reads_as
+
+RUNNER_UP = object()  # to set the winner against the second class, whatever it is
 
 
 class Classifier:
-    """Scores pictures by their similarity to each class's descriptors. Menon & Vondrick 2023.
+    """An encoder and a head: images in, predictions with reasons out.
 
-    Construction encodes the descriptors; every call after that encodes pictures only. With a `store` neither is
-    encoded that was encoded before; a store that cannot be written is warned of, and the work goes on. Classes without
-    descriptors are scored by their name, with a warning that names them; a text longer than the encoder reads is
-    warned of as well. With a `selection`, taught for the same classes, the descriptors that tell an image's few
-    candidates apart decide; phrase and pooling are its own then.
+    `head` is a pooling ("mean", "max", "renormalized"), under which images are scored by their similarity to each
+    class's descriptors (Menon & Vondrick 2023), or a head that was fitted. Construction encodes the descriptors; every
+    call after that encodes images only. With a `store` neither is encoded that was encoded before; a store that cannot
+    be written is warned of, and the work goes on. Classes without descriptors are scored by their name, with a warning
+    that names them; a text longer than the encoder reads is warned of as well.
 
-    Raises: InputError for an unknown phrase or pooling, no class, or a class without descriptors under a phrase that
-    leaves the name out; ShapeError for a selection of another number of classes.
+    Raises: InputError for an unknown phrase or pooling, no class, a class without descriptors under a phrase that
+    leaves the name out, or a head that was made for other classes; ModelError for a head of another encoder.
     """
 
     def __init__(
         self,
         encoder: Encoder,
-        descriptors: Descriptors,
+        descriptors: Descriptors | None = None,
+        head: str | Head = "mean",
+        *,
         phrase: str = "plain",
-        pool: str = "mean",
         store: Store | None = None,
-        selection: Neighborhood | None = None,
     ) -> None:
-        wording = get_phrase(phrase)
-        get_pool(pool)
-        self.encoder = encoder
-        self._reading: Reading
+        self.encoder, self._store = encoder, store
         self._shelf = store.images(encoder) if store else None
-        if selection:
-            if len(selection.texts.captions) != len(descriptors.classes):
-                what = f"a selection among {len(selection.texts.captions)} classes, {len(descriptors.classes)} classes"
-                raise ShapeError(what, fix="teach it with these descriptors")
-            self.descriptors, self._reading = descriptors, BySelection(selection)
+        if not isinstance(head, str):
+            check_encoder(head.card, encoder.fingerprint, encoder.name)
+            if descriptors is not None:
+                check_classes(head.card, descriptors.classes)
+            self.head, self.descriptors = head, descriptors or Descriptors(head.card.classes, ())
             return
+        if descriptors is None:
+            raise InputError("no descriptors", fix="give a descriptor set, or a head that was fitted")
+        wording = get_phrase(phrase)
+        get_pool(head)
         self.descriptors = _complete(descriptors, wording)
-        rows = texts(self.descriptors, wording)
-        said = [row.text or text for row, text in zip(self.descriptors.rows, rows, strict=True)]
-        vectors = text_vectors(rows, encoder, store)
-        columns = Columns(vectors, self.descriptors.owner, self.descriptors.weights, len(self.descriptors.classes))
-        self._reading = ByDescriptors(columns, pool, said)
+        prompts = prompts_of(self.descriptors, phrase)
+        self.head = pooled(encoder, self.descriptors, prompts, phrase, head, store)
 
-    def learn(self, photos: Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " _r"], n_new: int = 0) -> Classifier:
-        """Another classifier that knows classes by photographs too: embeddings (R, D) and class numbers (R,).
+    @classmethod
+    def load(cls, folder: str | Path, encoder: Encoder, store: Store | None = None) -> Classifier:
+        """With the head in a folder. Raises: as `load_head`; ModelError where the head is of another encoder."""
+        return cls(encoder, head=load_head(folder), store=store)
 
-        Prototypes count on top of the texts, as much as serves best on photographs of the classes that are not new; the
-        last `n_new` classes, known by few photographs, are calibrated by the others. Classes without photographs keep
-        their scores exactly. See `classification.fewshot`.
-        Raises: InputError without a photograph, and for a classifier that selects; ShapeError when labels do not fit.
+    def save(self, folder: str | Path, *, replace: bool = False) -> None:
+        """Save the head in a folder. Raises: as `save_head`."""
+        save_head(self.head, folder, replace=replace)
+
+    def fit(
+        self,
+        images: Float32[np.ndarray, "r d"],
+        labels: Int[np.ndarray, " _r"],
+        head: str = "prototypes",
+        *,
+        n_new: int = 0,
+        phrase: str = PHOTO,
+    ) -> Classifier:
+        """Another classifier, whose head learns from labelled embeddings (R, D) and class numbers (R,).
+
+        "prototypes" count on top of the texts, as much as serves best on these images; the last `n_new` classes, known
+        by few images, are calibrated by the others, and classes without images keep their scores exactly.
+        "neighborhood" decides by the descriptors that tell an image's few candidates apart; `phrase` words captions.
+        Raises: InputError without an image, for an unknown kind, or for prototypes on a head that was fitted;
+        ShapeError when labels do not fit.
         """
-        if not isinstance(self._reading, ByDescriptors):
-            raise InputError(
-                "prototypes beside a selection, or twice", fix="give all photographs to a plain classifier"
-            )
-        n_base = len(self.descriptors.classes) - n_new
-        if not 0 <= n_new <= len(self.descriptors.classes):
-            raise InputError(f"{n_new} new of {len(self.descriptors.classes)} classes", fix="the last ones are the new")
-        check_labels(len(photos), labels, len(self.descriptors.classes))
-        base = labels < n_base
-        if n_new and base.any():
-            scores = self._reading.scores(photos[base])[:, :n_base]
-            shots = fewshot.fit(photos[base], labels[base], scores).add(photos[~base], labels[~base] - n_base, n_new)
+        other = copy(self)
+        if head == "prototypes":
+            if not isinstance(self.head, Pooled):
+                raise InputError(
+                    f"prototypes beside '{self.head.card.kind}'", fix="give all images to a plain classifier"
+                )
+            other.head = fit_prototypes(self.head, images, labels, n_new)
+        elif head == "neighborhood":
+            encode = partial(text_vectors, encoder=self.encoder, store=self._store)
+            card = HeadCard.of(head, self.encoder, self.descriptors, phrase=phrase)
+            other.head = fit_neighborhood(card, texts_of(self.descriptors, encode, phrase), images, labels)
         else:
-            shots = fewshot.fit(photos, labels, self._reading.scores(photos))
-        taught = copy(self)
-        taught._reading = ByShots(self._reading, shots)
-        return taught
+            raise InputError(f"no head '{head}' that images are fitted to", fix="use prototypes or neighborhood")
+        return other
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a path here, not an iterable
@@ -108,7 +127,7 @@ class Classifier:
     ) -> Prediction | list[Prediction]:
         """One prediction for a path, bytes or a PIL image; a list of them for an iterable of these.
 
-        Raises: ImageError for the first picture that cannot be used; `stream` goes on past it.
+        Raises: ImageError for the first image that cannot be used; `stream` goes on past it.
         """
         single = isinstance(images, (str, Path, bytes, Image.Image))
         sources = [images] if single else images
@@ -125,43 +144,52 @@ class Classifier:
         *,
         top_k: int = 5,
         reasons: int = 3,
-        against: str | None = None,
+        against: str | object | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Prediction | ImageError]:
-        """A Prediction or the ImageError that says why there is none, for each picture in turn, as they are ready.
+        """A Prediction or the ImageError that says why there is none, for each image in turn, batch by batch.
 
-        `top_k` classes and `reasons` descriptors are kept. `against` names a class to set the winner against; where it
-        is the winner itself, the runner-up is what it is set against.
+        `top_k` classes and `reasons` descriptors are kept. `against` names a class to set the winner against, or is
+        RUNNER_UP; where it is the winner itself, the runner-up is what it is set against.
         """
-        rival = None if against is None else self.descriptors.find(against)
-        if top_k < 1 or reasons < 0:
-            raise InputError(f"top_k={top_k}, reasons={reasons}", fix="use at least 1 class and 0 reasons")
-        for item in encode_pictures(self.encoder, images, batch_size=batch_size, shelf=self._shelf):
-            yield item if isinstance(item, ImageError) else self._prediction(item, top_k, reasons, rival)
+        rival = self.descriptors.find(against) if isinstance(against, str) else -1 if against is RUNNER_UP else None
+        if top_k < 1 or reasons < 0 or batch_size < 1:
+            what = f"top_k={top_k}, reasons={reasons}, batch_size={batch_size}"
+            raise InputError(what, fix="use at least 1 class, 0 reasons and 1 image at a time")
+        found = encode_pictures(self.encoder, images, batch_size=batch_size, shelf=self._shelf)
+        while batch := [*islice(found, batch_size)]:
+            good = [item for item in batch if isinstance(item, Encoded)]
+            predictions = iter(self._predictions(good, top_k, reasons, rival))
+            yield from (item if isinstance(item, ImageError) else next(predictions) for item in batch)
 
     def scores(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:
         """Class scores of image embeddings: (N, D) -> (N, C)."""
-        return self._reading.scores(vectors)
+        return self.head.scores(vectors)
 
-    def _prediction(self, item: Encoded, top_k: int, reasons: int, rival: int | None) -> Prediction:
-        scores = self.scores(item.vector[None])[0]
-        best = ranking(scores[None], max(top_k, 2))[0].tolist()
-        ranked = tuple(self._hit(c, scores) for c in best)
-        why = self._reading.because(item.vector, best[0])[:reasons] if reasons else ()
-        margin = ranked[0].score - ranked[1].score if len(ranked) > 1 else 0.0
-        asked = None
-        if rival is not None and len(best) > 1:
-            asked = (best[0], rival if rival != best[0] else best[1])
-        pair, against, notes = self._reading.rivals(item.vector, asked), None, item.notes
-        if pair:
-            a, b = pair
-            sides = (self._reading.side(item.vector, a), self._reading.side(item.vector, b))
-            against = set_against((self._hit(a, scores), self._hit(b, scores)), sides)
-        if asked and pair != asked:
-            asked_for = self.descriptors.classes[asked[1]].name
-            against_it = "another is" if pair else "nothing is"
-            notes = (*notes, f"{asked_for} is no candidate of this picture: {against_it} set against")
-        return Prediction(item.key, ranked[:top_k], why, margin, against, notes)
+    def _predictions(self, items: Sequence[Encoded], top_k: int, reasons: int, rival: int | None) -> list[Prediction]:
+        if not items:
+            return []
+        vectors = np.stack([item.vector for item in items])
+        scores = self.head.scores(vectors)
+        best = ranking(scores, max(top_k, 2))
+        lead = best[:, 0]
+        of_best = self.head.parts(vectors, lead) if reasons or rival is not None else None
+        why = because(of_best, reasons) if of_best is not None and reasons else [()] * len(items)
+        against: list[Contrast | None] = [None] * len(items)
+        if of_best is not None and rival is not None and best.shape[1] > 1:
+            other = np.where((lead == rival) | (rival < 0), best[:, 1], rival)
+            of_other = self.head.parts(vectors, other)
+            pairs = [
+                (self._hit(a, row), self._hit(b, row))
+                for a, b, row in zip(lead.tolist(), other.tolist(), scores, strict=True)
+            ]
+            against = [*(contrast(pair, (of_best, of_other), i) for i, pair in enumerate(pairs))]
+        ranked = [tuple(self._hit(c, row) for c in classes) for classes, row in zip(best.tolist(), scores, strict=True)]
+        margins = [hits[0].score - hits[1].score if len(hits) > 1 else 0.0 for hits in ranked]
+        return [
+            Prediction(item.key, hits[:top_k], reason, margin, contrast_, item.notes)
+            for item, hits, reason, margin, contrast_ in zip(items, ranked, why, margins, against, strict=True)
+        ]
 
     def _hit(self, class_: int, scores: Float32[np.ndarray, " c"]) -> Hit:
         found = self.descriptors.classes[class_]
@@ -173,7 +201,7 @@ def _complete(descriptors: Descriptors, phrase: Phrase) -> Descriptors:
     if not descriptors.classes:
         raise InputError("no classes", fix="give at least two")
     if len(descriptors.classes) == 1:
-        warnings.warn("one class only: every picture will be it", VlmdescWarning, stacklevel=3)
+        warnings.warn("one class only: every image will be it", VlmdescWarning, stacklevel=3)
     complete, bare = completed(descriptors, phrase)
     _warn_of_twins(descriptors.classes, bare)
     if phrase.reads_descriptor and 0 < len(bare) < len(descriptors.classes):

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlmdesc.classification.reference import Neighborhood
-from vlmdesc.classification.texts import Texts
+from vlmdesc.classification.heads.neighborhood import Neighborhood, Texts
 from vlmdesc.errors import InputError
 from vlmdesc.records import Descriptors, Hit, Hits, Selection
 
@@ -31,10 +30,10 @@ class Apart:
 def apart(found: Neighborhood, selection: Selection, class_ids: Sequence[str]) -> list[Apart]:
     """The pairs of classes that images have for their first two candidates, the most frequent first.
 
-    Pairs with a class that no image taught are left out. Raises: InputError for a neighbourhood without a profile.
+    Pairs with a class of which the reference has no image are left out. Raises: InputError without a profile.
     """
     if found.profile is None:
-        raise InputError("nothing was selected", fix="teach the neighbourhood with reference images")
+        raise InputError("nothing was selected", fix="fit the neighbourhood to reference images")
     if selection.candidates.shape[1] < 2:
         return []
     bare = set(found.bare.tolist())
@@ -48,7 +47,7 @@ def _leads(found: Neighborhood, a: int, b: int) -> Hits:
     assert found.profile is not None  # noqa: S101 - checked by the caller
     leads = found.profile[a] - found.profile[b]
     order = np.argsort(-leads, kind="stable")[: found.choice.m]
-    return tuple(Hit(str(d), float(leads[d]), found.texts.said[d]) for d in order.tolist() if leads[d] > 0)
+    return tuple(Hit(str(d), float(leads[d]), found.texts.descriptors[d]) for d in order.tolist() if leads[d] > 0)
 
 
 def pruned(descriptors: Descriptors, texts: Texts, selection: Selection) -> Descriptors:
@@ -60,7 +59,7 @@ def pruned(descriptors: Descriptors, texts: Texts, selection: Selection) -> Desc
     classes = np.broadcast_to(selection.candidates[..., None], selection.picked.shape)[told].ravel()
     picked = selection.picked[told].ravel()
     pairs = {*zip(classes[picked >= 0].tolist(), picked[picked >= 0].tolist(), strict=True)}
-    number = {text: d for d, text in enumerate(texts.said)}
+    number = {text: d for d, text in enumerate(texts.descriptors)}
     rows = [*zip(descriptors.rows, descriptors.owner.tolist(), strict=True)]
     tells = [(c, number.get(row.text)) in pairs for row, c in rows]
     some = {c for (_, c), tell in zip(rows, tells, strict=True) if tell}

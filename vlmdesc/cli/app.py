@@ -19,6 +19,7 @@ from vlmdesc.cli.describe import describe
 from vlmdesc.cli.edit import edit
 from vlmdesc.cli.embed import embed
 from vlmdesc.cli.eval import evaluate
+from vlmdesc.cli.fit import fit, head
 from vlmdesc.cli.index import index
 from vlmdesc.cli.lint import lint
 from vlmdesc.cli.models import models
@@ -47,6 +48,8 @@ app.command(rich_help_panel=DESCRIBE)(bordered(edit))
 app.command(rich_help_panel=CLASSIFY)(bordered(classify))
 app.command(rich_help_panel=CLASSIFY)(bordered(demo))
 app.command(rich_help_panel=CLASSIFY)(bordered(select))
+app.command(rich_help_panel=CLASSIFY)(bordered(fit))
+app.add_typer(head, name="head", rich_help_panel=CLASSIFY)
 app.command(rich_help_panel=CONCEPTS)(bordered(search))
 app.command(rich_help_panel=CONCEPTS)(bordered(name))
 app.add_typer(index, name="index", rich_help_panel=CONCEPTS)

@@ -100,7 +100,7 @@ def audit(
     """
     from vlmdesc.classification.score import get_pool
     from vlmdesc.descriptors.phrase import get_phrase
-    from vlmdesc.evaluation.photos import Joining
+    from vlmdesc.embeddings.labelled import Joining
     from vlmdesc.records.descriptors import open_set
 
     if bool(group_column) == by_concepts:
@@ -143,10 +143,11 @@ def _audited(
 
     import numpy as np
 
+    from vlmdesc.classification.columns import columns_of
     from vlmdesc.classification.score import get_pool
     from vlmdesc.descriptors.phrase import completed, get_phrase
     from vlmdesc.evaluation.audit import audit as compare
-    from vlmdesc.evaluation.effect import columns_of, of_classes
+    from vlmdesc.evaluation.effect import of_classes
     from vlmdesc.evaluation.findings import Audited
     from vlmdesc.evaluation.suggest import ground
 
@@ -158,7 +159,7 @@ def _audited(
         groups, grouping = _concepts(looked, seen.best[:, 0], vocabulary, seed)
         photos = replace(photos, groups=groups)
     classes = [*dict.fromkeys(given.find(name) for name in only)] or [*range(len(given.classes))]
-    scores = get_pool(pool)(photos.vectors, of_classes(columns, np.array(classes)))
+    scores = get_pool(pool).score(photos.vectors, of_classes(columns, np.array(classes)))
     found = compare(seen.best[:, 0], photos.labels, photos.groups, classes, scores, k)
     said = [row.text for row in completed(given, get_phrase(phrase))[0].rows]
     return Audited(photos, given.classes, columns, pool, said, seen, found), grouping

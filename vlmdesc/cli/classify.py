@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmdesc.cli.border import say
+from vlmdesc.cli.fitting import FitData, fitted, from_head, open_fit_data
 from vlmdesc.cli.options import (
     BatchSize,
     Classes,
@@ -61,6 +62,12 @@ Shots = Annotated[
 ]
 
 
+HeadFolder = Annotated[
+    str,
+    typer.Option("--head", help="A head that vlmdesc fit made, with its classes and model.", metavar="FOLDER"),
+]
+
+
 def classify(
     images: Images,
     classes: Classes = "",
@@ -71,6 +78,7 @@ def classify(
     top_k: TopK = 5,
     reasons: Reasons = 3,
     against: Against = "",
+    head: HeadFolder = "",
     reference: Reference = "",
     shots: Shots = "",
     label_column: ReferenceLabel = "",
@@ -87,28 +95,44 @@ def classify(
 
     Example: vlmdesc classify photos/ --descriptors everyday --against dog
     """
-    from vlmdesc.classification.score import get_pool
-    from vlmdesc.cli.teaching import open_lessons, taught
-    from vlmdesc.descriptors.phrase import PHOTO, get_phrase
+    from vlmdesc.classification.classifier import RUNNER_UP
 
-    given = open_descriptors(classes, descriptors)
-    select = bool(reference and not shots)
-    phrase = phrase or (PHOTO if classes or select else "plain")
-    get_phrase(phrase), get_pool(pool)  # what is wrong is told before the model is loaded
-    if select and pool != "mean":
-        raise InputError(f"--pool {pool} with a selection, which has its own pooling", fix="leave --pool out")
-    lessons = open_lessons(given, reference, shots, label_column, reference_split)
-    if against:
-        lessons.descriptors.find(against)
-    paths = find(images)
-    encoder = open_encoder(model, device, precision)
-    classifier, whole = taught(lessons, encoder, phrase, pool, select, stored=not no_store)
-    results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=against or None, batch_size=batch_size)
-    failed = _print(results, len(paths), encoder.name if as_json else "")
+    with_head = {"--classes": classes, "--descriptors": descriptors, "--phrase": phrase, "--reference": reference}
+    with_head |= {"--shots": shots, "--pool": pool if pool != "mean" else ""}
+    if head and (other := next((option for option, value in with_head.items() if value), "")):
+        raise InputError(f"--head and {other}", fix="leave one out: a head has its classes, wording and pooling")
+    paths = find(images) if head else ()
+    if head:
+        classifier, whole = from_head(head, model, device, precision, against, stored=not no_store), True
+    else:
+        wanted, phrase = _wanted(classes, descriptors, phrase, pool, reference, shots, label_column, reference_split)
+        if against:
+            wanted.descriptors.find(against)
+        paths = find(images)
+        encoder = open_encoder(model, device, precision)
+        classifier, whole = fitted(wanted, encoder, phrase, pool, bool(reference and not shots), stored=not no_store)
+    pair = against or (RUNNER_UP if classifier.head.card.kind == "neighborhood" else None)
+    results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=pair, batch_size=batch_size)
+    failed = _print(results, len(paths), classifier.encoder.name if as_json else "")
     if failed:
         say(f"{failed} of {len(paths)} pictures could not be used")
     if failed or not whole:
         raise typer.Exit(ImageError.exit_code)
+
+
+def _wanted(
+    classes: str, descriptors: str, phrase: str, pool: str, reference: str, shots: str, label_column: str, split: str
+) -> tuple[FitData, str]:
+    """What to classify by, and the phrase; what is wrong with it is told before the model is loaded."""
+    from vlmdesc.classification.score import get_pool
+    from vlmdesc.descriptors.phrase import PHOTO, get_phrase
+
+    given, select = open_descriptors(classes, descriptors), bool(reference and not shots)
+    phrase = phrase or (PHOTO if classes or select else "plain")
+    get_phrase(phrase), get_pool(pool)
+    if select and pool != "mean":
+        raise InputError(f"--pool {pool} with a selection, which has its own pooling", fix="leave --pool out")
+    return open_fit_data(given, reference, shots, label_column, split), phrase
 
 
 def find(images: list[str]) -> tuple[Path, ...]:

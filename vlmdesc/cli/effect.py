@@ -46,9 +46,10 @@ def effect_of(
     look: Look, before: Descriptors, after: Descriptors, edits: Sequence[Edit], open_model: Callable[[], Encoder]
 ) -> dict[str, Any]:
     """What going from one set to the other does to the answers, ready for JSON, and written to the page."""
-    from vlmdesc.evaluation.effect import answers, columns_of, effect, leaders
+    from vlmdesc.classification.columns import columns_of
+    from vlmdesc.embeddings.labelled import Joining
+    from vlmdesc.evaluation.effect import answers, effect, leaders
     from vlmdesc.evaluation.pages import effect_page, effect_rows
-    from vlmdesc.evaluation.photos import Joining
     from vlmdesc.evaluation.thumbnails import thumbnails
     from vlmdesc.files import write_atomic
 

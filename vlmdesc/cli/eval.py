@@ -44,9 +44,9 @@ DataOrTask = Annotated[
 
 
 def _methods() -> list[str]:
-    from vlmdesc.evaluation.specs import ABOUT
+    from vlmdesc.evaluation.methods import METHODS
 
-    return [*ABOUT, "all"]
+    return [*METHODS, "all"]
 
 
 Sets = Annotated[

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vlmdesc.cli.border import say
+from vlmdesc.cli.fitting import name_failures
 from vlmdesc.cli.options import open_data
-from vlmdesc.cli.teaching import name_failures
 from vlmdesc.errors import InputError, counted, shown
 
 if TYPE_CHECKING:
+    from vlmdesc.classification.columns import Encode
     from vlmdesc.embeddings.data import DataSet
+    from vlmdesc.embeddings.labelled import Joining, Labelled
     from vlmdesc.embeddings.protocol import Encoder
-    from vlmdesc.evaluation.effect import Encode
-    from vlmdesc.evaluation.photos import Joining, Photos
     from vlmdesc.records import Descriptors
 
 
@@ -24,7 +24,7 @@ class Looked:
     """A data set's labelled pictures, the descriptors of the classes they are told apart by, and what encodes texts."""
 
     data: DataSet
-    photos: Photos
+    photos: Labelled
     given: Descriptors
     encoder: Encoder
     encode: Encode
@@ -44,9 +44,9 @@ def look(
     """
     from vlmdesc.cli.progress import stages
     from vlmdesc.embeddings.embed import text_vectors
+    from vlmdesc.embeddings.labelled import class_numbers, distinct, gather
     from vlmdesc.embeddings.store import Store
     from vlmdesc.evaluation.caveats import caveats
-    from vlmdesc.evaluation.photos import class_numbers, distinct, gather
 
     data = open_data(dataset, **columns)
     if data.roles.label == "":

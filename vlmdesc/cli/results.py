@@ -15,8 +15,8 @@ from vlmdesc.errors import InputError, counted, shown
 from vlmdesc.files import cannot_write, write_atomic
 
 if TYPE_CHECKING:
+    from vlmdesc.embeddings.labelled import Labelled
     from vlmdesc.embeddings.protocol import Encoder
-    from vlmdesc.evaluation.photos import Photos
     from vlmdesc.evaluation.run import Evaluation
     from vlmdesc.evaluation.task import Task
     from vlmdesc.records import Report
@@ -65,7 +65,7 @@ def write(found: Evaluation, folder: Path) -> None:
     from vlmdesc.evaluation.report import page
     from vlmdesc.evaluation.thumbnails import shown_rows, thumbnails
 
-    primary = [outcomes[0] for outcomes in found.measured.outcomes.values()]
+    primary = [outcomes[0] for outcomes in found.outcomes.values()]
     write_predictions(folder / PREDICTIONS, found.photos, found.descriptors.classes, primary)
     found.report.save(folder / RESULTS)
     pictures = thumbnails(found.data, shown_rows(found.report))
@@ -75,7 +75,7 @@ def write(found: Evaluation, folder: Path) -> None:
     list_failed(found.photos, folder)
 
 
-def list_failed(photos: Photos, folder: Path) -> None:
+def list_failed(photos: Labelled, folder: Path) -> None:
     """errors.jsonl with the pictures that could not be used; none where all could. Raises: StoreError."""
     if photos.failed:
         failures = zip(photos.failed, photos.failed_labels, strict=True)
@@ -89,7 +89,7 @@ def print_report(report: Report) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from vlmdesc.evaluation.taught import sentence
+    from vlmdesc.classification.heads.learned import sentence
 
     console, task = Console(), report.task
     size = f"{counted(task['n'], 'picture')}, {counted(task['classes'], 'class')}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmdesc.cli.border import say
+from vlmdesc.cli.fitting import embedded, labelled, open_reference
 from vlmdesc.cli.options import (
     DataSource,
     DescriptorFile,
@@ -27,7 +28,6 @@ from vlmdesc.cli.options import (
     open_data,
     open_encoder,
 )
-from vlmdesc.cli.teaching import embedded, learned, open_reference
 from vlmdesc.errors import ImageError, InputError, counted, shown
 from vlmdesc.files import json_lines, write_atomic
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.text import Text
 
-    from vlmdesc.classification.reference import Neighborhood
+    from vlmdesc.classification.heads.neighborhood import Neighborhood
     from vlmdesc.classification.separate import Apart
     from vlmdesc.embeddings.data import DataSet
     from vlmdesc.embeddings.protocol import Encoder
@@ -90,10 +90,10 @@ def select(
 
     Example: vlmdesc select photos/ --reference labelled/ --descriptors everyday --out selected.json
     """
+    from vlmdesc.classification.heads.learned import learned
+    from vlmdesc.classification.heads.neighborhood import pool_of
     from vlmdesc.classification.separate import apart, pruned
-    from vlmdesc.classification.texts import pool_of
     from vlmdesc.descriptors.phrase import PHOTO, get_phrase
-    from vlmdesc.evaluation.taught import about
     from vlmdesc.records.descriptors import open_set
 
     given, phrase, out = open_set(descriptors), phrase or PHOTO, out or Path("selected.json")
@@ -106,9 +106,9 @@ def select(
     known, given = _labelled(given, reference, label_column, reference_split, only_present)
     pool_of(given)
     encoder = open_encoder(model, device, precision)
-    found, vectors, failed = _taught(data, known, given, encoder, phrase, stored=not no_store)
+    found, vectors, failed = _fitted(data, known, given, encoder, phrase, stored=not no_store)
     selection = found.select(vectors)
-    record, fallback = about(found, given.classes), float(selection.fallback.mean())
+    record, fallback = learned(found) or {}, float(selection.fallback.mean())
     meta = dict(given.meta) | {"selection": record | {"model": encoder.name, "phrase": phrase}}
     kept = replace(pruned(given, found.texts, selection), meta=meta)
     pairs = apart(found, selection, [class_.id for class_ in given.classes])
@@ -146,7 +146,7 @@ def _labelled(
     given: Descriptors, reference: str, label_column: str, reference_split: str, only_present: bool
 ) -> tuple[DataSet | None, Descriptors]:
     """The reference, if there is one, and the descriptors of the classes that are looked at."""
-    from vlmdesc.evaluation.photos import Joining, class_numbers
+    from vlmdesc.embeddings.labelled import Joining, class_numbers
 
     if not reference:
         given_too = {
@@ -163,25 +163,27 @@ def _labelled(
     return known, given
 
 
-def _taught(
+def _fitted(
     data: DataSet, known: DataSet | None, given: Descriptors, encoder: Encoder, phrase: str, stored: bool
 ) -> tuple[Neighborhood, np.ndarray, int]:
     """The neighbourhood, the data set's embeddings (N, D), and how many pictures could not be used."""
-    from vlmdesc.classification.reference import neighborhood
-    from vlmdesc.classification.texts import texts_of
-    from vlmdesc.classification.unlabelled import fit_unlabelled
+    from vlmdesc.classification.heads import HeadCard
+    from vlmdesc.classification.heads.neighborhood import fit_neighborhood, fit_unlabelled, texts_of
     from vlmdesc.cli.progress import encoding_texts
+    from vlmdesc.embeddings.embed import text_vectors
     from vlmdesc.embeddings.store import Store
 
     with tempfile.TemporaryDirectory() as away:
         store = Store() if stored else Store(Path(away))
         vectors, failed = embedded(data, encoder, store)
-        labelled = learned(known, given, encoder, store, "reference") if known else None
+        reference = labelled(known, given, encoder, store, "reference") if known else None
         with encoding_texts(encoder, len(given.rows) + len(given.classes)) as watched:
-            if labelled:
-                found = neighborhood(watched, given, labelled.vectors, labelled.labels, phrase, store)
-                return found, vectors, failed + len(labelled.failed)
-            return fit_unlabelled(texts_of(watched, given, phrase, store), vectors), vectors, failed
+            texts = texts_of(given, lambda wanted: text_vectors(wanted, watched, store), phrase)
+        card = HeadCard.of("neighborhood", encoder, given, phrase=phrase)
+        if reference:
+            head = fit_neighborhood(card, texts, reference.vectors, reference.labels)
+            return head, vectors, failed + len(reference.failed)
+        return fit_unlabelled(card, texts, vectors), vectors, failed
 
 
 def _pair(pair: Apart) -> dict[str, Any]:
@@ -202,7 +204,7 @@ def _print(
     from rich.table import Table
     from rich.text import Text
 
-    from vlmdesc.evaluation.taught import sentence
+    from vlmdesc.classification.heads.learned import sentence
 
     console = Console()
     console.print(Text(shown(sentence(record))))

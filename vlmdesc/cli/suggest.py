@@ -101,7 +101,7 @@ def suggest(
 
     Example: vlmdesc suggest photos.csv --descriptors zoo.json --group-column place --class hen --group indoors
     """
-    from vlmdesc.evaluation.photos import Joining
+    from vlmdesc.embeddings.labelled import Joining
     from vlmdesc.records.descriptors import open_set
 
     given = open_set(descriptors)
@@ -168,9 +168,9 @@ def _suggested(
     asking: Asking | None,
     seed: int,
 ) -> Suggestions:
+    from vlmdesc.classification.columns import columns_of
     from vlmdesc.cli.progress import stages
     from vlmdesc.evaluation.candidates import Wording
-    from vlmdesc.evaluation.effect import columns_of
     from vlmdesc.evaluation.suggest import suggest as suggested
 
     given, photos = looked.given, looked.photos

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vlmdesc.classification.score import FOLDS, TINY, Columns
+from vlmdesc.classification.columns import TINY, Columns, Encode
+from vlmdesc.classification.score import FOLDS
 from vlmdesc.descriptors.phrase import get_phrase, texts
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.effect import Encode, ahead
+from vlmdesc.evaluation.effect import ahead
 from vlmdesc.records import Descriptor, Descriptors, Edit
 from vlmdesc.records.names import WEIGHTS
 

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from vlmdesc.descriptors.phrase import completed, get_phrase
+from vlmdesc.embeddings.labelled import Labelled, without
 from vlmdesc.errors import InputError, counted, few
 from vlmdesc.evaluation.methods import Method
-from vlmdesc.evaluation.photos import Photos, without
 from vlmdesc.records import Descriptors
 
 MOST_GROUPS = 1_000
 
 
-def caveats(photos: Photos, sets: Mapping[str, Descriptors]) -> Iterator[str]:
+def caveats(photos: Labelled, sets: Mapping[str, Descriptors]) -> Iterator[str]:
     """One sentence for each thing to know.
 
     Raises: InputError where there are more groups than can be told apart.
@@ -38,7 +38,7 @@ def caveats(photos: Photos, sets: Mapping[str, Descriptors]) -> Iterator[str]:
             yield f"{counted(len(bare), 'class')} of {name} without a descriptor, scored by name: {names}"
 
 
-def reference_caveats(reference: Photos, photos: Photos, labels: Sequence[str | None]) -> Iterator[str]:
+def reference_caveats(reference: Labelled, photos: Labelled, labels: Sequence[str | None]) -> Iterator[str]:
     """The same of a reference; `labels` are those of all its rows."""
     if failed := reference.failed:
         yield f"{counted(len(failed), 'picture')} of the reference could not be used; the first: {failed[0]}"
@@ -53,7 +53,7 @@ def reference_caveats(reference: Photos, photos: Photos, labels: Sequence[str | 
         yield f"{counted(torn, 'picture')} of the reference under a second label, one of them wrong"
 
 
-def curve_caveats(methods: Sequence[Method], reference: Photos | None) -> Iterator[str]:
+def curve_caveats(methods: Sequence[Method], reference: Labelled | None) -> Iterator[str]:
     """Where a learning curve asks for more pictures than there are; the reference is what is learned from."""
     most = int(np.bincount(reference.labels).max()) if reference else 0
     for method in methods:
@@ -61,6 +61,6 @@ def curve_caveats(methods: Sequence[Method], reference: Photos | None) -> Iterat
             yield f"{method.name} learns from all of the reference: no class has more than {counted(most, 'picture')}"
 
 
-def _torn(photos: Photos) -> int:
+def _torn(photos: Labelled) -> int:
     """How many pictures have a second label."""
     return len(set(zip(photos.contents, photos.labels.tolist(), strict=True))) - len(set(photos.contents))

@@ -15,7 +15,8 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vlmdesc.classification.score import FOLDS, TINY, Columns
+from vlmdesc.classification.columns import TINY, Columns
+from vlmdesc.classification.score import FOLDS
 from vlmdesc.errors import InputError
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vlmdesc.classification.score import Columns, get_pool, ranking
-from vlmdesc.descriptors.phrase import completed, get_phrase, texts
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import get_pool, ranking
+from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import InputError, counted
 from vlmdesc.evaluation.credit import Best
-from vlmdesc.evaluation.photos import Photos
 from vlmdesc.evaluation.proportions import paired
 from vlmdesc.evaluation.statistics import holm, p_value, sign_test
-from vlmdesc.records import ClassName, Descriptors
+from vlmdesc.records import ClassName
 
-Encode = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
 BLOCK, KEPT = 2_048, 5  # images at a time; best classes of each
 SAME = 5e-7  # similarities nearer than this are equal: one class's score may differ so much between two products
 CLAIM, EXAMPLES = 0.05, 24
@@ -94,7 +93,7 @@ class Effect:
         """Numbers of the pictures that were right before and are no longer."""
         return np.flatnonzero((self.before == self.labels) & (self.after != self.labels))
 
-    def record(self, photos: Photos, classes: Sequence[ClassName]) -> dict[str, Any]:
+    def record(self, photos: Labelled, classes: Sequence[ClassName]) -> dict[str, Any]:
         """As JSON has it, with the pictures that changed sides, one of a class first."""
         flips = {"fixed": self.fixed, "broken": self.broken}
         return {
@@ -111,7 +110,7 @@ class Effect:
             },
         }
 
-    def _example(self, i: int, photos: Photos, classes: Sequence[ClassName]) -> dict[str, Any]:
+    def _example(self, i: int, photos: Labelled, classes: Sequence[ClassName]) -> dict[str, Any]:
         of = {"truth": self.labels, "before": self.before, "after": self.after}
         return {
             "image": photos.keys[i],
@@ -146,18 +145,12 @@ def _spread(rows: Int[np.ndarray, " f"], labels: Int[np.ndarray, " n"]) -> list[
     return [row for _, row in sorted(ranked)[:EXAMPLES]]
 
 
-def columns_of(descriptors: Descriptors, encode: Encode, phrase: str) -> Columns:
-    """A set's columns as a classifier has them. Raises: InputError for an unknown phrase."""
-    whole, _ = completed(descriptors, get_phrase(phrase))
-    return Columns(encode(texts(whole, get_phrase(phrase))), whole.owner, whole.weights, len(whole.classes))
-
-
 def leaders(images: Float32[np.ndarray, "n d"], columns: Columns, pool: str, top: int = KEPT) -> Best:
     """The best classes of each image (N, D), at most `top`: what the effect of any edit follows from."""
     top = min(top, columns.n_classes)
     best, scores = np.empty((len(images), top), np.intp), np.empty((len(images), top), np.float32)
     for start in range(0, len(images), BLOCK):
-        found = get_pool(pool)(images[start : start + BLOCK], columns)
+        found = get_pool(pool).score(images[start : start + BLOCK], columns)
         best[start : start + BLOCK] = ranking(found, top)
         scores[start : start + BLOCK] = np.take_along_axis(found, best[start : start + BLOCK], axis=1)
     return Best(best, scores)
@@ -176,7 +169,7 @@ def answers(
     changed = changed_classes(before, after)
     if not len(changed):
         return best.classes[:, 0]
-    score = get_pool(pool)
+    score = get_pool(pool).score
     new = score(images, of_classes(after, changed))
     rival, bar = changed[new.argmax(axis=1)], new.max(axis=1)
     same = ~np.isin(best.classes, changed)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from vlmdesc.classification.score import FOLDS, Columns
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import FOLDS
+from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation.audit import Audit, Cell, Gap
 from vlmdesc.evaluation.candidates import Ground
 from vlmdesc.evaluation.credit import Best, Credit, leave_one_out
-from vlmdesc.evaluation.photos import Photos
 from vlmdesc.evaluation.proportions import Share, difference
 from vlmdesc.evaluation.pulls import pulls, rivals
 from vlmdesc.records import ClassName
@@ -28,7 +29,7 @@ MOST = 20  # failed classes that are explained
 class Audited:
     """Pictures that were audited with the answers to them: `said[m]` is what column m says, empty for a bare name."""
 
-    photos: Photos
+    photos: Labelled
     classes: Sequence[ClassName]
     columns: Columns
     pool: str

@@ -10,8 +10,8 @@ from jaxtyping import Float32, Int
 
 from vlmdesc.concepts.clusters import cluster
 from vlmdesc.concepts.naming import frame, name, unit
+from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import InputError, counted
-from vlmdesc.evaluation.photos import Photos
 from vlmdesc.evaluation.suggest import halves
 
 EACH = 20  # errors that a cluster has on average, at least
@@ -32,7 +32,7 @@ class Grouping:
 
 
 def by_concepts(
-    photos: Photos,
+    photos: Labelled,
     answers: Int[np.ndarray, " n"],
     words: Sequence[str],
     vectors: Float32[np.ndarray, "v d"],

@@ -1,247 +1,283 @@
-"""Methods by name: each is a way of making columns of the one similarity matrix, and of reading them."""
+"""Methods by name: each is a way to fit a head. What is evaluated is a list of heads on the same images.
+
+A method is one entry of `METHODS`: what it is, what part it plays, and how it is fitted. Help, checks and the verdict's
+comparisons follow from the entry.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float, Float32, Int
 
-from vlmdesc.classification.explain import reasons
-from vlmdesc.classification.score import Columns, Scorer, scorer
-from vlmdesc.classification.texts import pool_of
-from vlmdesc.descriptors.controls import CONTROLS
-from vlmdesc.descriptors.phrase import PHOTO, completed, get_phrase, name_phrase, texts
+from vlmdesc.classification.columns import Encode, Prompts, encoded, in_templates, prompts_of
+from vlmdesc.classification.heads import Head, HeadCard
+from vlmdesc.classification.heads.neighborhood import (
+    Texts,
+    captions_of,
+    fit_neighborhood,
+    fit_own,
+    fit_unlabelled,
+    pool_of,
+)
+from vlmdesc.classification.heads.pooled import Mixed, Pooled
+from vlmdesc.classification.heads.prototypes import fit_prototypes
+from vlmdesc.descriptors.controls import CONTROLS, random, waffle_texts
+from vlmdesc.descriptors.phrase import PHOTO
 from vlmdesc.descriptors.templates import EIGHTY, SEVEN
-from vlmdesc.embeddings.embed import text_vectors
-from vlmdesc.embeddings.protocol import Encoder
-from vlmdesc.embeddings.store import Store
-from vlmdesc.errors import InputError
-from vlmdesc.evaluation import taught
-from vlmdesc.evaluation.specs import ALL, TAUGHT, Spec, parse
-from vlmdesc.evaluation.taught import Lesson, Pupil, Reasons
+from vlmdesc.embeddings.labelled import Labelled
+from vlmdesc.evaluation import calibrate
 from vlmdesc.records import Descriptors
+
+LEARNS_FROM_LABELS, LEARNS_FROM_IMAGES = "the reference", "the images themselves"
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Columns that are not encoded yet: (M,) texts, what each says to a person, class and weight."""
+class Given:
+    """What heads are fitted with: an encoder's texts, the images, a labelled reference, and what is chosen on.
 
-    texts: Sequence[str]
-    said: Sequence[str]
-    owner: Int[np.ndarray, " m"]
-    weights: Float32[np.ndarray, " m"]
-    n_classes: int
+    `card` says whose classes and embeddings these are. Weights are chosen on the images `chosen_on` (S, D) with their
+    labels (S,): some of the reference, or, with their `folds` (S,), of the images, by cross-validation.
+    """
+
+    card: HeadCard
+    encode: Encode
+    images: Float32[np.ndarray, "n d"]
+    chosen_on: Float32[np.ndarray, "s d"]
+    labels: Int[np.ndarray, " s"]
+    folds: Int[np.ndarray, " s"] | None
+    reference: Labelled | None = None
+    seed: int = 0
+
+    def drawn(self, per_class: int | None, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Reference images (R, D) and labels (R,), of each class at most so many, drawn at random."""
+        assert self.reference is not None  # noqa: S101 - such methods are left out
+        vectors, labels = self.reference.vectors, self.reference.labels
+        if per_class is None:
+            return vectors, labels
+        order = np.random.default_rng(seed).permutation(len(labels))
+        order = order[np.argsort(labels[order], kind="stable")]
+        ordered = labels[order]
+        rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+        kept = np.sort(order[rank < per_class])
+        return vectors[kept], labels[kept]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to classify. `sheet(seed)` makes its columns; `seeds` are those of a control, (None,) for the others.
+    """One way to fit a head: `base` is its entry in `METHODS`, `phrase` and `pool` how its texts are worded and pooled.
 
-    `name_sheet` is the name's part of a method that mixes. `of` names the descriptor set where there are several.
-    A method that pictures teach has the captions for its sheet, the `descriptors` it picks from, and may be taught by
-    so many reference pictures `per_class` only, drawn anew for each seed.
+    `seeds` are those of a control, (None,) for the others. `of` names the descriptor set where there are several. A
+    method that images are fitted to may have so many reference images `per_class` only, drawn anew for each seed.
     """
 
     name: str
     base: str
-    kind: str  # "name", "descriptors", "mix", "taught" or "control"
     phrase: str
     pool: str
-    sheet: Callable[[int | None], Sheet]
+    descriptors: Descriptors
     seeds: tuple[int | None, ...] = (None,)
-    name_sheet: Sheet | None = None
     of: str = ""
-    descriptors: Descriptors | None = None
     per_class: int | None = None
 
+    @property
+    def kind(self) -> str:
+        """ "name", "descriptors", "mix", "fitted" or "control"."""
+        return METHODS[self.base].kind
+
+    def fit(self, given: Given, seed: int | None = None) -> Fit:
+        """The head, or one for each fold of the images where something is chosen by cross-validation."""
+        return METHODS[self.base].fit(self, given, seed)
+
+    def prompts(self, seed: int | None = None) -> Prompts:
+        """The texts of its columns. Raises: InputError for what cannot be worded."""
+        return METHODS[self.base].prompts(self, seed)
+
 
 @dataclass(frozen=True)
-class Run:
-    """A method with one seed, encoded; `learned` is a record of what it was taught.
+class Fit:
+    """The heads of a method, one or one for each fold; where a weight was chosen, the accuracy at each that was tried.
 
-    `reasons` gives, for images and a class of each, numbers of texts in `said` and their similarities, as
-    `classification.explain.reasons` does, where reasons are wanted; `columns` stay where these are each class's own.
+    `form` is an example of its texts, of which there are `n_texts`.
     """
 
-    method: Method
-    seed: int | None
-    score: Scorer
+    heads: tuple[Head, ...]
     form: str
     n_texts: int
-    n_classes: int
-    name_score: Scorer | None = None
-    columns: Columns | None = None
-    reasons: Reasons | None = None
-    said: Sequence[str] = ()
-    learned: Mapping[str, Any] | None = None
-
-    @property
-    def primary(self) -> bool:
-        """Whether this is the first of its method's seeds, of which more is kept."""
-        return self.seed == self.method.seeds[0]
-
-    def scores(
-        self, images: Float32[np.ndarray, "n d"], weights: Float32[np.ndarray, " n"] | None
-    ) -> Float32[np.ndarray, "n c"]:
-        """Class scores (N, C); `weights` are those of the name, one for each image, where the method mixes."""
-        scores = self.score(images)
-        if self.name_score is None or weights is None:
-            return scores
-        return weights[:, None] * self.name_score(images) + (1 - weights[:, None]) * scores
+    weights: Float32[np.ndarray, " folds"] | None = None
+    curve: Float[np.ndarray, " grid"] | None = None
 
 
 @dataclass(frozen=True)
-class Wording:
-    """How "describe" and its controls are worded and pooled where a method does not say, and the seeds of controls."""
+class Entry:
+    """What a method is: for help, its part in comparisons, its texts, and how a head is fitted.
 
-    phrase: str = "plain"
-    pool: str = "mean"
-    seeds: tuple[int, ...] = tuple(range(7))
-
-
-def build(
-    specs: Sequence[str], sets: Mapping[str, Descriptors], wording: Wording, reference: bool = False
-) -> tuple[list[Method], dict[str, str]]:
-    """The methods of these names, and why some had to be left out.
-
-    A spec is BASE[-N][:PHRASE][/POOL], -N for methods that N reference pictures of a class teach; "all" stands for
-    every base, of those that pictures teach only with a `reference`. A control that does not say is worded and pooled
-    as the first "describe" is, so that the two differ in their words alone. What reads descriptors is made for each of
-    the `sets`, which are over the same classes. A method that one set cannot serve, such as "free" where a class has no
-    descriptor, is left out with the reason.
-    Raises: InputError for an unknown base, phrase or pooling.
+    `takes` are what its name may say of it: "phrase", "pool". `learns` says from what, "" for nothing. One that is
+    `drawn` has a head for each seed; one that does not `read` descriptors is the same for every set.
     """
-    every = (*ALL, *TAUGHT) if reference else ALL
-    listed = [spec for given in specs for spec in (every if given == "all" else (given,))]
-    parsed = {spec: parse(spec) for spec in listed}
-    described = (_worded(wording, spec) for spec in parsed.values() if spec.base == "describe")
-    as_main = next(described, wording)
-    methods: dict[str, Method] = {}
-    left_out: dict[str, str] = {}
-    for given, spec in parsed.items():
-        base = spec.base
-        if base in TAUGHT and base != "neighborhood-free" and not reference:
-            raise InputError(
-                f"'{given}' learns from labelled pictures", fix="give them with --reference, or leave it out"
-            )
-        reads = base not in ("name", "photo", "templates", "templates-7", "few-shot")
-        for of, descriptors in sets.items() if reads else [*sets.items()][:1]:
-            name = f"{given}@{of}" if reads and len(sets) > 1 else given
-            parts = _worded(as_main if base in CONTROLS else wording, spec)
-            try:
-                method = replace(_make(spec, descriptors, parts), name=name, of=of if reads else "")
-                method.sheet(method.seeds[0])  # what cannot be worded shows here
-                methods[name] = method
-            except InputError as error:
-                left_out[name] = f"{error.what}{f' ({error.where})' if error.where else ''}"
-    if not methods:
-        raise InputError("no method can be run", where="; ".join(left_out.values()), fix="describe the classes")
-    return [*methods.values()], left_out
+
+    about: str
+    kind: str
+    fit: Callable[[Method, Given, int | None], Fit]
+    prompts: Callable[[Method, int | None], Prompts]
+    takes: frozenset[str] = frozenset()
+    learns: str = ""
+    drawn: bool = False
+    reads: bool = True
 
 
-def _worded(wording: Wording, spec: Spec) -> Wording:
-    return replace(wording, phrase=spec.phrase or wording.phrase, pool=spec.pool or wording.pool)
+ToPickFrom = Callable[[Descriptors, int | None], tuple[Sequence[str], Int[np.ndarray, "c r"]]]
 
 
-def _make(spec: Spec, descriptors: Descriptors, wording: Wording) -> Method:
-    """A method but for its name."""
-    base, phrase = spec.base, spec.phrase
-    if base in TAUGHT:
-        return _taught(spec, descriptors, wording)
-    if base in ("name", "photo"):
-        form = PHOTO if base == "photo" else f"name:{phrase}" if phrase else "name"
-        return Method(base, base, "name", form, "mean", lambda _: worded(descriptors, form))
-    if base in ("templates", "templates-7"):
-        ensemble = EIGHTY if base == "templates" else SEVEN
-        about = f"{len(ensemble)} templates"
-        return Method(base, base, "name", about, "renormalized", lambda _: in_templates(descriptors, ensemble))
-    if base in CONTROLS:
-        control = CONTROLS[base]
-        sheet = partial(_of_control, descriptors, wording.phrase, control)
-        return Method(base, base, "control", wording.phrase, wording.pool, sheet, seeds=wording.seeds)
-    form = {"free": "free", "name+describe": phrase or "free"}.get(base, wording.phrase)
-    method = Method(base, base, "descriptors", form, wording.pool, lambda _: worded(descriptors, form))
-    if base == "name+describe":
-        return replace(method, kind="mix", name_sheet=worded(descriptors, PHOTO))
-    return method
+def _pooled(method: Method, given: Given, seed: int | None) -> Fit:
+    prompts = method.prompts(seed)
+    head = Pooled(_card(method, given, method.pool, prompts), encoded(prompts, given.encode))
+    return Fit((head,), *_said(method, seed))
 
 
-def _taught(spec: Spec, descriptors: Descriptors, wording: Wording) -> Method:
-    """A method that pictures teach; its captions are worded as the phrase says, "photo" where it does not."""
-    base, form = spec.base, spec.phrase or PHOTO
-    if base != "few-shot":
-        pool_of(descriptors)  # there is something to pick from
-    drawn = spec.per_class is not None or base in taught.DRAWN
-    return Method(
-        base,
-        base,
-        "control" if TAUGHT[base].startswith("control") else "taught",
-        form,
-        "mean",
-        lambda _: worded(descriptors, form),
-        seeds=wording.seeds if drawn else (None,),
-        descriptors=descriptors,
-        per_class=spec.per_class,
-    )
+def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
+    """Captions and descriptors, the captions' weight chosen on other images than those it is used on."""
+    alone = _pooled(method, given, seed)
+    prompts = prompts_of(method.descriptors, PHOTO)
+    captions = Pooled(_card(method, given, "mean", prompts), encoded(prompts, given.encode))
+    described = alone.heads[0]
+    scores = captions.scores(given.chosen_on), described.scores(given.chosen_on)
+    wrong = calibrate.wrong_by_weight(*scores, given.labels)
+    weights = calibrate.WEIGHTS[calibrate.choose(wrong, given.folds)]
+    card = replace(described.card, kind="mixed", name=method.name)
+    each = weights[:1] if given.folds is None else weights
+    heads = tuple(Mixed(card, captions, described, float(weight)) for weight in each)  # type: ignore[arg-type]
+    curve = 1 - wrong.mean(axis=0, dtype=np.float64)
+    return replace(alone, heads=heads, weights=weights, curve=curve)
 
 
-def _of_control(descriptors: Descriptors, phrase: str, control: Callable[..., Descriptors], seed: int | None) -> Sheet:
-    return worded(control(descriptors, seed), phrase)
+def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
+    captions, names = captions_of(method.descriptors, given.encode, method.phrase)
+    prompts = Prompts(names, names, np.arange(len(names)), np.ones(len(names), np.float32), len(names))
+    texts = Pooled(_card(method, given, "mean", prompts), encoded(prompts, lambda _: captions))
+    return Fit((fit_prototypes(texts, *given.drawn(method.per_class, seed)),), *_said(method, seed))
 
 
-def worded(descriptors: Descriptors, phrase: str) -> Sheet:
-    """The columns of a descriptor set in one phrase; a class without descriptors has its name.
-
-    Raises: InputError for an unknown phrase, or one that leaves out the name of a class that has nothing else.
-    """
-    form = get_phrase(phrase)
-    whole, _ = completed(descriptors, form)
-    rows = texts(whole, form)
-    said = [row.text or text for row, text in zip(whole.rows, rows, strict=True)]
-    return Sheet(rows, said, whole.owner, whole.weights, len(whole.classes))
-
-
-def in_templates(descriptors: Descriptors, templates: Sequence[str]) -> Sheet:
-    """Every class name in every template."""
-    says = [name_phrase(template) for template in templates]
-    rows = [say(class_.name, "") for class_ in descriptors.classes for say in says]
-    owner = np.repeat(np.arange(len(descriptors.classes)), len(templates))
-    return Sheet(rows, rows, owner, np.ones(len(rows), np.float32), len(descriptors.classes))
+def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickFrom, fit: str) -> Fit:
+    """A neighbourhood over the texts that `texts(descriptors, seed)` gives."""
+    captions, names = captions_of(method.descriptors, given.encode, method.phrase)
+    pool, own = texts(method.descriptors, seed)
+    found = Texts(captions, given.encode(pool), own, names, tuple(pool))
+    card = replace(given.card, kind="neighborhood", name=method.name, settings={"phrase": method.phrase})
+    if fit == "unlabelled":
+        head = fit_unlabelled(card, found, given.images)
+    else:
+        head = (fit_own if fit == "own" else fit_neighborhood)(card, found, *given.drawn(method.per_class, seed))
+    form, n_captions = _said(method, seed)
+    return Fit((head,), form, n_captions + len(pool))
 
 
-def encoded(
-    method: Method, seed: int | None, encoder: Encoder, store: Store | None, lesson: Lesson | None = None
-) -> Run:
-    """A method's columns through the encoder, or from the store; one that pictures teach, taught by the lesson."""
-    encode = partial(text_vectors, encoder=encoder, store=store)
-    sheet = method.sheet(seed)
-    columns = Columns(encode(sheet.texts), sheet.owner, sheet.weights, sheet.n_classes)
-    form = sheet.texts[int(np.argmax(sheet.weights > 0))]
-    n_texts = int((sheet.weights > 0).sum())
-    if method.descriptors is not None and lesson is not None:
-        names = [sheet.texts[columns.rows_of(c)[0]] for c in range(sheet.n_classes)]
-        pupil = Pupil(method.base, method.per_class, columns.means, names, method.descriptors)
-        found = taught.teach(pupil, seed, lesson, encode)
-        n_texts += found.record["texts"]
-        run = Run(method, seed, found.score, form, n_texts, sheet.n_classes, learned=found.record)
-        return replace(run, reasons=found.reasons, said=found.said) if run.primary else run
-    name = method.name_sheet
-    keep = seed == method.seeds[0] and method.kind != "name"
-    return Run(
-        method,
-        seed,
-        scorer(method.pool, columns),
-        form=form,
-        n_texts=n_texts,
-        n_classes=sheet.n_classes,
-        name_score=scorer("mean", Columns(encode(name.texts), name.owner, name.weights, name.n_classes))
-        if name
-        else None,
-        columns=columns if keep else None,
-        reasons=partial(reasons, columns=columns) if keep else None,
-        said=sheet.said if keep else (),
-    )
+def _said(method: Method, seed: int | None) -> tuple[str, int]:
+    """An example of a method's texts, and how many count."""
+    prompts = method.prompts(seed)
+    return prompts.form, int((prompts.weights > 0).sum())
+
+
+def _card(method: Method, given: Given, kind: str, prompts: Prompts) -> HeadCard:
+    settings = {"phrase": method.phrase, "form": prompts.form}
+    return replace(given.card, kind=kind, name=method.name, settings=settings)
+
+
+def _descriptors(descriptors: Descriptors, seed: int | None) -> tuple[Sequence[str], np.ndarray]:
+    return pool_of(descriptors)
+
+
+def _random(descriptors: Descriptors, seed: int | None) -> tuple[Sequence[str], np.ndarray]:
+    return pool_of(random(descriptors, seed or 0))
+
+
+def _random_words(descriptors: Descriptors, seed: int | None) -> tuple[Sequence[str], np.ndarray]:
+    said, own = pool_of(descriptors)
+    words = [*dict.fromkeys(waffle_texts(descriptors, 2 * len(said), seed or 0))][: len(said)]
+    return words, np.full_like(own, -1)  # random words are no class's own
+
+
+def _worded(method: Method, seed: int | None) -> Prompts:
+    return prompts_of(method.descriptors, method.phrase)
+
+
+def _name(about: str, **more: str) -> Entry:
+    return Entry(about, "name", _pooled, _worded, reads=False, takes=frozenset(more))
+
+
+def _templates(templates: Sequence[str]) -> Entry:
+    about = f"{len(templates)} sentences with the name, averaged"
+    return Entry(about, "name", _pooled, lambda method, _: in_templates(method.descriptors, templates), reads=False)
+
+
+def _control(name: str, about: str) -> Entry:
+    def prompts(method: Method, seed: int | None) -> Prompts:
+        return prompts_of(CONTROLS[name](method.descriptors, seed or 0), method.phrase)
+
+    return Entry(f"control: {about}", "control", _pooled, prompts, PHRASE | POOL, drawn=True)
+
+
+def _selected(
+    about: str, texts: Callable[..., tuple[Sequence[str], np.ndarray]], fit: str, drawn: bool = False
+) -> Entry:
+    kind = "control" if about.startswith("control") else "fitted"
+    learns = LEARNS_FROM_IMAGES if fit == "unlabelled" else LEARNS_FROM_LABELS
+    return Entry(about, kind, partial(_neighborhood, texts=texts, fit=fit), _checked, PHRASE, learns, drawn)
+
+
+def _checked(method: Method, seed: int | None) -> Prompts:
+    pool_of(method.descriptors)  # there is something to pick from
+    return _worded(method, seed)
+
+
+PHRASE, POOL = frozenset({"phrase"}), frozenset({"pool"})
+METHODS: dict[str, Entry] = {
+    "name": _name("the bare name; name:TEMPLATE for a sentence with {c} in it", phrase="a template"),
+    "photo": _name("a photo of a NAME."),
+    "templates": _templates(EIGHTY),
+    "templates-7": _templates(SEVEN),
+    "describe": Entry(
+        "name and descriptor; describe:PHRASE for another wording, describe/POOL for another pooling",
+        "descriptors",
+        _pooled,
+        _worded,
+        PHRASE | POOL,
+    ),
+    "free": Entry("the descriptors without the name", "descriptors", _pooled, _worded, POOL),
+    "name+describe": Entry(
+        "w of photo and 1 - w of free, w chosen on other images", "mix", _mixed, _worded, PHRASE | POOL
+    ),
+    "waffle": _control("waffle", "random words and characters (WaffleCLIP)"),
+    "random": _control("random", "descriptors drawn from those of all classes"),
+    "shared": _control("shared", "the same random descriptors for every class"),
+    "swapped": _control("swapped", "whole lists change classes"),
+    "scrambled": _control("scrambled", "words of a class's descriptors in random order"),
+    "neighborhood": _selected(
+        "the name, and the descriptors that tell its few candidates apart on the reference", _descriptors, "selected"
+    ),
+    "neighborhood-free": _selected(
+        "the same without labels: fitted to the images themselves, under pseudo-labels", _descriptors, "unlabelled"
+    ),
+    "neighborhood-own": _selected(
+        "control: the same score, every candidate with its own descriptors, none selected", _descriptors, "own"
+    ),
+    "neighborhood-waffle": _selected(
+        "control: selected from as many random words and characters", _random_words, "selected", drawn=True
+    ),
+    "neighborhood-random": _selected(
+        "control: the same score, descriptors drawn at random from those of all classes", _random, "own", drawn=True
+    ),
+    "few-shot": Entry(
+        "the name, and prototypes of the reference images, no descriptors",
+        "fitted",
+        _few_shot,
+        _worded,
+        PHRASE,
+        LEARNS_FROM_LABELS,
+        reads=False,
+    ),
+}
+LEARNERS = tuple(name for name, entry in METHODS.items() if entry.learns == LEARNS_FROM_LABELS)

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int
 
+from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.outcome import Outcome
-from vlmdesc.evaluation.photos import Photos
+from vlmdesc.evaluation.outcomes import Outcome
 from vlmdesc.files import write_atomic
 from vlmdesc.records import ClassName
 
@@ -33,7 +33,7 @@ class Answers:
     right: Bool[np.ndarray, " n"]
 
 
-def write_predictions(path: Path, photos: Photos, classes: Sequence[ClassName], outcomes: Sequence[Outcome]) -> None:
+def write_predictions(path: Path, photos: Labelled, classes: Sequence[ClassName], outcomes: Sequence[Outcome]) -> None:
     """One row for each picture and method (of a control its first seed); atomic, with checksums of every page.
 
     `ranked` are ids of the best classes, best first, `scores` theirs, `reasons` descriptors of the first one.
@@ -86,20 +86,20 @@ def _schema() -> pa.Schema:
     return pa.schema([(name, types[name]) for name in COLUMNS])
 
 
-def _table(photos: Photos, ids: pa.Array, outcome: Outcome) -> pa.Table:
-    run, n = outcome.run, len(photos.labels)
+def _table(photos: Labelled, ids: pa.Array, outcome: Outcome) -> pa.Table:
+    n = len(photos.labels)
     columns = [
         pa.array([key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for key in photos.keys]),
         pa.array(photos.contents),
         pa.DictionaryArray.from_arrays(pa.array(photos.labels.astype(np.int32)), ids),
         pa.array(photos.groups, pa.string()).dictionary_encode(),
-        pa.array([run.method.name] * n).dictionary_encode(),
-        pa.array([run.seed] * n, pa.int64()),
+        pa.array([outcome.method.name] * n).dictionary_encode(),
+        pa.array([outcome.seed] * n, pa.int64()),
         pa.array(outcome.right(photos.labels)),
         _lists(outcome.ranked, ids),
         pa.ListArray.from_arrays(_offsets(np.full(n, outcome.scores.shape[1])), pa.array(outcome.scores.ravel())),
         pa.array(outcome.confidence),
-        _lists(outcome.reasons, pa.array([*run.said] or [""])),
+        _lists(outcome.reasons, pa.array([*outcome.texts] or [""])),
     ]
     return pa.table(columns, schema=_schema())
 

@@ -11,7 +11,8 @@ from math import inf, sqrt
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vlmdesc.classification.score import FOLDS, Columns
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import FOLDS
 from vlmdesc.evaluation.credit import without_one
 from vlmdesc.evaluation.effect import of_classes
 

@@ -17,9 +17,9 @@ from unicodedata import east_asian_width
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from vlmdesc.classification.heads.learned import sentence
 from vlmdesc.errors import counted, shown
 from vlmdesc.evaluation.statistics import p_value
-from vlmdesc.evaluation.taught import sentence
 from vlmdesc.records import Report
 from vlmdesc.records.report import Record
 
@@ -30,7 +30,7 @@ TALL, LINE, EDGE = 300.0, 17.0, 14.0  # pixels: the slope chart, a label in it, 
 KINDS = {
     "Names alone": ("name",),
     "Descriptors": ("descriptors", "mix"),
-    "Taught by pictures": ("taught",),
+    "Fitted to images": ("fitted",),
     "Controls": ("control",),
 }
 TONES = {"meaning": "good", "harm": "bad"}

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,22 @@ import numpy as np
 from jaxtyping import Int
 
 import vlmdesc
+from vlmdesc.classification.heads import HeadCard
 from vlmdesc.embeddings.data import DataSet, load_data
+from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.labelled import Joining, Labelled, aligned, class_numbers, distinct, gather, without
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import InputError, VlmdescWarning
+from vlmdesc.evaluation import calibrate, examples
 from vlmdesc.evaluation.caveats import caveats, curve_caveats, reference_caveats
-from vlmdesc.evaluation.measure import Measured, measure
-from vlmdesc.evaluation.methods import Method, Run, Wording, build, encoded
-from vlmdesc.evaluation.photos import Joining, Photos, aligned, class_numbers, distinct, gather, without
-from vlmdesc.evaluation.specs import DEFAULT
-from vlmdesc.evaluation.taught import Lesson
-from vlmdesc.records import Descriptors, Report
+from vlmdesc.evaluation.methods import Given, Method
+from vlmdesc.evaluation.metrics import Summary
+from vlmdesc.evaluation.outcomes import Outcome, outcome
+from vlmdesc.evaluation.roles import drawn, pairs, selection_verdicts, verdicts
+from vlmdesc.evaluation.specs import DEFAULT, Wording, build
+from vlmdesc.evaluation.verdict import NO_DESCRIPTORS, Difference
+from vlmdesc.records import ClassName, Descriptors, Report
 
 Tick = Callable[[int], object]
 Stage = Callable[[str, int | None], Tick]
@@ -45,13 +51,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report, and what its views are drawn from: the data set, its pictures, and every answer."""
+    """A report, and what its views are drawn from: the data set, its images, and the outcomes of each method."""
 
     report: Report
     data: DataSet
-    photos: Photos
+    photos: Labelled
     descriptors: Descriptors
-    measured: Measured
+    outcomes: Mapping[str, Sequence[Outcome]]
 
 
 def evaluate(
@@ -68,19 +74,19 @@ def evaluate(
 
     `descriptors` is a set, or several by name over the same classes. Embeddings come from the store, by default the
     user's, and are kept there: a second evaluation encodes nothing. Weights and temperatures are chosen on the
-    `reference`, else by cross-validation; methods that pictures teach learn from it. `stage(name, total)` is told what
+    `reference`, else by cross-validation; some methods learn from it. `stage(name, total)` is told what
     begins and gives what to call as it goes.
 
     Raises: InputError where labels and classes do not fit, or a method is unknown; StoreError.
     """
     plan, store, began = plan or Plan(), store or Store(), time.time()
     data, reference = _opened(data), None if reference is None else _opened(reference)
-    given = {"descriptors": descriptors} if isinstance(descriptors, Descriptors) else descriptors
-    if not given:
+    named = {"descriptors": descriptors} if isinstance(descriptors, Descriptors) else descriptors
+    if not named:
         raise InputError("no descriptors", fix="give a descriptor set")
-    name, *others = given
-    first, numbers = class_numbers(data, given[name], plan.joining)
-    sets = {name: first} | {other: aligned(given[other], first.classes, plan.joining) for other in others}
+    name, *others = named
+    first, numbers = class_numbers(data, named[name], plan.joining)
+    sets = {name: first} | {other: aligned(named[other], first.classes, plan.joining) for other in others}
     methods, left_out = build(plan.methods, sets, plan.wording, reference is not None)
     of_reference = _reference_numbers(reference, first, plan.joining) if reference else None
     tick = stage("images", int((numbers >= 0).sum()))
@@ -89,21 +95,92 @@ def evaluate(
     known_limits = [*caveats(photos, sets), *of_it, *curve_caveats(methods, known)]
     for sentence in known_limits:
         warnings.warn(sentence, VlmdescWarning, stacklevel=2)
-    lesson = Lesson(known.vectors if known else None, known.labels if known else None, photos.vectors, photos.labels)
-    runs = _encoded(methods, encoder, store, lesson, stage)
-    tick = stage("scoring", len(photos.labels))
-    measured = measure(
-        photos, runs, first.classes, reference=known, resamples=plan.resamples, seed=plan.seed, tick=tick
-    )
+    given = _given(photos, known, first, encoder, store, plan.seed)
+    found = measure(methods, given, photos, plan.seed, stage)
     report = Report(
         task=_task(data, photos, sets, plan) | {"reference": _about(reference, known, first), "caveats": known_limits},
         encoder=_encoder(encoder),
         left_out=left_out,
         environment=environment(),
         times=_times(began),
-        **measured.parts,
+        **figures(found, photos, first.classes, plan.resamples, plan.seed),
     )
-    return Evaluation(report, data, photos, first, measured)
+    return Evaluation(report, data, photos, first, found)
+
+
+def _given(
+    images: Labelled, reference: Labelled | None, descriptors: Descriptors, encoder: Encoder, store: Store, seed: int
+) -> Given:
+    """What heads are fitted with. Weights and temperatures are chosen on the reference, else by cross-validation."""
+    on = reference or images
+    some = calibrate.sample(on.labels, seed)
+    folds = None if reference else calibrate.folds(images.labels, images.contents, seed)[some]
+    return Given(
+        HeadCard.of("", encoder, descriptors),
+        partial(text_vectors, encoder=encoder, store=store),
+        images.vectors,
+        on.vectors[some],
+        on.labels[some],
+        folds,
+        reference,
+        seed,
+    )
+
+
+def measure(
+    methods: Sequence[Method], given: Given, images: Labelled, seed: int = 0, stage: Stage = lambda name, total: bool
+) -> dict[str, list[Outcome]]:
+    """The answers of each method, one outcome for each of its seeds: a list of heads on the same images.
+
+    One head at a time: of all but a method's first seed only the answers are kept.
+    """
+    fold = calibrate.folds(images.labels, images.contents, seed)
+    each = [(method, seed_) for method in methods for seed_ in method.seeds]
+    tick = stage("methods", len(each))
+    found: dict[str, list[Outcome]] = {}
+    for method, seed_ in each:
+        found.setdefault(method.name, []).append(outcome(method, seed_, given, images, fold))
+        tick(1)
+    return found
+
+
+def figures(
+    outcomes: Mapping[str, Sequence[Outcome]],
+    images: Labelled,
+    classes: Sequence[ClassName],
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The parts of a `Report` that follow from answers: no model, no disk."""
+    methods = [found[0].method for found in outcomes.values()]
+    base, main = drawn(methods)
+    summary = Summary(outcomes, images.labels, images.groups, classes, resamples, seed)
+    comparisons = summary.comparisons(pairs(methods))
+    before, after = outcomes[base][0], outcomes[main][0]
+    return {
+        "methods": {name: summary.method(name) for name in outcomes},
+        "comparisons": [difference.record() for difference in comparisons],
+        "verdict": _verdict(summary, methods, comparisons),
+        "base": base,
+        "main": main,
+        "classes": summary.class_table(base, main),
+        "confusions": examples.with_examples(summary.confusions(base, main), images, after, classes),
+        "changes": examples.changes(images, before, after, classes),
+        "credit": examples.credit(images, after, classes),
+    }
+
+
+def _verdict(summary: Summary, methods: Sequence[Method], comparisons: Sequence[Difference]) -> dict[str, Any]:
+    """The verdict on the first descriptor set, and on each where there are several."""
+    free = {m.name: summary.figure(m.name, "top1").value for m in methods if m.base == "free"}
+    chance = 1 / len(summary.classes)
+    found = {of: vars(v) for of, v in verdicts(methods, comparisons, free, chance).items()}
+    selected = [vars(verdict) for verdict in selection_verdicts(methods, comparisons)]
+    first = next(iter(found.values()))
+    if selected and first["code"] == NO_DESCRIPTORS.code:
+        first = selected[0]
+    more = ({"sets": found} if len(found) > 1 else {}) | ({"selection": selected} if selected else {})
+    return dict(first) | more
 
 
 def _opened(data: DataSet | str | Path) -> DataSet:
@@ -117,8 +194,8 @@ def _reference_numbers(data: DataSet, descriptors: Descriptors, joining: Joining
 
 
 def _known(
-    data: DataSet | None, numbers: Int[np.ndarray, " rows"] | None, photos: Photos, encoder: Encoder, store: Store
-) -> tuple[Photos | None, list[str]]:
+    data: DataSet | None, numbers: Int[np.ndarray, " rows"] | None, photos: Labelled, encoder: Encoder, store: Store
+) -> tuple[Labelled | None, list[str]]:
     """The reference, if there is one, without what is evaluated on and without copies, and what to know about it.
 
     Raises: InputError when none is left.
@@ -133,17 +210,7 @@ def _known(
     return distinct(fresh), [*reference_caveats(found, photos, data.labels())]
 
 
-def _encoded(methods: Sequence[Method], encoder: Encoder, store: Store, lesson: Lesson, stage: Stage) -> list[Run]:
-    pairs = [(method, seed) for method in methods for seed in method.seeds]
-    tick = stage("texts", len(pairs))
-    runs = []
-    for method, seed in pairs:
-        runs.append(encoded(method, seed, encoder, store, lesson))
-        tick(1)
-    return runs
-
-
-def _task(data: DataSet, photos: Photos, sets: Mapping[str, Descriptors], plan: Plan) -> dict[str, Any]:
+def _task(data: DataSet, photos: Labelled, sets: Mapping[str, Descriptors], plan: Plan) -> dict[str, Any]:
     classes = next(iter(sets.values())).classes
     return {
         "data": data.name,
@@ -173,7 +240,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _about(reference: DataSet | None, photos: Photos | None, descriptors: Descriptors) -> dict[str, Any] | None:
+def _about(reference: DataSet | None, photos: Labelled | None, descriptors: Descriptors) -> dict[str, Any] | None:
     if reference is None or photos is None:
         return None
     hash_ = photos.fingerprint(descriptors.classes)

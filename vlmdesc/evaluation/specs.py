@@ -1,47 +1,34 @@
-"""Names of methods: BASE[-N][:PHRASE][/POOL], -N for methods that N reference pictures of a class teach."""
+"""Names of methods: BASE[-N][:PHRASE][/POOL], -N for N reference images a class."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from vlmdesc.classification.score import get_pool
 from vlmdesc.descriptors.controls import CONTROLS
-from vlmdesc.descriptors.phrase import get_phrase, name_phrase
+from vlmdesc.descriptors.phrase import PHOTO, get_phrase, name_phrase
+from vlmdesc.descriptors.templates import EIGHTY, SEVEN
 from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.evaluation.methods import LEARNERS, METHODS, Method
+from vlmdesc.records import Descriptors
 
-TAUGHT = {
-    "neighborhood": "the name, and the descriptors that tell its few candidates apart on the reference",
-    "neighborhood-free": "the same without labels: taught by the pictures themselves, under pseudo-labels",
-    "neighborhood-own": "control: the same score, every candidate with its own descriptors, none selected",
-    "neighborhood-waffle": "control: selected from as many random words and characters",
-    "neighborhood-random": "control: the same score, descriptors drawn at random from those of all classes",
-    "few-shot": "the name, and prototypes of the reference pictures, no descriptors",
-}
 DEFAULT = ("name", "photo", "templates", "describe", "waffle")
-ALL = (
-    *("name", "photo", "templates", "templates-7"),
-    *("describe", "describe/max", "describe/renormalized"),
-    *("describe:dclip", "describe:dclip-imagenet", "describe:waffleclip", "describe:disclip"),
-    *("free", "name+describe"),
-    *CONTROLS,
-)
-ABOUT = {
-    "name": "the bare name; name:TEMPLATE for a sentence with {c} in it",
-    "photo": "a photo of a NAME.",
-    "templates": "80 sentences with the name, averaged",
-    "templates-7": "7 sentences with the name, averaged",
-    "describe": "name and descriptor; describe:PHRASE for another wording, describe/POOL for another pooling",
-    "free": "the descriptors without the name",
-    "name+describe": "w of photo and 1 - w of free, w chosen on other images",
-    "waffle": "control: random words and characters (WaffleCLIP)",
-    "random": "control: descriptors drawn from those of all classes",
-    "shared": "control: the same random descriptors for every class",
-    "swapped": "control: whole lists change classes",
-    "scrambled": "control: words of a class's descriptors in random order",
-    **TAUGHT,
+VARIANTS = {  # what "all" runs beside a base alone
+    "describe": ("/max", "/renormalized", ":dclip", ":dclip-imagenet", ":waffleclip", ":disclip"),
 }
+
+
+def every(reference: bool) -> list[str]:
+    """The names that "all" stands for: every base with its variants, of those that learn from labels with a reference.
+
+    >>> every(False)[:3], "few-shot" in every(True)
+    (['name', 'photo', 'templates'], True)
+    """
+    some = [name for name, entry in METHODS.items() if reference or not entry.learns]
+    return [name + variant for name in some for variant in ("", *VARIANTS.get(name, ()))]
 
 
 class Spec(NamedTuple):
@@ -54,7 +41,9 @@ class Spec(NamedTuple):
 
 
 def parse(spec: str) -> Spec:
-    """The parts of a method's name. Raises: InputError with the closest known name.
+    """The parts of a method's name: BASE[-N][:PHRASE][/POOL], -N for N reference images a class.
+
+    Raises: InputError with the closest known name.
 
     >>> parse("describe:dclip/max"), parse("name:a photo of a {c}.")[:2], parse("few-shot-5").per_class
     (Spec(base='describe', phrase='dclip', pool='max', per_class=None), ('name', 'a photo of a {c}.'), 5)
@@ -63,19 +52,18 @@ def parse(spec: str) -> Spec:
     pool, per_class = "", None
     if base != "name":
         base, _, pool = base.partition("/")
-        if (few := re.fullmatch(r"(.+)-([0-9]{1,9})", base)) and few[1] in TAUGHT and few[1] != "neighborhood-free":
+        if (few := re.fullmatch(r"(.+)-([0-9]{1,9})", base)) and few[1] in LEARNERS:
             base, per_class = few[1], int(few[2])
             if not per_class:
-                raise InputError("no reference pictures", where=spec, fix=f"use {base}-1 or more")
-        if not (base in TAUGHT and phrase.startswith("name:")):  # a template may hold a slash
+                raise InputError("no reference images", where=spec, fix=f"use {base}-1 or more")
+        if not (base in METHODS and METHODS[base].learns and phrase.startswith("name:")):  # a template may hold a slash
             phrase, _, pool = phrase.partition("/") if phrase else ("", "", pool)
-    if base not in ABOUT:
-        fix = f"{did_you_mean(base, ABOUT)}known: {', '.join(ABOUT)}, all"
+    if base not in METHODS:
+        fix = f"{did_you_mean(base, METHODS)}known: {', '.join(METHODS)}, all"
         raise InputError(f"unknown method '{spec}'", fix=fix)
-    if (phrase or pool) and base in ("photo", "templates", "templates-7", "free") and (phrase or base != "free"):
-        raise InputError(f"method '{base}' has its own wording", where=spec, fix=f"use {base} alone")
-    if pool and base in TAUGHT:
-        raise InputError(f"method '{base}' has its own pooling", where=spec, fix="leave the pooling out")
+    for what, value, noun in (("phrase", phrase, "wording"), ("pool", pool, "pooling")):
+        if value and what not in METHODS[base].takes:
+            raise InputError(f"method '{base}' has its own {noun}", where=spec, fix=f"leave the {noun} out")
     if phrase and base == "name":
         name_phrase(phrase)
     elif phrase and get_phrase(phrase).reads_descriptor and base == "few-shot":
@@ -86,9 +74,9 @@ def parse(spec: str) -> Spec:
 
 
 def curve(specs: Sequence[str], per_class: str) -> tuple[str, ...]:
-    """The methods, those that reference pictures teach also once for each number of pictures a class: "1,5".
+    """The methods, those that learn from labels also once for each number of images a class: "1,5".
 
-    Raises: InputError when that is no list of numbers, or none of the methods is so taught.
+    Raises: InputError when that is no list of numbers, or none of the methods so learns.
 
     >>> curve(["photo", "few-shot:name"], "1,all")
     ('photo', 'few-shot-1:name', 'few-shot:name')
@@ -96,12 +84,76 @@ def curve(specs: Sequence[str], per_class: str) -> tuple[str, ...]:
     sizes = [*dict.fromkeys(size.strip() for size in f"{per_class},all".split(","))]
     if not all(size == "all" or re.fullmatch(r"[1-9][0-9]{0,8}", size) for size in sizes):
         raise InputError(f"'{per_class}' is no list of numbers", where="--per-class", fix='for example "1,5,20,all"')
-    learners = [base for base in TAUGHT if base != "neighborhood-free"]
     found: list[str] = []
-    for spec in [name for given in specs for name in ((*ALL, *TAUGHT) if given == "all" else (given,))]:
+    for spec in [name for given in specs for name in (every(True) if given == "all" else (given,))]:
         base, rest = re.fullmatch(r"([^:/]*)(.*)", spec, re.DOTALL).groups()  # type: ignore[union-attr]
-        found += [base + (f"-{size}" if size != "all" else "") + rest for size in sizes] if base in learners else [spec]
-    if not any(parse(spec).base in learners for spec in found):
-        fix = f"add --methods with one of {', '.join(learners)}"
-        raise InputError("no method that learns from reference pictures", where="--per-class", fix=fix)
+        found += [base + (f"-{size}" if size != "all" else "") + rest for size in sizes] if base in LEARNERS else [spec]
+    if not any(parse(spec).base in LEARNERS for spec in found):
+        fix = f"add --methods with one of {', '.join(LEARNERS)}"
+        raise InputError("no method that learns from reference images", where="--per-class", fix=fix)
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How "describe" and its controls are worded and pooled where a method does not say, and the seeds of controls."""
+
+    phrase: str = "plain"
+    pool: str = "mean"
+    seeds: tuple[int, ...] = tuple(range(7))
+
+
+def build(
+    specs: Sequence[str], sets: Mapping[str, Descriptors], wording: Wording, reference: bool = False
+) -> tuple[list[Method], dict[str, str]]:
+    """The methods of these names, and why some had to be left out.
+
+    "all" stands for every base, of those that learn from labels only with a `reference`. A control that does not say is
+    worded and pooled as the first "describe" is, so that the two differ in their words alone. What reads descriptors is
+    made for each of the `sets`, which are over the same classes. A method that one set cannot serve, such as "free"
+    where a class has no descriptor, is left out with the reason.
+    Raises: InputError for an unknown base, phrase or pooling.
+    """
+    listed = [spec for given in specs for spec in (every(reference) if given == "all" else (given,))]
+    parsed = {spec: parse(spec) for spec in listed}
+    described = (_with(wording, spec) for spec in parsed.values() if spec.base == "describe")
+    as_main = next(described, wording)
+    methods: dict[str, Method] = {}
+    left_out: dict[str, str] = {}
+    for given, spec in parsed.items():
+        entry = METHODS[spec.base]
+        if spec.base in LEARNERS and not reference:
+            fix = "give them with --reference, or leave it out"
+            raise InputError(f"'{given}' learns from labelled images", fix=fix)
+        for of, descriptors in sets.items() if entry.reads else [*sets.items()][:1]:
+            name = f"{given}@{of}" if entry.reads and len(sets) > 1 else given
+            method = replace(_method(spec, descriptors, wording, as_main), name=name, of=of if entry.reads else "")
+            try:
+                method.prompts(method.seeds[0])  # what cannot be worded shows here
+                methods[name] = method
+            except InputError as error:
+                left_out[name] = f"{error.what}{f' ({error.where})' if error.where else ''}"
+    if not methods:
+        raise InputError("no method can be run", where="; ".join(left_out.values()), fix="describe the classes")
+    return [*methods.values()], left_out
+
+
+def _with(wording: Wording, spec: Spec) -> Wording:
+    return replace(wording, phrase=spec.phrase or wording.phrase, pool=spec.pool or wording.pool)
+
+
+def _method(spec: Spec, descriptors: Descriptors, wording: Wording, as_main: Wording) -> Method:
+    """A method but for its name."""
+    base, entry = spec.base, METHODS[spec.base]
+    parts = _with(as_main if base in CONTROLS else wording, spec)
+    phrase = {
+        "name": f"name:{spec.phrase}" if spec.phrase else "name",
+        "photo": PHOTO,
+        "templates": f"{len(EIGHTY)} templates",
+        "templates-7": f"{len(SEVEN)} templates",
+        "free": "free",
+        "name+describe": spec.phrase or "free",
+    }.get(base, spec.phrase or PHOTO if entry.learns else parts.phrase)
+    pool = "renormalized" if base.startswith("templates") else "mean" if "pool" not in entry.takes else parts.pool
+    seeds = wording.seeds if entry.drawn or spec.per_class is not None else (None,)
+    return Method(base, base, phrase, pool, descriptors, seeds, per_class=spec.per_class)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vlmdesc.classification.score import Columns
+from vlmdesc.classification.columns import Columns, columns_of
 from vlmdesc.descriptors.edit import edited
+from vlmdesc.embeddings.labelled import first_of_each
 from vlmdesc.errors import InputError, counted
-from vlmdesc.evaluation import fit
+from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.candidates import (
     Candidate,
     Ground,
@@ -24,8 +25,7 @@ from vlmdesc.evaluation.candidates import (
     separating,
 )
 from vlmdesc.evaluation.credit import Best
-from vlmdesc.evaluation.effect import CLAIM, Delta, answers, columns_of, deltas, leaders
-from vlmdesc.evaluation.photos import first_of_each
+from vlmdesc.evaluation.effect import CLAIM, Delta, answers, deltas, leaders
 from vlmdesc.evaluation.pulls import RIVALS
 from vlmdesc.evaluation.statistics import holm, sign_test
 from vlmdesc.records import Edit
@@ -156,7 +156,7 @@ def suggest(
     )
     pool = [*dict.fromkeys([*(row.text for row in wording.descriptors.rows if row.text and row.enabled), *borrowed])]
     vectors = wording.encode(pool) if (seen.target & seen.wrong).any() else np.empty((0, images.shape[1]), np.float32)
-    fold = fit.folds(seen.labels, [content for content, c in zip(contents, choosing, strict=True) if c], seed)
+    fold = calibrate.folds(seen.labels, [content for content, c in zip(contents, choosing, strict=True) if c], seed)
     found, classes = list[Candidate](), involved(seen)
     asked = ask({class_: rivals_of(seen, class_) for class_ in classes}) if ask else {}
     for class_ in classes:
@@ -175,7 +175,7 @@ def halves(
     names = {name: i for i, name in enumerate(dict.fromkeys(strata))}
     group = np.array([names[name] for name in strata], np.intp) if strata else np.zeros(len(labels), np.intp)
     _, stratum = np.unique(labels * (len(names) + 1) + group, return_inverse=True)
-    return fit.folds(stratum, contents, seed, 2)
+    return calibrate.folds(stratum, contents, seed, 2)
 
 
 def involved(seen: Ground) -> list[int]:

@@ -13,13 +13,12 @@ from vlmdesc.assets import shipped_sets
 from vlmdesc.classification.score import get_pool
 from vlmdesc.descriptors.phrase import get_phrase
 from vlmdesc.embeddings.data import DataSet, load_data
+from vlmdesc.embeddings.labelled import Joining, aligned
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import InputError, did_you_mean, shown
-from vlmdesc.evaluation.methods import Wording
-from vlmdesc.evaluation.photos import Joining, aligned
 from vlmdesc.evaluation.run import Evaluation, Plan, Stage, evaluate
-from vlmdesc.evaluation.specs import DEFAULT, parse
+from vlmdesc.evaluation.specs import DEFAULT, Wording, parse
 from vlmdesc.files import read_text
 from vlmdesc.records import Descriptors
 from vlmdesc.records.descriptors import open_set

@@ -1,4 +1,4 @@
-"""The labelled pictures of an evaluation: embedded once, joined to classes by id, name or alias."""
+"""Labelled embeddings: the images of a data set, embedded once and joined to classes by id, name or alias."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32, Int
 
-from vlmdesc.descriptors.phrase import spoken
 from vlmdesc.embeddings.data import DataSet, Item
 from vlmdesc.embeddings.embed import embedding
 from vlmdesc.embeddings.pipeline import Encoded
@@ -41,8 +40,8 @@ class Joining:
 
 
 @dataclass(frozen=True)
-class Photos:
-    """Labelled pictures: embeddings (N, D), class numbers (N,), and for each its key, row, content hash and group."""
+class Labelled:
+    """Labelled images: embeddings (N, D), class numbers (N,), and for each its key, row, content hash and group."""
 
     vectors: Float32[np.ndarray, "n d"]
     labels: Int[np.ndarray, " n"]
@@ -110,7 +109,7 @@ def gather(
     encoder: Encoder,
     store: Store,
     tick: Callable[[], object] = bool,
-) -> Photos:
+) -> Labelled:
     """The pictures of a data set that have a class, embedded; those that cannot be used are told of, not scored.
 
     Raises: InputError when none is left; StoreError.
@@ -135,7 +134,7 @@ def gather(
         what, first = f"none of {counted(len(failed), 'picture')} can be used", str(failed[0][0])
         raise InputError(what, where=data.name, fix="give other pictures", details=(f"the first: {first}",))
     encoded, keys, at, groups = zip(*kept, strict=True)
-    return Photos(
+    return Labelled(
         np.stack([item.vector for item in encoded]),
         numbers[list(at)],
         keys,
@@ -148,13 +147,13 @@ def gather(
     )
 
 
-def without(photos: Photos, others: Photos) -> Photos:
+def without(photos: Labelled, others: Labelled) -> Labelled:
     """The pictures that are not among others, by content: what is chosen on them has not seen the others."""
     seen = set(others.contents)
     return _of(photos, [i for i, content in enumerate(photos.contents) if content not in seen])
 
 
-def distinct(photos: Photos) -> Photos:
+def distinct(photos: Labelled) -> Labelled:
     """Each content under a label once: a copy would stand by when a picture is left out to be judged by the rest."""
     return _of(photos, first_of_each(photos.contents, photos.labels, photos.groups))
 
@@ -169,7 +168,7 @@ def first_of_each(
     return [*first.values()]
 
 
-def _of(photos: Photos, kept: Sequence[int]) -> Photos:
+def _of(photos: Labelled, kept: Sequence[int]) -> Labelled:
     """These pictures of them."""
 
     def of(column: Sequence[T]) -> tuple[T, ...]:
@@ -200,7 +199,7 @@ def _relabelled(labels: Sequence[str | None], descriptors: Descriptors, joining:
 
 
 def _fold(name: str) -> str:
-    return reads_as(spoken(name).replace("-", " ").replace("'", ""))
+    return reads_as(name.replace("_", " ").replace("-", " ").replace("'", ""))
 
 
 def _only(by_fold: Mapping[str, set[str]], label: str) -> str:

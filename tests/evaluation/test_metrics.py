@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from vlmdesc import Descriptors
-from vlmdesc.evaluation.fit import TEMPERATURES
-from vlmdesc.evaluation.methods import Wording, build, encoded
-from vlmdesc.evaluation.outcome import Fitted, Outcome
-from vlmdesc.evaluation.summary import Summary
-from vlmdesc.testing import FakeEncoder
+from vlmdesc.evaluation.calibrate import TEMPERATURES
+from vlmdesc.evaluation.methods import Fit
+from vlmdesc.evaluation.metrics import Summary
+from vlmdesc.evaluation.outcomes import Outcome
+from vlmdesc.evaluation.specs import Wording, build
 
 ZOO = Descriptors.of({name: [f"{name} thing"] for name in ("red", "green", "blue", "white")})
 
@@ -14,11 +14,10 @@ ZOO = Descriptors.of({name: [f"{name} thing"] for name in ("red", "green", "blue
 def outcome(spec, ranked, seed=None):
     """What a method answered, made up."""
     [method], _ = build([spec], {"zoo": ZOO}, Wording(seeds=(0, 1)))
-    run = encoded(method, seed if method.kind == "control" else None, FakeEncoder(), None)
     ranked = np.array(ranked, np.int32)
-    flat = np.zeros(len(ranked), np.float32)
-    nothing = np.zeros((len(ranked), 0), np.int32)
-    return Outcome(run, Fitted(TEMPERATURES[:1].repeat(5)), ranked, np.zeros(ranked.shape, np.float32), flat, nothing)
+    scores, flat = np.zeros(ranked.shape, np.float32), np.zeros(len(ranked), np.float32)
+    nothing, fit = np.zeros((len(ranked), 0), np.int32), Fit((), "a text", 1)
+    return Outcome(method, seed, ranked, scores, flat, nothing, fit, temperatures=TEMPERATURES[:1].repeat(5))
 
 
 def answers(labels, right):

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.classification.test_score import unit
-from vlmdesc.classification import neighborhood
-from vlmdesc.classification.fewshot import WEIGHTS, FewShot, calibrated, fit, prototypes
+from vlmdesc.classification import selection as rules
+from vlmdesc.classification.heads.prototypes import WEIGHTS, bonus, calibrated, calibrated_new, choose, prototypes
 from vlmdesc.errors import InputError, ShapeError
 
 SEEDS = pytest.mark.parametrize("seed", range(5))
@@ -69,46 +69,34 @@ def test_calibrated_is_the_published_rule_at_unit_norm(seed, n, b, shift):
 
 def test_bonus_by_hand():
     """The second class has no photograph; 1 - cosine is 0, 0.4 and 1."""
-    few = FewShot(np.float32([[1, 0], [np.nan, np.nan]]), 2.0)
-    bonus = few.bonus(np.float32([[1, 0], [0.6, 0.8], [0, 1]]))
-    assert bonus[:, 0] == pytest.approx([2, 2 * np.exp(-2.2), 2 * np.exp(-5.5)])  # 2, 0.2216, 0.0082
-    assert bonus[:, 1].tolist() == [0, 0, 0]
+    given_ = bonus(np.float32([[1, 0], [0.6, 0.8], [0, 1]]), np.float32([[1, 0], [np.nan, np.nan]]), 2.0)
+    assert given_[:, 0] == pytest.approx([2, 2 * np.exp(-2.2), 2 * np.exp(-5.5)])  # 2, 0.2216, 0.0082
+    assert given_[:, 1].tolist() == [0, 0, 0]
 
 
 @settings(max_examples=50)
 @given(problems(), problems(), st.sampled_from([0.0, 0.1, 0.5, None]))
-def test_added_classes_leave_the_others_alone(here, more, shift):
-    few = FewShot(prototypes(*here), 3.0)
-    photos, labels, n_new = more
-    found, c = few.add(photos, labels, n_new, shift), here[2]
-    assert found.prototypes[:c].tobytes() == few.prototypes.tobytes() and found.weight == few.weight
-    images = here[0]
-    # A product with more columns may round the last bit otherwise.
-    assert np.allclose(found.bonus(images)[:, :c], few.bonus(images), rtol=1e-5)
-    fresh, base = prototypes(photos, labels, n_new), few.prototypes[~np.isnan(few.prototypes[:, 0])]
+def test_new_prototypes_are_calibrated_by_those_that_are_known(here, more, shift):
+    known, (photos, labels, n_new) = prototypes(*here), more
+    found = calibrated_new(known, photos, labels, n_new, shift)
+    fresh, base = prototypes(photos, labels, n_new), known[~np.isnan(known[:, 0])]
     # What the others expect counts as one photograph more.
     shifts = np.full(n_new, shift) if shift is not None else 1 / (np.bincount(labels, minlength=n_new) + 1)
-    expected = calibrated(fresh, base, shifts)
-    assert np.array_equal(found.prototypes[c:], expected, equal_nan=True)
-    assert (found.bonus(images)[:, c:] == 0).all(axis=0).tolist() == np.isnan(fresh[:, 0]).tolist()
-
-
-def test_classes_that_were_added_calibrate_no_others():
-    base = FewShot(at(0, 10), 1.0)
-    once = base.add(at(60, 80), np.array([0, 1]), 2)
-    assert np.array_equal(once.prototypes, base.add(at(60), np.array([0]), 1).add(at(80), np.array([0]), 1).prototypes)
+    assert np.array_equal(found, calibrated(fresh, base, shifts), equal_nan=True)
+    images = here[0]
+    assert (bonus(images, found, 3.0) == 0).all(axis=0).tolist() == np.isnan(fresh[:, 0]).tolist()
 
 
 def test_the_first_photographs_have_nothing_to_be_drawn_toward():
-    nobody = FewShot(np.full((2, 2), np.nan, np.float32), 1.0)
-    assert nobody.add(at(30), np.array([0]), 1).prototypes[2:] == pytest.approx(at(30))
+    nobody = np.full((2, 2), np.nan, np.float32)
+    assert calibrated_new(nobody, at(30), np.array([0]), 1) == pytest.approx(at(30))
 
 
 def test_with_a_photograph_a_class_the_weight_goes_by_the_range_of_the_text_scores():
     scores = np.float32([[0.1, 0.4, 0.2], [0.3, 0.3, 0.2]])  # ranges 0.3 and 0.1
-    few = fit(at(0, 90), np.array([2, 0]), scores)
-    assert few.weight == pytest.approx(1.5 * 0.2)
-    assert few.prototypes[[0, 2]] == pytest.approx(at(90, 0)) and np.isnan(few.prototypes[1]).all()
+    found, weight = choose(at(0, 90), np.array([2, 0]), scores)
+    assert weight == pytest.approx(1.5 * 0.2)
+    assert found[[0, 2]] == pytest.approx(at(90, 0)) and np.isnan(found[1]).all()
 
 
 def by_loop(photos, labels, text_scores):
@@ -122,8 +110,8 @@ def by_loop(photos, labels, text_scores):
         keys = prototypes(photos[rest], labels[rest], text_scores.shape[1])
         right.append([])
         for weight in WEIGHTS:
-            bonus = FewShot(keys, float(weight)).bonus(photos[n : n + 1])[0]
-            known, stranger = text_scores[n] + bonus, text_scores[n] + bonus * (np.arange(len(bonus)) != labels[n])
+            more = bonus(photos[n : n + 1], keys, float(weight))[0]
+            known, stranger = text_scores[n] + more, text_scores[n] + more * (np.arange(len(more)) != labels[n])
             share = (counts > 0).mean()
             right[-1].append(share * (known.argmax() == labels[n]) + (1 - share) * (stranger.argmax() == labels[n]))
     return np.mean(right, axis=0)
@@ -139,29 +127,29 @@ def test_the_weight_is_one_of_those_that_are_right_most_often_on_photographs_lef
     assert shares.max() > shares[0]  # photographs help
     best = WEIGHTS[shares > shares.max() - 1e-9]
     usual = 1.5 * np.ptp(text_scores, axis=1).mean()
-    assert fit(photos, labels, text_scores).weight == best[np.abs(np.log(best / usual)).argmin()]
+    assert choose(photos, labels, text_scores)[1] == best[np.abs(np.log(best / usual)).argmin()]
 
 
 def test_while_most_classes_have_no_photographs_these_count_no_more_than_the_range_of_the_texts():
     """One class of five. All of its photographs are right from 0.5 on; 1.5 times the range is 0.75."""
     photos, labels = at(0, 5, 10), np.zeros(3, np.intp)
     text_scores = np.float32([[0.0, 0.5, 0.1, 0.1, 0.1]] * 3)
-    assert 0.5 < fit(photos, labels, text_scores).weight <= 0.75
+    assert 0.5 < choose(photos, labels, text_scores)[1] <= 0.75
     harder = np.float32([[0.0, 0.5, 0.1, 0.1, 0.1], [0.0, 0.5, 0.1, 0.1, 0.1], [0.0, 2.0, 0.1, 0.1, 0.1]])
-    assert fit(photos, labels, harder).weight == 1.5  # from 2.0 on all are right; the mean range is 1.0
+    assert choose(photos, labels, harder)[1] == 1.5  # from 2.0 on all are right; the mean range is 1.0
 
 
 def test_a_photograph_does_not_vouch_for_itself():
     """Each class has two photographs at right angles, each near one of the other class: left out, all mislead."""
     photos, labels = at(0, 90, 10, 100), np.array([0, 0, 1, 1])
     right_by_a_little = np.float32(np.eye(3)[labels] * 0.05 - [0, 0, 1])  # and far from a third, so the range is wide
-    assert fit(photos, labels, right_by_a_little).weight < 0.2
+    assert choose(photos, labels, right_by_a_little)[1] < 0.2
 
 
 def test_where_any_weight_is_right_it_goes_by_the_range_of_the_text_scores():
     photos, labels = at(0, 0, 90, 90), np.array([0, 0, 1, 1])
-    assert fit(photos, labels, np.float32(0.4 * np.eye(2)[labels])).weight == pytest.approx(0.6, rel=0.15)
-    assert fit(photos, labels, np.zeros((4, 2), np.float32)).weight == pytest.approx(1, rel=0.15)
+    assert choose(photos, labels, np.float32(0.4 * np.eye(2)[labels]))[1] == pytest.approx(0.6, rel=0.15)
+    assert choose(photos, labels, np.zeros((4, 2), np.float32))[1] == pytest.approx(1, rel=0.15)
 
 
 def test_the_weight_is_chosen_on_so_many_photographs(monkeypatch):
@@ -170,32 +158,31 @@ def test_the_weight_is_chosen_on_so_many_photographs(monkeypatch):
     """
     photos, labels = at(0, 90, 0, 90), np.array([0, 1, 0, 1])
     text_scores = np.float32([[0.1, 0], [1, 0], [0, 1], [0, 0.1]])
-    assert fit(photos, labels, text_scores).weight > 1
-    monkeypatch.setattr(neighborhood, "MOST", 2)
-    assert fit(photos, labels, text_scores).weight < 1
+    assert choose(photos, labels, text_scores)[1] > 1
+    monkeypatch.setattr(rules, "MOST", 2)
+    assert choose(photos, labels, text_scores)[1] < 1
 
 
 def test_a_class_of_photographs_wins_over_one_of_texts_where_the_weight_says_so():
     image, by_texts = at(20), np.float32([[0.3, 0.2]])  # the second class has this very photograph
     found = prototypes(image, np.array([1]), 2)
-    assert (by_texts + FewShot(found, 0.2).bonus(image)).argmax() == 1  # 0.4 over 0.3
-    assert (by_texts + FewShot(found, 0.05).bonus(image)).argmax() == 0  # 0.25 under 0.3
+    assert (by_texts + bonus(image, found, 0.2)).argmax() == 1  # 0.4 over 0.3
+    assert (by_texts + bonus(image, found, 0.05)).argmax() == 0  # 0.25 under 0.3
 
 
 def test_without_photographs_there_is_nothing_to_fit():
-    with pytest.raises(InputError, match="no photographs"):
-        fit(np.empty((0, 2), np.float32), np.empty(0, np.intp), np.empty((0, 3), np.float32))
+    with pytest.raises(InputError, match="no images"):
+        choose(np.empty((0, 2), np.float32), np.empty(0, np.intp), np.empty((0, 3), np.float32))
 
 
 @pytest.mark.parametrize(("labels", "scores"), [(1, 2), (2, 1), (3, 2)])
 def test_misfits_are_refused(labels, scores):
     with pytest.raises(ShapeError, match=f"scores of {scores}" if scores != 2 else f"2 images, {labels} labels"):
-        fit(at(0, 90), np.zeros(labels, np.intp), np.zeros((scores, 3), np.float32))
+        choose(at(0, 90), np.zeros(labels, np.intp), np.zeros((scores, 3), np.float32))
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0]])
 def test_labels_of_no_class_are_refused(labels):
-    few = FewShot(at(0, 90), 1.0)
-    for give in (lambda y: prototypes(at(0, 90), y, 3), lambda y: few.add(at(0, 90), y, 3)):
+    for give in (lambda y: prototypes(at(0, 90), y, 3), lambda y: calibrated_new(at(0, 90), at(0, 90), y, 3)):
         with pytest.raises(ShapeError, match="give each image the number of its class"):
             give(np.array(labels))

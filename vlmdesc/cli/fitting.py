@@ -1,4 +1,4 @@
-"""A classifier for the command line: from descriptors alone, or taught by labelled pictures."""
+"""Classifiers for the command line: from descriptors alone, or fitted to labelled pictures."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 
 from vlmdesc.cli.border import say
 from vlmdesc.cli.failures import NAMED
-from vlmdesc.cli.options import open_data
+from vlmdesc.cli.options import open_data, open_encoder
 from vlmdesc.errors import ImageError, InputError, counted, few, shown
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vlmdesc.classification.classifier import Classifier
-    from vlmdesc.classification.reference import Neighborhood
+    from vlmdesc.classification.heads.neighborhood import Neighborhood
     from vlmdesc.embeddings.data import DataSet
+    from vlmdesc.embeddings.labelled import Labelled
     from vlmdesc.embeddings.protocol import Encoder
     from vlmdesc.embeddings.store import Store
-    from vlmdesc.evaluation.photos import Photos
     from vlmdesc.records import Descriptors
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """Descriptors, with the classes that photographs add at the end, and the labelled data sets to learn from."""
+class FitData:
+    """Descriptors, with the classes that photographs add at the end, and the labelled data sets to fit to."""
 
     descriptors: Descriptors
     reference: DataSet | None = None
@@ -35,12 +35,12 @@ class Lessons:
     n_new: int = 0
 
 
-def open_lessons(given: Descriptors, reference: str, shots: str, label_column: str = "", split: str = "") -> Lessons:
+def open_fit_data(given: Descriptors, reference: str, shots: str, label_column: str = "", split: str = "") -> FitData:
     """What --reference and --shots name, joined to the classes before a model is loaded.
 
     Raises: InputError when labels are no classes, or --shots has none.
     """
-    from vlmdesc.classification.texts import pool_of
+    from vlmdesc.classification.heads.neighborhood import pool_of
     from vlmdesc.records import ClassName
     from vlmdesc.records.join import Lookup
     from vlmdesc.records.names import reads_as
@@ -52,7 +52,7 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
     if not shots:
         if known:
             pool_of(given)  # there is something to select from
-        return Lessons(given, known)
+        return FitData(given, known)
     photos = open_data([shots])
     labels = dict.fromkeys(label for label in photos.labels() if label) if photos.roles.label else {}
     if not labels:
@@ -66,7 +66,7 @@ def open_lessons(given: Descriptors, reference: str, shots: str, label_column: s
             raise InputError(f"'{class_.name}' is no class, but reads like '{twin}'", where=shots, fix=fix)
     whole = replace(given, classes=(*given.classes, *new))
     _numbers(photos, whole)
-    return Lessons(whole, known, photos, len(new))
+    return FitData(whole, known, photos, len(new))
 
 
 def open_reference(name: str, given: Descriptors, label_column: str = "", split: str = "") -> DataSet:
@@ -80,10 +80,10 @@ def open_reference(name: str, given: Descriptors, label_column: str = "", split:
     return data
 
 
-def taught(
-    lessons: Lessons, encoder: Encoder, phrase: str, pool: str, select: bool, stored: bool = True
+def fitted(
+    wanted: FitData, encoder: Encoder, phrase: str, pool: str, select: bool, stored: bool = True
 ) -> tuple[Classifier, bool]:
-    """The classifier, with what it has learned said on stderr, and whether all pictures for that could be used.
+    """The classifier, with what it was fitted to said on stderr, and whether all pictures for that could be used.
 
     Raises: InputError, StoreError.
     """
@@ -93,58 +93,78 @@ def taught(
     from vlmdesc.cli.progress import encoding_texts
     from vlmdesc.embeddings.store import Store
 
-    descriptors, store = lessons.descriptors, Store() if stored else None
+    descriptors, store = wanted.descriptors, Store() if stored else None
     with tempfile.TemporaryDirectory() as away:
         pictures = store or Store(Path(away))
-        known = learned(lessons.reference, descriptors, encoder, pictures, "reference") if lessons.reference else None
-        shots = learned(lessons.shots, descriptors, encoder, pictures, "photographs") if lessons.shots else None
+        known = labelled(wanted.reference, descriptors, encoder, pictures, "reference") if wanted.reference else None
+        shots = labelled(wanted.shots, descriptors, encoder, pictures, "photographs") if wanted.shots else None
         if shots:
             known = _without(known, shots) if known else None
-            lessons, shots, known = _with_photographs(lessons, shots, known)
-            descriptors = lessons.descriptors
+            wanted, shots, known = _with_photographs(wanted, shots, known)
+            descriptors = wanted.descriptors
         with encoding_texts(encoder, max(len(descriptors.rows), len(descriptors.classes))) as watched:
             if select and known:
-                found = selecting(watched, descriptors, known, phrase, store)
-                return Classifier(watched, descriptors, store=store, selection=found), not known.failed
-            classifier = Classifier(watched, descriptors, phrase=phrase, pool=pool, store=store)
+                head = select_on(watched, descriptors, known, phrase, store)
+                return Classifier(watched, descriptors, head, store=store), not known.failed
+            classifier = Classifier(watched, descriptors, pool, phrase=phrase, store=store)
     if shots is None:
         return classifier, True
     vectors, labels = shots.vectors, shots.labels
     if known:
         vectors, labels = np.concatenate([known.vectors, vectors]), np.concatenate([known.labels, labels])
-    n_base = len(descriptors.classes) - lessons.n_new
+    n_base = len(descriptors.classes) - wanted.n_new
     names = few(
         f"{descriptors.classes[c].name}{' (new)' if c >= n_base else ''} from {n}"
         for c, n in zip(*np.unique(shots.labels, return_counts=True), strict=True)
     )
     say(f"learned from {counted(len(shots.labels), 'photograph')}: {shown(names)}")
     whole = not shots.failed and not (known and known.failed)
-    return classifier.learn(vectors, labels, lessons.n_new), whole
+    return classifier.fit(vectors, labels, n_new=wanted.n_new), whole
 
 
-def _with_photographs(lessons: Lessons, shots: Photos, known: Photos | None) -> tuple[Lessons, Photos, Photos | None]:
+def from_head(
+    folder: str, model: str, device: str, precision: str, against: str = "", stored: bool = True
+) -> Classifier:
+    """The classifier of a head's folder, with its own model where none is given. Raises: InputError, StoreError."""
+    from vlmdesc.classification.classifier import Classifier
+    from vlmdesc.classification.heads import load_head
+    from vlmdesc.embeddings.store import Store
+    from vlmdesc.records import Descriptors
+
+    head = load_head(folder)
+    if against:
+        Descriptors(head.card.classes, ()).find(against)
+    encoder = open_encoder(
+        model or head.card.model, device, precision if precision in ("bf16", "fp16") else head.card.precision
+    )
+    return Classifier(encoder, head=head, store=Store() if stored else None)
+
+
+def _with_photographs(
+    wanted: FitData, shots: Labelled, known: Labelled | None
+) -> tuple[FitData, Labelled, Labelled | None]:
     """The same without the new classes of which no photograph can be used: they would compete by their names alone."""
     import numpy as np
 
-    classes = lessons.descriptors.classes
-    n_base = len(classes) - lessons.n_new
+    classes = wanted.descriptors.classes
+    n_base = len(classes) - wanted.n_new
     seen = {*shots.labels.tolist(), *(known.labels.tolist() if known else ())}
     kept = [c for c in range(len(classes)) if c < n_base or c in seen]
     gone = [class_.name for c, class_ in enumerate(classes) if c >= n_base and c not in seen]
     if gone:
         say(f"left out, no photograph can be used: {shown(few(gone))}")
-    fewer = replace(lessons.descriptors, classes=tuple(classes[c] for c in kept))
-    lessons = replace(lessons, descriptors=fewer, n_new=len(kept) - n_base)
+    fewer = replace(wanted.descriptors, classes=tuple(classes[c] for c in kept))
+    wanted = replace(wanted, descriptors=fewer, n_new=len(kept) - n_base)
 
-    def numbered(photos: Photos) -> Photos:
+    def numbered(photos: Labelled) -> Labelled:
         return replace(photos, labels=np.searchsorted(kept, photos.labels))
 
-    return lessons, numbered(shots), numbered(known) if known else None
+    return wanted, numbered(shots), numbered(known) if known else None
 
 
-def _without(known: Photos, shots: Photos) -> Photos:
+def _without(known: Labelled, shots: Labelled) -> Labelled:
     """The reference less the photographs: each picture teaches once, and left out to be judged has no copy."""
-    from vlmdesc.evaluation.photos import without
+    from vlmdesc.embeddings.labelled import without
 
     rest = without(known, shots)
     if len(rest.labels) < len(known.labels):
@@ -153,10 +173,10 @@ def _without(known: Photos, shots: Photos) -> Photos:
     return rest
 
 
-def learned(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: Store, what: str) -> Photos:
+def labelled(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: Store, what: str) -> Labelled:
     """The embedded pictures of a data set that have a class; those that cannot be used are named."""
     from vlmdesc.cli.progress import stages
-    from vlmdesc.evaluation.photos import distinct, gather
+    from vlmdesc.embeddings.labelled import distinct, gather
 
     numbers = _numbers(data, descriptors)
     with stages() as stage:
@@ -196,20 +216,24 @@ def name_failures(failed: Sequence[ImageError]) -> None:
         say(f"{counted(len(failed), 'picture')} could not be used")
 
 
-def selecting(
-    encoder: Encoder, descriptors: Descriptors, reference: Photos, phrase: str, store: Store | None
+def select_on(
+    encoder: Encoder, descriptors: Descriptors, reference: Labelled, phrase: str, store: Store | None
 ) -> Neighborhood:
-    """The neighbourhood that a reference teaches, with a line on stderr of what was chosen."""
-    from vlmdesc.classification.reference import neighborhood
-    from vlmdesc.evaluation.taught import about, sentence
+    """The neighbourhood fitted to a reference, with a line on stderr of what was chosen."""
+    from vlmdesc.classification.heads import HeadCard
+    from vlmdesc.classification.heads.learned import learned, sentence
+    from vlmdesc.classification.heads.neighborhood import fit_neighborhood, texts_of
+    from vlmdesc.embeddings.embed import text_vectors
 
-    found = neighborhood(encoder, descriptors, reference.vectors, reference.labels, phrase, store)
-    say(f"selection: {shown(sentence(about(found, descriptors.classes)))}")
-    return found
+    texts = texts_of(descriptors, lambda wanted: text_vectors(wanted, encoder, store), phrase)
+    card = HeadCard.of("neighborhood", encoder, descriptors, phrase=phrase)
+    head = fit_neighborhood(card, texts, reference.vectors, reference.labels)
+    say(f"selection: {shown(sentence(learned(head) or {}))}")
+    return head
 
 
 def _numbers(data: DataSet, descriptors: Descriptors) -> np.ndarray:
     """Class numbers of a data set's rows; classes may be absent, and labels of no class are passed over."""
-    from vlmdesc.evaluation.photos import Joining, class_numbers
+    from vlmdesc.embeddings.labelled import Joining, class_numbers
 
     return class_numbers(data, descriptors, Joining(allow_absent=True, ignore_unknown=True))[1]

@@ -81,7 +81,7 @@ def test_a_reference_selects_and_says_what_was_chosen(home):
     assert {d["class"] for d in against["descriptors"]} == {"frog", against["class"]}
     assert "a photo of a frog." in [d["descriptor"] for d in against["descriptors"]]
     said = classified(*DESCRIBED, "--reference", "known").stderr
-    assert said.startswith("selection: ") and "on 16 pictures of the reference" in said
+    assert said.startswith("selection: ") and "on 16 images of the reference" in said
     assert "training-free" not in said
 
 
@@ -91,7 +91,9 @@ def test_the_table_sets_the_first_two_against_another_without_being_asked(home):
 
 
 def test_against_a_candidate_and_against_a_class_that_is_none(home):
-    """Of one picture a class k is 3: no caption tells a colour, so goldfish, the last, is never a candidate."""
+    """Of one picture a class k is 3: no caption tells a colour, so goldfish, the last, is no candidate; what puts it
+    behind the candidates is told as the rest.
+    """
     for name in ZOO:
         (home / "one" / name).mkdir(parents=True)
         shutil.copy(home / "known" / name / "0.png", home / "one" / name)
@@ -99,9 +101,14 @@ def test_against_a_candidate_and_against_a_class_that_is_none(home):
     ranked = [hit["class"] for hit in line["ranked"]]
     second = line["against"]["class"]
     assert ranked[0] == "frog" and ranked[1] == second and ranked[3] == "goldfish"
-    for asked, told in (("raven", "raven"), ("flamingo", "flamingo"), ("frog", second), ("goldfish", second)):
+    for asked, told in (("raven", "raven"), ("flamingo", "flamingo"), ("frog", second), ("goldfish", "goldfish")):
         [line] = lines(classified(*DESCRIBED, "--reference", "one", "--against", asked, "--json"))
         assert (line["against"]["ahead"]["class"], line["against"]["class"]) == ("frog", told)
+        said = {part["descriptor"] for part in line["against"]["descriptors"]}
+        assert ("(no candidate of this image)" in said) == (told == "goldfish")
+        assert sum(part["contribution"] for part in line["against"]["descriptors"]) == pytest.approx(
+            line["against"]["margin"], abs=1e-4
+        )
 
 
 def test_the_captions_are_worded_as_the_phrase_says(home):
@@ -159,7 +166,7 @@ def test_labels_of_other_classes_are_passed_over_and_classes_may_be_absent(home)
     shutil.rmtree(home / "known" / "raven")
     result = classified(*DESCRIBED, "--reference", "known", "--json")
     assert lines(result)[0]["ranked"][0]["class"] == "frog"
-    assert "12 pictures of the reference" in result.stderr and "1 class without any: raven" in result.stderr
+    assert "12 images of the reference" in result.stderr and "1 class without any: raven" in result.stderr
 
 
 # --shots
@@ -269,7 +276,7 @@ def test_the_split_of_a_reference_is_named(home):
     result = classified(*DESCRIBED, "--reference", "split")
     assert result.exit_code == 2 and "--reference-split" in result.stderr
     result = classified(*DESCRIBED, "--reference", "split", "--reference-split", "train")
-    assert result.exit_code == 0 and "on 16 pictures of the reference" in result.stderr
+    assert result.exit_code == 0 and "on 16 images of the reference" in result.stderr
     result = classified(*DESCRIBED, "--reference-split", "train")
     assert result.exit_code == 2 and "--reference-split without --reference" in result.stderr
 
@@ -394,7 +401,7 @@ def test_a_reference_picture_under_two_labels_is_told(home, others):
 
 def test_without_a_reference_what_learns_from_one_is_refused(home):
     result = evaluated("--methods", "photo,few-shot,neighborhood-free", "--per-class", "1,all")
-    assert result.exit_code == 2 and "'few-shot-1' learns from labelled pictures" in result.stderr
+    assert result.exit_code == 2 and "'few-shot-1' learns from labelled images" in result.stderr
     result = evaluated("--methods", "photo,neighborhood-free", "--json")
     assert result.exit_code == 0 and list(json.loads(result.stdout)["methods"]) == ["photo", "neighborhood-free"]
 
@@ -422,9 +429,9 @@ def test_what_was_learned_is_printed(others, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     result = evaluated("--methods", "photo,neighborhood,neighborhood-free,few-shot", "--reference", others)
     told = {line.partition(": ")[0]: line for line in result.stdout.splitlines() if ": " in line}
-    assert result.exit_code == 0 and "on 12 pictures of the reference" in told["neighborhood"]
+    assert result.exit_code == 0 and "on 12 images of the reference" in told["neighborhood"]
     assert "no labels" in told["neighborhood-free"] and "reference" not in told["neighborhood-free"]
-    assert "prototypes of 12 pictures of the reference" in told["few-shot"]
+    assert "prototypes of 12 images of the reference" in told["few-shot"]
     assert result.stdout.count("verdict (") == 1 and "selected in the neighbourhood" in result.stdout
 
 
@@ -445,8 +452,8 @@ def test_pictures_that_are_measured_on_teach_nothing(others, home):
         ("few-shot", "1,,5", "is no list of numbers"),
         ("few-shot", "one", "is no list of numbers"),
         ("few-shot", "-1", "is no list of numbers"),
-        ("photo,describe", "1", "no method that learns from reference pictures (--per-class)"),
-        ("", "1,all", "no method that learns from reference pictures (--per-class)"),
+        ("photo,describe", "1", "no method that learns from reference images (--per-class)"),
+        ("", "1,all", "no method that learns from reference images (--per-class)"),
         ("few-shto", "1", "did you mean 'few-shot'"),
     ],
 )
@@ -464,3 +471,102 @@ def test_a_learning_curve_of_a_task(others, home):
     result = run("eval", "task.toml", "--per-class", "1,all", "--json")
     assert result.exit_code == 0, result.stderr
     assert list(json.loads(result.stdout)["methods"]) == ["photo", "few-shot-1", "few-shot"]
+
+
+# Heads that are kept
+
+
+def fitted(*arguments, out="zoo.head", data="known"):
+    return run("fit", data, *DESCRIBED, "--out", out, *arguments)
+
+
+@pytest.mark.parametrize("kind", ["prototypes", "neighborhood"])
+def test_a_head_that_is_kept_decides_as_the_one_that_was_fitted(home, kind):
+    found = fitted("--kind", kind, "--json")
+    card = json.loads(found.stdout)
+    assert found.exit_code == 0 and card["kind"] == kind and card["fitted_on"]["images"] == 16
+    assert card["model"] == "fake" and [c["name"] for c in card["classes"]] == [*ZOO]
+    assert "next: vlmdesc classify PICTURES --head zoo.head" in found.stderr
+    [by_head] = lines(run("classify", "frog.png", "--head", "zoo.head", "--json"))
+    option = "--reference" if kind == "neighborhood" else "--shots"
+    [by_option] = lines(classified(*DESCRIBED, option, "known", "--json"))
+    assert by_head["ranked"] == by_option["ranked"] and by_head["because"] == by_option["because"]
+    shutil.move(home / "zoo.head", home / "moved")  # a folder that goes anywhere
+    shutil.rmtree(home / "cache")
+    [again] = lines(run("classify", "frog.png", "--head", "moved", "--json"))
+    assert again["ranked"] == by_head["ranked"]
+
+
+def test_the_card_of_a_head_is_read_as_text_and_as_json(home):
+    fitted("--kind", "neighborhood")
+    shown = CliRunner().invoke(app, ["head", "show", "zoo.head"])
+    assert shown.exit_code == 0 and "neighborhood" in shown.stdout and "4 classes: flamingo, frog" in shown.stdout
+    assert "16 images of known" in shown.stdout and "fake in fp32 (fake-1)" in shown.stdout
+    as_json = json.loads(CliRunner().invoke(app, ["head", "show", "zoo.head", "--json"]).stdout)
+    assert as_json["id"] in shown.stdout and as_json["learned"]["pictures"] == 16
+
+
+def test_the_model_of_a_head_is_its_own(home):
+    fitted()
+    found = CliRunner().invoke(app, ["classify", "frog.png", "--head", "zoo.head", "--json"])
+    assert found.exit_code == 0 and json.loads(found.stdout)["model"] == "fake"
+
+
+def test_what_a_head_answers_is_not_given_beside_it(home):
+    fitted()
+    for more in (DESCRIBED, ("--phrase", "name"), ("--pool", "max"), ("--reference", "known"), ("--classes", "a,b")):
+        refused = run("classify", "frog.png", "--head", "zoo.head", *more)
+        assert refused.exit_code == 2 and f"--head and {more[0]}" in refused.stderr
+    for folder, says in (("nothing", "no head"), ("known", "no head")):
+        refused = run("classify", "frog.png", "--head", folder)
+        assert refused.exit_code == 2 and says in refused.stderr
+
+
+def test_a_damaged_head_is_named_and_so_is_one_of_another_model(home):
+    fitted()
+    card = home / "zoo.head" / "head.json"
+    values = json.loads(card.read_text())
+    card.write_text(card.read_text().replace("flamingo", "flamingi"))
+    refused = run("classify", "frog.png", "--head", "zoo.head")
+    assert refused.exit_code == 4 and "head.json" in refused.stderr and "make it again" in refused.stderr
+    values["encoder"] = "other"
+    card.write_text(json.dumps(signed(values)))
+    refused = run("classify", "frog.png", "--head", "zoo.head")
+    assert refused.exit_code == 2 and "these are of fake (fake-1)" in refused.stderr
+
+
+def signed(values):
+    from vlmdesc.cache import checksum
+
+    values = {key: value for key, value in values.items() if key != "check"}
+    return values | {"check": checksum(values)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--kind", "prototype"), "did you mean 'prototypes'"),
+        (("--phrase", "dclp"), "did you mean 'dclip'"),
+        (("--pool", "sum"), "unknown pooling"),
+    ],
+)
+def test_what_cannot_be_fitted_is_told_before_anything_is_done(home, arguments, says):
+    refused = fitted(*arguments)
+    assert refused.exit_code == 2 and says in refused.stderr and not (home / "zoo.head").exists()
+
+
+def test_nothing_that_is_there_is_lost(home):
+    assert fitted(out="known").exit_code == 2 and (home / "known" / "frog" / "0.png").exists()
+    assert fitted().exit_code == 0
+    before = (home / "zoo.head" / "head.json").read_bytes()
+    refused = fitted("--kind", "neighborhood")
+    assert refused.exit_code == 2 and "there is a head" in refused.stderr
+    assert (home / "zoo.head" / "head.json").read_bytes() == before
+    assert fitted("--kind", "neighborhood", "--replace").exit_code == 0
+    assert len(list((home / "zoo.head").iterdir())) == 2
+
+
+def test_a_picture_that_cannot_be_used_is_named_and_the_rest_teaches(home):
+    (home / "known" / "frog" / "9.png").write_bytes(b"no picture")
+    found = fitted("--json")
+    assert found.exit_code == 1 and "9.png" in found.stderr and json.loads(found.stdout)["fitted_on"]["images"] == 16

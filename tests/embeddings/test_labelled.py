@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from vlmdesc import Descriptors, Store, load_data
+from vlmdesc.embeddings.labelled import Joining, aligned, class_numbers, gather
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.photos import Joining, aligned, class_numbers, gather
 from vlmdesc.records import ClassName, Descriptor
 from vlmdesc.testing import COLOURS, FakeEncoder
 

@@ -8,17 +8,16 @@ from PIL import Image
 
 from tests.evaluation.test_report import HOSTILE, TAGS, Parsed, method, whole
 from vlmdesc import Descriptors, Report, Store
+from vlmdesc.classification.heads.learned import sentence
+from vlmdesc.embeddings.labelled import Joining
 from vlmdesc.errors import InputError, shown
-from vlmdesc.evaluation.methods import Wording, build
-from vlmdesc.evaluation.photos import Joining
+from vlmdesc.evaluation.methods import LEARNERS, METHODS
 from vlmdesc.evaluation.report import page
 from vlmdesc.evaluation.roles import drawn, pairs, selection_verdicts, selections
 from vlmdesc.evaluation.run import Plan, evaluate
-from vlmdesc.evaluation.specs import ALL, Spec, curve, parse
-from vlmdesc.evaluation.specs import TAUGHT as ABOUT
-from vlmdesc.evaluation.taught import DRAWN, Lesson, Pupil, sentence, teach
+from vlmdesc.evaluation.specs import Spec, Wording, build, curve, every, parse
 from vlmdesc.evaluation.verdict import Difference, judge_selection
-from vlmdesc.testing import COLOURS, FakeEncoder
+from vlmdesc.testing import COLOURS, FakeEncoder, given_of, labelled
 
 ZOO = Descriptors.of(
     {
@@ -37,7 +36,9 @@ SHOWS = {
     "black bird": ("black", "yellow"),
     "black cat": ("black", "green"),
 }
-LABELLED = tuple(name for name in ABOUT if name != "neighborhood-free")
+ALL = every(reference=False)
+ABOUT = {name: entry.about for name, entry in METHODS.items() if entry.learns}
+DRAWN = tuple(name for name, entry in METHODS.items() if entry.learns and entry.drawn)
 NEIGHBORHOODS = tuple(name for name in ABOUT if name.startswith("neighborhood"))
 
 
@@ -63,7 +64,7 @@ def test_a_name_says_base_wording_and_pictures_a_class(spec, parts):
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("few-shot-0", "no reference pictures.*use few-shot-1 or more"),
+        ("few-shot-0", "no reference images.*use few-shot-1 or more"),
         ("neighborhood-free-5", "unknown method.*did you mean 'neighborhood-free'"),
         ("neighborhod", "did you mean 'neighborhood'"),
         ("few-shots", "did you mean 'few-shot'"),
@@ -85,24 +86,24 @@ def test_what_is_no_method_is_refused(spec, says):
 
 
 def test_without_a_reference_what_needs_one_is_refused_and_all_does_not_ask_for_it():
-    for spec in (*LABELLED, "few-shot-3"):
-        with pytest.raises(InputError, match=f"'{spec}' learns from labelled pictures; fix: .* --reference"):
+    for spec in (*LEARNERS, "few-shot-3"):
+        with pytest.raises(InputError, match=f"'{spec}' learns from labelled images; fix: .* --reference"):
             build(["photo", spec], {"zoo": ZOO}, Wording())
     methods, left_out = build(["photo", "neighborhood-free"], {"zoo": ZOO}, Wording())
     assert [m.name for m in methods] == ["photo", "neighborhood-free"] and left_out == {}
     methods, left_out = build(["all"], {"zoo": ZOO}, Wording())
-    assert [m.name for m in methods] == list(ALL) and left_out == {}
+    assert [m.name for m in methods] == ALL and left_out == {}
 
 
 def test_with_a_reference_all_is_every_method():
     methods, left_out = build(["all"], {"zoo": ZOO}, Wording(seeds=(4, 5)), reference=True)
     assert [m.name for m in methods] == [*ALL, *ABOUT] and left_out == {}
-    taught = {m.name: m for m in methods if m.name in ABOUT}
-    assert {name for name, m in taught.items() if m.kind == "control"} == {
+    fitted = {m.name: m for m in methods if m.name in ABOUT}
+    assert {name for name, m in fitted.items() if m.kind == "control"} == {
         "neighborhood-own", "neighborhood-waffle", "neighborhood-random",
     }  # fmt: skip
-    assert {name for name, m in taught.items() if m.seeds == (4, 5)} == {*DRAWN}
-    assert all(m.descriptors == ZOO and m.phrase == "name:a photo of a {c}." for m in taught.values())
+    assert {name for name, m in fitted.items() if m.seeds == (4, 5)} == {*DRAWN}
+    assert all(m.descriptors == ZOO and m.phrase == "name:a photo of a {c}." for m in fitted.values())
 
 
 def test_so_many_pictures_a_class_are_drawn_for_each_seed():
@@ -152,7 +153,7 @@ def test_what_is_no_list_of_numbers_is_refused(per_class):
 
 @pytest.mark.parametrize("specs", [(), ("photo", "describe"), ("neighborhood-free",)])
 def test_a_curve_of_nothing_that_learns_is_refused(specs):
-    with pytest.raises(InputError, match="no method that learns from reference pictures"):
+    with pytest.raises(InputError, match="no method that learns from reference images"):
         curve(specs, "1,5")
 
 
@@ -163,49 +164,46 @@ def test_a_template_may_hold_a_slash_beside_a_number():
 def test_a_curve_of_all_is_every_method_with_its_numbers():
     found = curve(("all",), "1,all,1")
     assert [spec for spec in found if parse(spec).per_class is None] == [*ALL, *ABOUT]
-    assert [spec for spec in found if parse(spec).per_class == 1] == [f"{name}-1" for name in LABELLED]
+    assert [spec for spec in found if parse(spec).per_class == 1] == [f"{name}-1" for name in LEARNERS]
 
 
 # What is drawn
 
 
-def lesson(labels):
-    """Pictures that can be told apart: picture i is (i, i)."""
-    labels = np.array(labels, np.intp)
-    pictures = np.repeat(np.arange(len(labels), dtype=np.float32), 2).reshape(-1, 2)
-    return Lesson(pictures, labels, pictures, labels)
+def given_with(labels):
+    """What methods are fitted with, of images that can be told apart: image i is (i, i)."""
+    images = np.repeat(np.arange(len(labels), dtype=np.float32), 2).reshape(-1, 2)
+    known = labelled(images, labels)
+    return given_of(FakeEncoder(), ZOO, known, reference=known)
 
 
 @given(st.lists(st.integers(0, 4), max_size=30), st.integers(1, 6), st.integers(0, 2**32))
 def test_of_each_class_so_many_are_drawn_or_all_it_has(labels, n, seed):
-    pictures, drawn_ = lesson(labels).drawn(n, seed)
-    rows = pictures[:, 0].astype(int).tolist()
+    images, drawn_ = given_with(labels).drawn(n, seed)
+    rows = images[:, 0].astype(int).tolist()
     assert rows == sorted({*rows}) and drawn_.tolist() == [labels[i] for i in rows]
     assert [drawn_.tolist().count(c) for c in range(5)] == [min(n, labels.count(c)) for c in range(5)]
-    again = lesson(labels).drawn(n, seed)
-    assert np.array_equal(again[0], pictures)
+    assert np.array_equal(given_with(labels).drawn(n, seed)[0], images)
 
 
 def test_another_seed_draws_others_and_none_all():
-    taught = lesson([0, 1] * 20)
-    draws = {tuple(taught.drawn(3, seed)[0][:, 0].tolist()) for seed in range(10)}
+    found = given_with([0, 1] * 20)
+    draws = {tuple(found.drawn(3, seed)[0][:, 0].tolist()) for seed in range(10)}
     assert len(draws) > 5
     assert len({i for draw in draws for i in draw}) > 20  # of 40: not the first ones again and again
-    assert np.array_equal(taught.drawn(None, 3)[0], taught.reference)
+    assert np.array_equal(found.drawn(None, 3)[0], found.reference.vectors)
 
 
 def test_random_words_are_no_class_s_own():
-    """A class without reference pictures has its caption alone, once as the name and once for what is not picked."""
+    """A class without reference images has its caption alone, once as the name and once for what is not picked."""
     fake = FakeEncoder()
-    captions = fake.texts(["pink bird", "green frog", "black bird"])
     zoo = Descriptors.of({"pink bird": ["pink feathers"], "green frog": ["green skin"], "black bird": ["black wings"]})
-    pupil = Pupil("neighborhood-waffle", None, captions, ["a", "b", "c"], zoo)
     images = fake.texts(["pink", "green", "black"])
-    known = Lesson(images[:2], np.array([0, 1]), images, np.arange(3))
-    taught = teach(pupil, 0, known, fake.texts)
-    score, record = taught.score, taught.record
-    expected = (record["name_weight"] + 1) * (images @ captions.T)[:, 2]
-    assert record["k"] == 3 and score(images)[:, 2] == pytest.approx(expected, abs=1e-4)
+    [method], _ = build(["neighborhood-waffle:name"], {"zoo": zoo}, Wording(), reference=True)
+    known = labelled(images[:2], [0, 1])
+    [head] = method.fit(given_of(fake, zoo, labelled(images, [0, 1, 2]), reference=known), 0).heads
+    expected = (head.choice.name_weight + 1) * (images @ fake.texts(["pink bird", "green frog", "black bird"]).T)[:, 2]
+    assert head.choice.k == 3 and head.scores(images)[:, 2] == pytest.approx(expected, abs=1e-4)
 
 
 # What is measured
@@ -246,7 +244,7 @@ def learned(report):
     return {name: record["learned"] for name, record in report.methods.items() if "learned" in record}
 
 
-def test_every_taught_method_says_what_it_learned_and_no_other(found):
+def test_every_fitted_method_says_what_it_learned_and_no_other(found):
     records = learned(found)
     assert set(records) == set(found.methods) - {"photo"} and found.left_out == {}
     for name, record in records.items():
@@ -400,7 +398,7 @@ def test_the_page_tells_what_was_learned(found):
 def test_a_hostile_class_in_what_was_learned_is_shown_as_text(text):
     shots = {"weight": 0.5, "texts": 0, "pictures": 3, "labels": "reference", "classes_without": [text + "hen"]}
     report = whole(lambda word: word)
-    methods = dict(report.methods) | {"few-shot": method(0.5, "taught", text + "owl", learned=shots)}
+    methods = dict(report.methods) | {"few-shot": method(0.5, "fitted", text + "owl", learned=shots)}
     html = page(whole(methods=methods), {})
     parsed = Parsed(html)
     assert {tag for tag, _ in parsed.tags} <= TAGS and not parsed.inside

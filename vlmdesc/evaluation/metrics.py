@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vlmdesc.evaluation.fit import calibration_error
-from vlmdesc.evaluation.outcome import Outcome
+from vlmdesc.evaluation.calibrate import calibration_error
+from vlmdesc.evaluation.outcomes import Outcome
 from vlmdesc.evaluation.statistics import by_group, holm, interval, mcnemar_over_seeds, over_seeds, resampled_means
 from vlmdesc.evaluation.verdict import Difference
 from vlmdesc.records import ClassName
@@ -117,31 +117,27 @@ class Summary:
     def method(self, name: str) -> dict[str, Any]:
         """The record of one method."""
         first = self.outcomes[name][0]
-        run, fitted = first.run, first.fitted
         figures = {metric: self.figure(name, metric) for metric in ("top1", "top5", "mean_per_class")}
         record: dict[str, Any] = {metric: round(figure.value, 6) for metric, figure in figures.items()}
         record |= {
             "ci95": figures["top1"].ci95,
             "ci95_top5": figures["top5"].ci95,
             "ci95_mean_per_class": figures["mean_per_class"].ci95,
-            "prompt_form": run.form,
-            "phrase": run.method.phrase,
-            "pool": run.method.pool,
-            "kind": run.method.kind,
-            "texts": run.n_texts,
+            "prompt_form": first.fit.form,
+            "phrase": first.method.phrase,
+            "pool": first.method.pool,
+            "kind": first.method.kind,
+            "texts": first.fit.n_texts,
             "calibration": self._calibration(first),
         }
-        if run.method.of:
-            record["descriptors"] = run.method.of
-        if run.learned is not None:
-            record["learned"] = dict(run.learned)
+        if first.method.of:
+            record["descriptors"] = first.method.of
+        if first.learned is not None:
+            record["learned"] = dict(first.learned)
         if len(self.outcomes[name]) > 1:
             record["seeds"] = self._spread(name)
-        if fitted.weights is not None and fitted.curve is not None:
-            record["weight"] = {
-                "of_name": _floats(fitted.weights),
-                "curve": _floats(fitted.curve),
-            }
+        if first.fit.weights is not None and first.fit.curve is not None:
+            record["weight"] = {"of_name": _floats(first.fit.weights), "curve": _floats(first.fit.curve)}
         if self.group_names:
             record |= self._by_group(name)
         return record
@@ -149,12 +145,13 @@ class Summary:
     def _calibration(self, outcome: Outcome) -> dict[str, Any]:
         right = outcome.right(self.labels)
         error = calibration_error(outcome.confidence, right)
-        return {"ece": round(error, 6), "temperature": _floats(outcome.fitted.temperatures)}
+        assert outcome.temperatures is not None  # noqa: S101 - it is a method's first
+        return {"ece": round(error, 6), "temperature": _floats(outcome.temperatures)}
 
     def _spread(self, name: str) -> dict[str, Any]:
         """Over the seeds, as published: population standard deviation, least and most."""
         each = self.right[name].mean(axis=0, dtype=np.float64)
-        seeds = [outcome.run.seed for outcome in self.outcomes[name]]
+        seeds = [outcome.seed for outcome in self.outcomes[name]]
         spread = {"std": each.std(), "min": each.min(), "max": each.max()}
         return {key: round(float(value), 6) for key, value in spread.items()} | {"seed": seeds, "top1": _floats(each)}
 

@@ -1,0 +1,125 @@
+"""One head: class scores from image embeddings, each the sum of parts, and each part says what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from vlmdesc.classification.columns import TINY
+from vlmdesc.embeddings.protocol import Encoder
+from vlmdesc.errors import InputError, ModelError, few
+from vlmdesc.records import ClassName, Descriptors
+
+REST = "rest"  # the key of what no descriptor, caption or prototype gives
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class HeadCard:
+    """What a head is, for people and for checks: kind, classes in order, and the fingerprint of its encoder.
+
+    `settings` are how it was made, `fitted_on` what images it learned from, None for none, both ready for JSON.
+    `temperature` is that of a softmax over its scores, where one was fitted. `parent` is the id of the head that it was
+    made from, `model` and `precision` are the encoder's.
+    """
+
+    kind: str
+    classes: tuple[ClassName, ...]
+    encoder: str
+    name: str = ""
+    model: str = ""
+    precision: str = "fp32"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fitted_on: Mapping[str, Any] | None = None
+    temperature: float | None = None
+    parent: str = ""
+
+    @classmethod
+    def of(cls, kind: str, encoder: Encoder, descriptors: Descriptors, **settings: Any) -> HeadCard:
+        """The card of a head over the classes of a descriptor set, for the embeddings of an encoder."""
+        precision = getattr(encoder, "precision", "fp32")
+        return cls(kind, descriptors.classes, encoder.fingerprint, kind, encoder.name, precision, settings)
+
+
+def check_encoder(card: HeadCard, fingerprint: str, name: str = "") -> None:
+    """Raises: ModelError when embeddings of an encoder with this fingerprint cannot meet the head."""
+    if fingerprint != card.encoder:
+        what = f"the head '{card.name}' is for embeddings of {card.model or 'another model'} ({card.encoder})"
+        came = f"{name or 'another model'} ({fingerprint})"
+        raise ModelError(f"{what}, these are of {came}", fix="use its model and precision, or fit it again with this")
+
+
+def check_classes(card: HeadCard, classes: Sequence[ClassName]) -> None:
+    """Raises: InputError unless these are the classes of the head, by id and in order."""
+    mine, theirs = [c.id for c in card.classes], [c.id for c in classes]
+    if mine == theirs:
+        return
+    what = f"the head '{card.name}' was made for other classes"
+    missing, more = [i for i in mine if i not in {*theirs}], [i for i in theirs if i not in {*mine}]
+    if missing or more:
+        lists = (f"it alone has {few(missing)}" if missing else "", f"it lacks {few(more)}" if more else "")
+        raise InputError(f"{what}: {'; '.join(filter(None, lists))}", fix="fit it again with these descriptors")
+    at = next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
+    order = f"the same in another order: class {at} is '{mine[at]}' there and '{theirs[at]}' here"
+    raise InputError(f"{what}: {order}", fix="give the classes in its order, or fit it again with these descriptors")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What makes up one class's score for each image: (N, P) arrays; number -1 and 0 elsewhere where there are fewer.
+
+    `value` adds up to the score. `number` says which of `keys` and `texts` a part is; `similarity` is its cosine to the
+    image, NaN for what has none. `share` is how much of the class's weight it holds: shares add up to 1, and what
+    counts on top holds 0.
+    """
+
+    number: Int[np.ndarray, "n p"]
+    value: Float[np.ndarray, "n p"]
+    share: Float[np.ndarray, "n p"]
+    similarity: Float[np.ndarray, "n p"]
+    keys: Sequence[str]
+    texts: Sequence[str]
+
+    @property
+    def here(self) -> np.ndarray:
+        """Where there is a part: (N, P)."""
+        return self.number >= 0
+
+
+@runtime_checkable
+class Head(Protocol):
+    """Whatever decides. `classes` of `parts` are one class number an image: (N,).
+
+    |sum of parts - score| <= 1e-6 x sum |parts|. `state` and `restore` are for saving: fields of JSON, and arrays.
+    """
+
+    @property
+    def card(self) -> HeadCard: ...
+    def scores(self, images: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]: ...
+    def parts(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts: ...
+    def state(self) -> tuple[dict[str, Any], Arrays]: ...
+    @classmethod
+    def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Head: ...
+
+
+def adding_up(parts: Parts, scores: Float32[np.ndarray, "n c"], classes: Int[np.ndarray, " n"]) -> Parts:
+    """The parts with rounding, by which two ways to add up differ, spread over them: they add up to these scores."""
+    wanted = scores[np.arange(len(classes)), classes].astype(np.float64)
+    size = np.abs(parts.value)
+    off = (wanted - parts.value.sum(axis=1)) / np.maximum(size.sum(axis=1), TINY)
+    value = parts.value + size * off[:, None]
+    return Parts(parts.number, value, parts.share, parts.similarity, parts.keys, parts.texts)
+
+
+def put_beside(parts: Parts, more: Parts) -> Parts:
+    """The parts of both, those of `more` behind."""
+    shifted = np.where(more.here, more.number + len(parts.keys), -1)
+    sides = ((parts.number, shifted), (parts.value, more.value), (parts.share, more.share))
+    number, value, share = (np.concatenate(pair, axis=1) for pair in sides)
+    similarity = np.concatenate([parts.similarity, more.similarity], axis=1)
+    keys, texts = [*parts.keys, *more.keys], [*parts.texts, *more.texts]
+    return Parts(number, value, share, similarity, keys, texts)

@@ -1,0 +1,163 @@
+"""Heads as folders: a card that a person can read, and their arrays.
+
+HEAD/head.json                 kind, classes, encoder, what it was fitted on, size and SHA-256 of the arrays; last
+HEAD/arrays-SHA256.safetensors text embeddings, prototypes, profiles: numbers only, nothing that could run
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from vlmdesc.cache import checksum
+from vlmdesc.classification.heads.head import Arrays, Head, HeadCard
+from vlmdesc.classification.heads.neighborhood import Neighborhood
+from vlmdesc.classification.heads.pooled import Mixed, Pooled
+from vlmdesc.classification.heads.prototypes import Prototypes
+from vlmdesc.classification.score import POOLS
+from vlmdesc.errors import InputError, StoreError, VlmdescError, did_you_mean, few
+from vlmdesc.files import cannot_write, json_lines, read_json, write_atomic
+from vlmdesc.records import ClassName
+
+SCHEMA, CARD = 1, "head.json"
+ARRAYS = re.compile(r"arrays-[0-9a-f]{32}\.safetensors")
+HEADS: dict[str, type[Head]] = {
+    **dict.fromkeys(POOLS, Pooled),
+    "mixed": Mixed,
+    "prototypes": Prototypes,
+    "neighborhood": Neighborhood,
+}
+AGAIN = "make it again, with vlmdesc fit"
+
+
+def save_head(head: Head, folder: str | Path, *, replace: bool = False) -> None:
+    """Write a head's folder; until the card is there, the head in it is the old one, whole.
+
+    Raises: InputError where something else is there, or a head and not `replace`; StoreError when it cannot be written.
+    """
+    folder = Path(folder)
+    check_place(folder, replace)
+    _, values, raw = _written(head)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    write_atomic(folder / values["arrays"]["name"], raw)
+    write_atomic(folder / CARD, json_lines(values | {"check": checksum(values)}).encode())
+    for name in os.listdir(folder):
+        if ARRAYS.fullmatch(name) and name != values["arrays"]["name"]:
+            with suppress(OSError):
+                (folder / name).unlink()
+
+
+def head_id(head: Head) -> str:
+    """What tells a head from every other: a hash of all that it is, 16 hex digits."""
+    return _written(head)[0]
+
+
+def load_head(folder: str | Path) -> Head:
+    """Read a head's folder; nothing in it can run.
+
+    Raises: InputError when there is none; StoreError naming the file that is damaged, missing or of a newer version.
+    """
+    folder = Path(folder)
+    card, inner, file = _read_card(folder)
+    path = folder / file["name"]
+    raw = _read(path)
+    if len(raw) != file["bytes"] or hashlib.sha256(raw).hexdigest() != file["sha256"]:
+        raise StoreError("damaged: it is not what was written", where=path, fix=AGAIN)
+    try:
+        arrays = load(raw)
+        _check_arrays(arrays)
+        return HEADS[card.kind].restore(card, inner, arrays)
+    except (VlmdescError, SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise StoreError(f"no whole head: {error}", where=folder, fix=AGAIN) from error
+
+
+def is_head(folder: str | Path) -> bool:
+    """Whether a folder holds a head's card."""
+    return os.path.isfile(Path(folder) / CARD)
+
+
+def _written(head: Head) -> tuple[str, dict[str, Any], bytes]:
+    """A head's id, its card as JSON has it, and the bytes of its arrays."""
+    inner, arrays = head.state()
+    raw = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    digest = hashlib.sha256(raw).hexdigest()
+    values = {"schema": SCHEMA, **asdict(head.card), "head": inner}
+    values["arrays"] = {"name": f"arrays-{digest[:32]}.safetensors", "bytes": len(raw), "sha256": digest}
+    values = json.loads(json.dumps(values))  # as it will be read
+    id_ = checksum(values)[:16]
+    return id_, {"schema": SCHEMA, "id": id_} | values, raw
+
+
+def _read_card(folder: Path) -> tuple[HeadCard, Mapping[str, Any], Mapping[str, Any]]:
+    path = folder / CARD
+    if not path.is_file():
+        raise InputError("no head", where=folder, fix="give a folder that vlmdesc fit made")
+    values = read_json(path)
+    try:
+        if values.pop("check") != checksum(values):
+            raise ValueError("its checksum is another")
+        if values["schema"] > SCHEMA:
+            raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc")
+        if values["kind"] not in HEADS:
+            known = f"{did_you_mean(str(values['kind']), HEADS)}known: {few(HEADS, 20)}"
+            raise StoreError(f"a head of kind '{values['kind']}'", where=path, fix=f"upgrade vlmdesc; {known}")
+        classes = tuple(ClassName(c["id"], c["name"], tuple(c["aliases"])) for c in values["classes"])
+        about = {field.name: values[field.name] for field in fields(HeadCard)} | {"classes": classes}
+        file = values["arrays"]
+        if not ARRAYS.fullmatch(file["name"]) or type(file["bytes"]) is not int:
+            raise ValueError("no name of its arrays")  # it might lead out of the folder
+        if not isinstance(values["head"], dict):
+            raise TypeError("nothing of a head")
+        return HeadCard(**about), values["head"], file
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+        raise StoreError(f"damaged: {error}", where=path, fix=AGAIN) from error
+
+
+def _check_arrays(arrays: Arrays) -> None:
+    """Raises: ValueError for numbers that are none, or embeddings of several widths."""
+    widths = set()
+    for name, array in arrays.items():
+        kind = name.rpartition(".")[2]
+        if array.dtype.kind == "f" and kind not in ("profile", "prototypes") and not np.isfinite(array).all():
+            raise ValueError(f"{name} has values that are not finite")
+        if array.dtype.kind == "f" and np.isinf(array).any():
+            raise ValueError(f"{name} has values that are not finite")
+        if kind in ("texts", "captions", "prototypes"):
+            widths.add(array.shape[-1])
+    if len(widths) > 1:
+        raise ValueError(f"embeddings of {len(widths)} widths")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise StoreError("a file of the head is missing", where=path, fix=AGAIN) from error
+    except OSError as error:
+        raise StoreError(f"cannot read: {error.strerror}", where=path, fix="check its permissions") from error
+
+
+def check_place(folder: Path, replace: bool) -> None:
+    if is_head(folder) and not replace:
+        raise InputError("there is a head", where=folder, fix="choose another folder, or use --replace")
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise InputError("not a folder", where=folder, fix="choose another place")
+    mine = {CARD} if is_head(folder) else set[str]()
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    others = [name for name in names if name not in mine and not ARRAYS.fullmatch(name) and not name.startswith(".")]
+    if others:
+        raise InputError(f"something else is there: {few(others)}", where=folder, fix="choose another folder")
