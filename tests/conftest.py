@@ -18,7 +18,7 @@ os.environ.pop("VLMDESC_MODEL", None)
 os.environ.setdefault("COLUMNS", "100")
 
 # Before the first import of these rooms; the CLI's annotations are for typer.
-for room in ("records", "descriptors", "cache", "embeddings", "classification", "concepts", "evaluation", "testing"):
+for room in ("records", "describe", "cache", "encode", "classify", "concepts", "evaluate", "testing"):
     install_import_hook(f"vlmdesc.{room}", "beartype.beartype")
 
 PHOTOS = {

@@ -13,9 +13,11 @@ VlmdescError
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
+from typing import Any
 
 
 def shown(text: object) -> str:
@@ -76,6 +78,9 @@ class VlmdescError(Exception):
         super().__init__(what)
         self.what, self.where, self.fix, self.details = what, str(where), fix, tuple(details)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # as `copyreg` rebuilds plain objects: `__init__` wants other arguments
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
     def __str__(self) -> str:
         where = f" ({self.where})" if self.where else ""
         fix = f"; fix: {self.fix}" if self.fix else ""
@@ -118,13 +123,6 @@ class ImageError(VlmdescError):
     def __init__(self, code: str, what: str, *, where: object = "", fix: str = "") -> None:
         super().__init__(what, where=where, fix=fix)
         self.code = code
-
-    def __reduce__(self) -> tuple[object, ...]:  # exceptions rebuild from args alone when sent between processes
-        return (_image_error, (self.code, self.what, self.where, self.fix))
-
-
-def _image_error(code: str, what: str, where: str, fix: str) -> ImageError:
-    return ImageError(code, what, where=where, fix=fix)
 
 
 class AnswerError(VlmdescError):

@@ -55,7 +55,7 @@ class Classifier:
         get_pool(pool)
         self.encoder = encoder
         self._reading: Reading
-        self._shelf = store.images(encoder) if store else None
+        self._collection = store.images(encoder) if store else None
         if selection:
             if len(selection.texts.captions) != len(descriptors.classes):
                 what = f"a selection among {len(selection.texts.captions)} classes, {len(descriptors.classes)} classes"
@@ -74,7 +74,7 @@ class Classifier:
 
         Prototypes count on top of the texts, as much as serves best on photographs of the classes that are not new; the
         last `n_new` classes, known by few photographs, are calibrated by the others. Classes without photographs keep
-        their scores exactly. See `classification.fewshot`.
+        their scores exactly. See `classify.fewshot`.
         Raises: InputError without a photograph, and for a classifier that selects; ShapeError when labels do not fit.
         """
         if not isinstance(self._reading, ByDescriptors):
@@ -136,7 +136,7 @@ class Classifier:
         rival = None if against is None else self.descriptors.find(against)
         if top_k < 1 or reasons < 0:
             raise InputError(f"top_k={top_k}, reasons={reasons}", fix="use at least 1 class and 0 reasons")
-        for item in encode_pictures(self.encoder, images, batch_size=batch_size, shelf=self._shelf):
+        for item in encode_pictures(self.encoder, images, batch_size=batch_size, collection=self._collection):
             yield item if isinstance(item, ImageError) else self._prediction(item, top_k, reasons, rival)
 
     def scores(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:

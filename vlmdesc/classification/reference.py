@@ -56,7 +56,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """Classifies by what tells an image's candidate classes apart. Ma et al. 2025; see `classification.neighborhood`.
+    """Classifies by what tells an image's candidate classes apart. Ma et al. 2025; see `classify.neighborhood`.
 
     `profile` is (C, M), NaN for classes without images, which keep their own descriptors; None: all keep their own.
     `taught_by` says how many images taught it, `labelled` whether they came with labels, `rounds` how often

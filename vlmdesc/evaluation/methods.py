@@ -64,7 +64,7 @@ class Run:
     """A method with one seed, encoded; `learned` is a record of what it was taught.
 
     `reasons` gives, for images and a class of each, numbers of texts in `said` and their similarities, as
-    `classification.explain.reasons` does, where reasons are wanted; `columns` stay where these are each class's own.
+    `classify.explain.reasons` does, where reasons are wanted; `columns` stay where these are each class's own.
     """
 
     method: Method

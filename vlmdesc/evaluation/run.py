@@ -181,8 +181,7 @@ def _about(reference: DataSet | None, photos: Photos | None, descriptors: Descri
 
 
 def _encoder(encoder: Encoder) -> dict[str, str]:
-    precision = getattr(encoder, "precision", "fp32")
-    return {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": precision}
+    return {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision}
 
 
 def _times(began: float) -> dict[str, Any]:
