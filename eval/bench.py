@@ -26,10 +26,10 @@ from PIL import Image
 from vlmdesc.classification.columns import Columns
 from vlmdesc.classification.score import mean
 from vlmdesc.cli.demo import PHOTOS, path_of
+from vlmdesc.embeddings.collection import FULL_ROWS, Collection
 from vlmdesc.embeddings.embed import embed
-from vlmdesc.embeddings.places import StoredVectors
-from vlmdesc.embeddings.shelf import FULL_ROWS, Shelf
 from vlmdesc.embeddings.store import Store
+from vlmdesc.embeddings.vectors import StoredVectors
 from vlmdesc.testing import FakeEncoder
 
 
@@ -121,7 +121,7 @@ def folder(n: int) -> Iterator[Row]:
     classifier = Classifier(encoder, Descriptors.load(shipped("descriptors/everyday.json")))
     with tempfile.TemporaryDirectory() as place:
         paths = jpegs(Path(place), n)
-        pixels = np.stack([encoder.prepare(Image.open(path).convert("RGB")) for path in paths[:32]])
+        pixels = np.stack([encoder.prepare(Image.open(path).convert("RGB")).pixels for path in paths[:32]])
 
         def forward() -> None:
             for _ in range(n // 32):
@@ -137,10 +137,10 @@ def reading(n: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as place:
         keys, vectors = stored(Path(place), n)
         np.save(Path(place) / "bare.npy", vectors)
-        places = Store(Path(place)).images(FakeEncoder()).places(keys)
+        kept = StoredVectors(Store(Path(place)).images(FakeEncoder()), keys)
 
         def checked() -> np.ndarray:
-            return np.asarray(StoredVectors(places))
+            return np.asarray(kept)
 
         def bare() -> np.ndarray:
             return np.array(np.load(Path(place) / "bare.npy", mmap_mode="r"))
@@ -158,17 +158,17 @@ def opening(n: int) -> Iterator[Row]:
             "import sys, time, resource, pathlib\n"
             "from vlmdesc.embeddings.store import Store; from vlmdesc.testing import FakeEncoder\n"
             "before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()\n"
-            "shelf = Store(pathlib.Path(sys.argv[1])).images(FakeEncoder())\n"
-            "assert shelf.get([bytes.fromhex(sys.argv[2])]).good.all()\n"
+            "collection = Store(pathlib.Path(sys.argv[1])).images(FakeEncoder())\n"
+            "assert collection.get([bytes.fromhex(sys.argv[2])]).good.all()\n"
             "print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
         )
         command = [sys.executable, "-c", code, place, keys[0].hex()]
         seconds, kib = map(float, subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
         large, small = Store(Path(place)).images(FakeEncoder()), Store(Path(place) / "small").images(FakeEncoder())
 
-        def append_to(shelf: Shelf) -> Callable[[], None]:
+        def append_to(collection: Collection) -> Callable[[], None]:
             fresh = (os.urandom(32) for _ in iter(int, 1))
-            return lambda: shelf.put([next(fresh) for _ in range(32)], vectors[:32])
+            return lambda: collection.put([next(fresh) for _ in range(32)], vectors[:32])
 
         to_large, to_small = medians([append_to(large), append_to(small)], 30)
     yield Row(f"open a store of {n:,} x 512 and find one", f"{seconds:.2f} s", "under 2 s")
@@ -177,14 +177,14 @@ def opening(n: int) -> Iterator[Row]:
 
 
 def stored(place: Path, n: int) -> tuple[list[bytes], np.ndarray]:
-    """Keys and vectors put in a store, a full part at a time."""
+    """Keys and vectors put in a store, a full segment at a time."""
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((n, 512), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     keys = [rng.bytes(32) for _ in range(n)]
-    shelf = Store(place).images(FakeEncoder())
+    collection = Store(place).images(FakeEncoder())
     for start in range(0, n, FULL_ROWS):
-        shelf.put(keys[start : start + FULL_ROWS], vectors[start : start + FULL_ROWS])
+        collection.put(keys[start : start + FULL_ROWS], vectors[start : start + FULL_ROWS])
     return keys, vectors
 
 
@@ -194,9 +194,9 @@ def embedding(n: int) -> Iterator[Row]:
 
     with tempfile.TemporaryDirectory() as place:
         model = f"local-dir:{untrained(Path(place) / 'model')}"
-        plain, encoder = load_encoder(model, device="cpu", precision="fp32"), load_encoder(model, device="cpu")
+        plain, encoder = (load_encoder(model, device="cpu", precision=precision) for precision in ("fp32", "bf16"))
         paths, store = jpegs(Path(place), n), Store(Path(place) / "cache")
-        pixels = np.stack([encoder.prepare(Image.open(path).convert("RGB")) for path in paths[:32]])
+        pixels = np.stack([encoder.prepare(Image.open(path).convert("RGB")).pixels for path in paths[:32]])
         encoder.forward(pixels), plain.forward(pixels)
         began = time.perf_counter()
         embed(paths, encoder, store)

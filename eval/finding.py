@@ -101,9 +101,9 @@ def load(place: Path) -> tuple[dict[str, Any], Data]:
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision},
         "vocabulary": {"words": len(words), "sha256": hashlib.sha256(WORDS.read_bytes()).hexdigest()},
     }
-    shelf = store.texts(encoder)
-    captions = {f: embed_texts([name_phrase(f)(c.name, "") for c in classes], encoder, shelf) for f in FORMS}
-    return about, Data(photos, captions, embed_texts(words, encoder, shelf), right)
+    collection = store.texts(encoder)
+    captions = {f: embed_texts([name_phrase(f)(c.name, "") for c in classes], encoder, collection) for f in FORMS}
+    return about, Data(photos, captions, embed_texts(words, encoder, collection), right)
 
 
 def with_kinds(own: Names, above: Sequence[Sequence[int]], synsets: Mapping[int, Synset]) -> Names:

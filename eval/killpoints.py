@@ -48,8 +48,8 @@ from vlmdesc.concepts.card import CARD
 from vlmdesc.concepts.index import open_index
 from vlmdesc.descriptors.edit import edited
 from vlmdesc.descriptors.revision import commit, read_revision
+from vlmdesc.embeddings.collection import Collection
 from vlmdesc.embeddings.picture import content_key
-from vlmdesc.embeddings.shelf import Shelf
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import InputError, VlmdescError
 from vlmdesc.records import Descriptors, Edit
@@ -157,7 +157,7 @@ def judge(whole: np.ndarray, kills: int) -> Counter[str]:
     try:
         run("embed", "", 0)
         found["twice"] += not np.array_equal(vectors(), whole)
-        found["twice"] += sum(map(len, Store(CACHE).images(FakeEncoder()).parts)) - PICTURES
+        found["twice"] += sum(map(len, Store(CACHE).images(FakeEncoder()).segments)) - PICTURES
     except (VlmdescError, AssertionError):
         found["stuck"] = 1
     found["repaid"] = max(0, sum(map(int, lines("encoded"))) - PICTURES - kills * BATCH)
@@ -246,9 +246,9 @@ def command(operation: str, kill_at: int) -> None:
 def logged() -> None:
     """Write down each acknowledgement and each picture encoded, on files that no kill point counts."""
     logs = {name: os.open(CACHE / f"{name}.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY) for name in LOGS}
-    put, forward = Shelf.put, FakeEncoder.forward
+    put, forward = Collection.put, FakeEncoder.forward
 
-    def logged_put(self: Shelf, keys: list[bytes], *rest: Any) -> None:
+    def logged_put(self: Collection, keys: list[bytes], *rest: Any) -> None:
         put(self, keys, *rest)
         os.write(logs["acknowledged"], "".join(f"{key.hex()}\n" for key in keys).encode())
 
@@ -256,7 +256,7 @@ def logged() -> None:
         os.write(logs["encoded"], f"{len(pixels)}\n".encode())
         return forward(self, pixels)
 
-    Shelf.put, FakeEncoder.forward = logged_put, logged_forward  # type: ignore[assignment,method-assign]
+    Collection.put, FakeEncoder.forward = logged_put, logged_forward  # type: ignore[assignment,method-assign]
 
 
 LOGS = ("acknowledged", "encoded")

@@ -22,8 +22,8 @@ from eval.selecting import kib
 from vlmdesc.concepts import index, naming, nearest
 from vlmdesc.concepts.card import Model
 from vlmdesc.concepts.rows import SCHEMA, Origin, Rows
-from vlmdesc.embeddings.places import StoredVectors
 from vlmdesc.embeddings.store import Store
+from vlmdesc.embeddings.vectors import StoredVectors
 from vlmdesc.testing import FakeEncoder
 
 DIM, LATENT, CLUSTER, BLOCK = 512, 64, 100, 8192
@@ -35,7 +35,7 @@ def main(n: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         keys = stored(Path(place), n)
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-        vectors = StoredVectors(Store(Path(place)).images(FakeEncoder()).places(keys))
+        vectors = StoredVectors(Store(Path(place)).images(FakeEncoder()), keys)
         texts = next(made(QUERIES, seed=2))
         began = time.perf_counter()
         built = index.create(Path(place) / "idx", vectors, rows(keys), Model("fake", "fp32", "fake"), texts)
@@ -64,11 +64,11 @@ def made(n: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def stored(place: Path, n: int) -> list[bytes]:
-    """The keys of vectors put in a store, a full part at a time."""
-    shelf, rng, keys = Store(place).images(FakeEncoder()), np.random.default_rng(1), list[bytes]()
+    """The keys of vectors put in a store, a full segment at a time."""
+    collection, rng, keys = Store(place).images(FakeEncoder()), np.random.default_rng(1), list[bytes]()
     for block in made(n, seed=1):
         keys += [rng.bytes(32) for _ in block]
-        shelf.put(keys[-len(block) :], block)
+        collection.put(keys[-len(block) :], block)
     return keys
 
 

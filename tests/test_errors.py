@@ -1,11 +1,14 @@
 """What no error may show."""
 
 import base64
+import pickle
+from inspect import signature
 from urllib.parse import quote
 
 import pytest
 
-from vlmdesc.errors import AnswerError, ImageError, InputError, check_proxies, without_secrets
+import vlmdesc.cli.app  # noqa: F401 - so that whatever defines an error of its own is imported
+from vlmdesc.errors import AnswerError, ImageError, InputError, VlmdescError, check_proxies, without_secrets
 
 SECRET = "t0p/S3cr3t+W0rd?@9"  # noqa: S105
 LOGIN = f"me:{SECRET}"
@@ -109,3 +112,21 @@ def test_the_hub_s_address_is_checked_where_it_is_read(monkeypatch):
         with pytest.raises(InputError, match=r"^HF_ENDPOINT") as caught:
             load()
         assert "sec" not in str(caught.value) and "hub.invalid" not in str(caught.value)
+
+
+def below(kind):
+    return [kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))]
+
+
+@pytest.mark.parametrize("kind", below(VlmdescError))
+def test_every_error_goes_to_another_process_with_all_it_says(kind):
+    fields = {"code": "truncated", "what": "no classes", "where": "zoo.json:3", "fix": "add one", "details": ("1", "2")}
+    error = kind(**{name: fields[name] for name in signature(kind).parameters})
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind and vars(again) == vars(error) and again.args == error.args
+    assert str(again) == "no classes (zoo.json:3); fix: add one" and again.exit_code == error.exit_code
+
+
+def test_the_walk_finds_the_tree():
+    assert {"InputError", "ShapeError", "ImageError", "AnswerError"} <= {kind.__name__ for kind in below(VlmdescError)}
+    assert pickle.loads(pickle.dumps(ImageError("empty", "empty file"))).code == "empty"

@@ -14,6 +14,7 @@ VlmdescError
 from __future__ import annotations
 
 import base64
+import copyreg
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import islice
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 KEYS = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
@@ -152,6 +154,9 @@ class VlmdescError(Exception):
         self.details = tuple(map(without_secrets, details))
         super().__init__(self.what)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # as `copyreg` rebuilds plain objects: `__init__` wants other arguments
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
     def __str__(self) -> str:
         where = f" ({self.where})" if self.where else ""
         fix = f"; fix: {self.fix}" if self.fix else ""
@@ -194,13 +199,6 @@ class ImageError(VlmdescError):
     def __init__(self, code: str, what: str, *, where: object = "", fix: str = "") -> None:
         super().__init__(what, where=where, fix=fix)
         self.code = code
-
-    def __reduce__(self) -> tuple[object, ...]:  # exceptions rebuild from args alone when sent between processes
-        return (_image_error, (self.code, self.what, self.where, self.fix))
-
-
-def _image_error(code: str, what: str, where: str, fix: str) -> ImageError:
-    return ImageError(code, what, where=where, fix=fix)
 
 
 class AnswerError(VlmdescError):

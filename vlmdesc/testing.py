@@ -16,7 +16,7 @@ from vlmdesc.classification.heads import HeadCard
 from vlmdesc.descriptors.prompts import KEY
 from vlmdesc.descriptors.protocol import Reply, Usage
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.embeddings.protocol import Encoder, warn_of_long
+from vlmdesc.embeddings.protocol import Encoder, Prepared, warn_of_long
 from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.methods import Given
 from vlmdesc.records import Descriptors
@@ -43,7 +43,7 @@ class FakeEncoder:
     """An encoder without weights that truly sees, but only colours.
 
     An image is the histogram of its nearest basic colours; a text is the colour words in it, plus a little of its own
-    hash so that different texts differ. D = 16. Deterministic and instant.
+    hash so that different texts differ. Its patches are a grid of 4 x 4. Deterministic and instant.
 
     >>> fake = FakeEncoder()
     >>> image = Image.new("RGB", (40, 30), (225, 15, 25))
@@ -53,11 +53,16 @@ class FakeEncoder:
 
     name = "fake"
     fingerprint = "fake-1"
+    precision = "fp32"
+    engine = "numpy"
+    dim = 16
     image_px = 16
     context_length = 77
+    grid = (4, 4)
 
-    def prepare(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-        return np.array(image.resize((self.image_px, self.image_px), Image.Resampling.BILINEAR))
+    def prepare(self, image: Image.Image) -> Prepared:
+        small = image.resize((self.image_px, self.image_px), Image.Resampling.BILINEAR)
+        return Prepared(np.array(small), (0.0, 0.0, 1.0, 1.0))
 
     def forward(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
         palette = np.array(list(COLOURS.values()), np.float32)
@@ -67,11 +72,19 @@ class FakeEncoder:
         return _unit(np.pad(counts, ((0, 0), (0, _HASH_DIMS))))
 
     def images(self, images: Sequence[Image.Image]) -> Float32[np.ndarray, "n d"]:
-        return self.forward(np.stack([self.prepare(image) for image in images]))
+        if not images:
+            return np.empty((0, self.dim), np.float32)
+        return self.forward(np.stack([self.prepare(image).pixels for image in images]))
+
+    def patches(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n p d"]:
+        rows, columns = self.grid
+        bands = (band for image in pixels for band in np.split(image, rows))
+        blocks = np.stack([block for band in bands for block in np.split(band, columns, axis=1)])
+        return self.forward(blocks).reshape(len(pixels), rows * columns, self.dim)
 
     def texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "m d"]:
         warn_of_long(self, texts)
-        return _unit(np.array([self._text(text) for text in texts]).reshape(len(texts), len(COLOURS) + _HASH_DIMS))
+        return _unit(np.array([self._text(text) for text in texts]).reshape(len(texts), self.dim))
 
     def n_tokens(self, text: str) -> int:
         return len(text.split()) + 2

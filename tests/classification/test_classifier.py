@@ -1,10 +1,13 @@
 import io
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
 from vlmdesc import Classifier, Descriptors
+from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import ImageError, InputError, VlmdescWarning
 from vlmdesc.records import ClassName, Descriptor
 from vlmdesc.testing import COLOURS, FakeEncoder
@@ -32,6 +35,15 @@ def test_one_picture_as_path_bytes_or_image_gives_the_same(zoo, tmp_path):
     assert found[0].key == str(path)
     assert [hit.text for hit in found[0].because] == ["green skin"]
     assert found[0].margin == pytest.approx(found[0].ranked[0].score - found[0].ranked[1].score)
+
+
+def test_a_classifier_goes_to_another_process_and_is_used_in_threads(tmp_path):
+    kept = Classifier(FakeEncoder(), ZOO, store=Store(tmp_path))
+    images = [solid(colour) for colour in ("black", "pink", "green")]
+    wanted = kept(images)
+    again = pickle.loads(pickle.dumps(kept))
+    with ThreadPoolExecutor(4) as pool:
+        assert all(found == wanted for found in pool.map(lambda _: again(images), range(16)))
 
 
 def test_many_pictures_give_a_list_in_order(zoo):

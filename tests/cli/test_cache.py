@@ -40,7 +40,7 @@ def flip(folder, kind):
 def test_ls_shows_what_is_kept_with_sizes_and_ages(folder):
     found = {item["kind"]: item for item in listed()}
     assert {kind: item["entries"] for kind, item in found.items()} == {"images": 2, "texts": 2}
-    assert found["images"]["about"] == "fake" and found["images"]["bytes"] > 100 and found["images"]["written"]
+    assert found["images"]["about"] == "fake fp32" and found["images"]["bytes"] > 100 and found["images"]["written"]
     table = run("cache", "ls").stdout
     assert "fake" in table and "just now" in table and found["texts"]["id"][:12] in table
 

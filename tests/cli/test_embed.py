@@ -168,7 +168,7 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(home, number):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and time.monotonic() - began < 5
     assert "new embeddings are kept; the same command again goes on from there" in errors and "Traceback" not in errors
-    kept = sum(map(len, Store().images(FakeEncoder()).parts))
+    kept = sum(map(len, Store().images(FakeEncoder()).segments))
     again = json.loads(run("many", "--json").stdout)
     assert 0 < kept == again["stored"] and again["new"] == 1000 - kept
 

@@ -1,10 +1,12 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pyarrow
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
 
-from vlmdesc.embeddings.data import load_data
+from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.embed import embed
 from vlmdesc.embeddings.picture import open_picture
 from vlmdesc.embeddings.store import Store
@@ -204,6 +206,36 @@ def test_every_form_can_be_read_from_where_one_stands(form, tmp_path, jpegs, mon
     here = path.relative_to(tmp_path.parent)
     (item,) = load_data(here, split="train" if form in (as_parquet_folder, as_saved_dict) else "")
     assert item.label == "cat" and open_picture(item.source).image.width == 160
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Another process, started afresh."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_goes_to_another_process(form, tmp_path, jpegs, elsewhere):
+    put(tmp_path / "0.jpg", jpegs["cat"]), put(tmp_path / "1.jpg", jpegs["coffee"])
+    path = form(tmp_path, ["0.jpg", "1.jpg"], ["cat", "drink"])
+    data = load_data(path, split="train" if form in (as_parquet_folder, as_saved_dict) else "")
+    assert elsewhere.submit(list, data).result() == list(data)
+    assert elsewhere.submit(DataSet.labels, data).result() == ["cat", "drink"]
+
+
+def test_folders_lists_and_shards_of_two_kinds_of_pictures_go_to_another_process(album, jpegs, elsewhere):
+    put(album / "list.txt", "cat/0.jpg\n")
+    shard = put_tar(album.parent / "t.tar", [("0.jpg", jpegs["cat"]), ("1.png", b"no picture")])
+    for source in (album, album / "list.txt", [album / "cat" / "0.jpg"], shard):
+        data = load_data(source)
+        assert elsewhere.submit(list, data).result() == list(data)
+
+
+def test_a_data_set_is_read_in_several_threads_at_once(album):
+    data = load_data(album)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == list(data) for found in pool.map(lambda _: list(data), range(32)))
 
 
 # --- folders of pictures ---
@@ -803,7 +835,7 @@ def test_neither_torch_nor_datasets_is_needed(form, album):
     code = """if True:
         import sys
         from pathlib import Path
-        from vlmdesc.embeddings.data import load_data
+        from vlmdesc.embeddings.data import DataSet, load_data
         from vlmdesc.embeddings.embed import embed
         from vlmdesc.embeddings.store import Store
         from vlmdesc.testing import FakeEncoder

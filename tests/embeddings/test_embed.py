@@ -98,8 +98,8 @@ def test_an_interrupted_run_goes_on_with_the_same_batches_and_bits(album, tmp_pa
     (album / "05x.png").write_bytes(b"broken")
     shutil.copy(album / "01.png", album / "09x.png")
     whole = embed_quietly(load_data(album), Position(), Store(tmp_path / "whole"))
-    encoder, shelf = Position(), Store(tmp_path / "cut").images(FakeEncoder())
-    results = embedding(load_data(album), encoder, shelf, batch_size=4)
+    encoder, collection = Position(), Store(tmp_path / "cut").images(FakeEncoder())
+    results = embedding(load_data(album), encoder, collection, batch_size=4)
     for _ in range(stop):
         next(results)
     results.close()
@@ -133,8 +133,8 @@ def test_notes_come_back_from_the_store(tmp_path):
     data = io.BytesIO()
     frames = [Image.new("RGBA", (9, 9), (0, 0, 0, 0)), Image.new("RGBA", (9, 9), "blue")]
     frames[0].save(data, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
-    shelf = Store(tmp_path).images(FakeEncoder())
-    first, second = (next(encode_pictures(FakeEncoder(), [data.getvalue()], shelf=shelf)) for _ in range(2))
+    collection = Store(tmp_path).images(FakeEncoder())
+    first, second = (next(encode_pictures(FakeEncoder(), [data.getvalue()], collection=collection)) for _ in range(2))
     assert first.notes == second.notes == ("several frames: the first is used", "wholly transparent: seen as white")
     assert (first.stored, second.stored) == (False, True)
 
@@ -149,13 +149,13 @@ def test_what_the_model_cannot_do_is_tried_again_and_never_stored(album, tmp_pat
                 raise ModelError("not finite", fix="use --precision fp32")
             return found
 
-    bad = FakeEncoder().prepare(Image.open(album / "07.png"))
-    encoder, shelf = Picky(), Store(tmp_path).images(FakeEncoder())
-    results = [found for _, found in embedding(load_data(album), encoder, shelf)]
+    bad = FakeEncoder().prepare(Image.open(album / "07.png")).pixels
+    encoder, collection = Picky(), Store(tmp_path).images(FakeEncoder())
+    results = [found for _, found in embedding(load_data(album), encoder, collection)]
     assert [type(found) for found in results] == [Encoded] * 7 + [ImageError] + [Encoded] * 12
     assert results[7].code == "model" and results[7].where.endswith("07.png")
     encoder.fails = False
-    assert [found.stored for _, found in embedding(load_data(album), encoder, shelf)] == [True] * 7 + [False] + [
+    assert [found.stored for _, found in embedding(load_data(album), encoder, collection)] == [True] * 7 + [False] + [
         True
     ] * 12
 
@@ -221,15 +221,15 @@ def test_a_full_disk_at_any_call_is_a_store_error_and_loses_nothing(album, tmp_p
         with pytest.MonkeyPatch.context() as patch:
             disk = Faulty(patch, at, for_ever)
             try:
-                shelf = store.images(FakeEncoder())
-                done += (found for _, found in embedding(load_data(album), FakeEncoder(), shelf, batch_size=4))
+                collection = store.images(FakeEncoder())
+                done += (found for _, found in embedding(load_data(album), FakeEncoder(), collection, batch_size=4))
             except StoreError as error:
                 refused += 1
                 assert re.search(rf"No space left on device, .*MiB free there \({tmp_path}", str(error))
         if disk.calls < at:
             break
         assert not list(tmp_path.rglob(".*.part"))
-        before, encoder = sum(map(len, store.images(FakeEncoder()).parts)), Counting()
+        before, encoder = sum(map(len, store.images(FakeEncoder()).segments)), Counting()
         assert np.array_equal(embed(load_data(album), encoder, store, batch_size=4).vectors, whole.vectors)
         assert sum(encoder.seen) == 20 - before
     assert len(done) == 20 and refused > 0.7 * at > 20  # the lock makes sure of its folder, which is there

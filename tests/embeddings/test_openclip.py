@@ -3,6 +3,8 @@
 import json
 import pickle
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import open_clip
@@ -13,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vlmdesc.embeddings import openclip
+from vlmdesc.embeddings.encoder import OpenClipEncoder
 from vlmdesc.embeddings.load import load_encoder
 from vlmdesc.embeddings.starter import TEXT
 from vlmdesc.errors import EndpointError, ModelError, StoreError, VlmdescWarning
@@ -99,7 +102,8 @@ def test_pixels_before_normalisation_are_open_clips_own(saved, photos):
     image = Image.open(photos["temple"]).convert("RGB")
     cfg = openclip.PreprocessCfg(size=32, **PREPROCESS[kind])
     ours = (
-        torch.from_numpy(encoder.prepare(image)).permute(2, 0, 1).float() / 255 - torch.tensor(cfg.mean).view(3, 1, 1)
+        torch.from_numpy(encoder.prepare(image).pixels).permute(2, 0, 1).float() / 255
+        - torch.tensor(cfg.mean).view(3, 1, 1)
     ) / torch.tensor(cfg.std).view(3, 1, 1)
     assert torch.equal(ours, openclip.image_transform_v2(cfg, is_train=False)(image))
 
@@ -275,3 +279,139 @@ def test_an_unreachable_hub_offers_the_starter(tmp_path, monkeypatch):
         with pytest.raises(EndpointError, match=r"starter.*local checkpoint") as error:
             load_encoder(name)
         assert name in str(error.value) and error.value.exit_code == 3
+
+
+def tiny(precision="fp32", scale=1.0, size=32, resize_mode="shortest"):
+    """A small CLIP whose last projections are scaled; fp16 ends at 65,504."""
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**json.loads(json.dumps(VIT)))
+    with torch.no_grad():
+        for name in ("visual.proj", "text_projection"):
+            model.get_parameter(name).mul_(scale)
+    config = openclip.PreprocessCfg(**PREPROCESS["vit"] | {"size": size, "resize_mode": resize_mode})
+    steps = openclip.image_transform_v2(config, is_train=False).transforms[:-2]
+    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    built = openclip.Built(model, tokenizer, steps, tuple(config.mean), tuple(config.std), 32, 32, {})
+    return OpenClipEncoder("tiny", built, "cpu", precision)
+
+
+def test_what_overflows_in_half_precision_is_computed_again():
+    half, exact = tiny("fp16", 4e4), tiny("fp32", 4e4)
+    with torch.inference_mode():
+        assert not torch.isfinite(half._through(half._model, "encode_text", half._built.tokenizer(TEXTS))).all()
+    assert (half.texts(TEXTS) * exact.texts(TEXTS)).sum(axis=1).min() > 0.99
+    assert next(half._model.parameters()).dtype == torch.float16
+
+
+@pytest.fixture
+def restless():
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_texts_are_read_and_counted_in_several_threads_at_once(tmp_path, restless):
+    """Tokenizers of the hub keep how they cut and pad: a count in one thread must not change a text in another."""
+    save_model(tmp_path, "siglip")
+    encoder = load_encoder(f"local-dir:{tmp_path}", device="cpu")
+    long = "red " * 60
+
+    def ask(i):
+        return encoder.n_tokens(long) if i % 2 else encoder._tokens([long, "a hen"]).tolist()
+
+    alone = [ask(0), ask(1)]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == alone[i % 2] for i, found in enumerate(pool.map(ask, range(400))))
+
+
+@pytest.mark.parametrize("kind", ["vit", "siglip"])
+def test_an_encoder_goes_to_another_process_without_its_files(kind, tmp_path, photos):
+    save_model(tmp_path / "model", kind)
+    encoder = load_encoder(f"local-dir:{tmp_path}/model", device="cpu")
+    image = Image.open(photos["cat"]).convert("RGB")
+    data = pickle.dumps(encoder)
+    shutil.rmtree(tmp_path / "model")
+    again = pickle.loads(data)
+    assert again.fingerprint == encoder.fingerprint and again.prepare(image).box == encoder.prepare(image).box
+    assert np.array_equal(again.texts(TEXTS), encoder.texts(TEXTS))
+    assert np.array_equal(again.images([image]), encoder.images([image]))
+
+
+def test_an_encoder_that_overflowed_goes_to_another_process_as_it_was():
+    encoder = tiny("fp16", 4e4)
+    texts, fresh = encoder.texts(TEXTS), len(pickle.dumps(tiny("fp16", 4e4)))
+    data = pickle.dumps(encoder)
+    assert np.array_equal(pickle.loads(data).texts(TEXTS), texts) and len(data) < 1.1 * fresh
+
+
+def test_what_is_not_finite_in_fp32_either_is_an_error():
+    with pytest.raises(ModelError, match="not a finite direction"):
+        tiny("fp32", float("inf")).texts(["a hen"])
+
+
+@pytest.fixture
+def alone_on_a_core():
+    """Threads of ours times threads of torch's would be more than there are cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_forwards_that_overflow_give_in_four_threads_what_they_give_in_one(alone_on_a_core):
+    """Nearly all of these images overflow in fp16, and most of the texts."""
+    encoder, rng = tiny("fp16", 4e4), np.random.default_rng(0)
+    batches = [rng.integers(0, 256, (2, 32, 32, 3), np.uint8) for _ in range(240)]
+    with torch.inference_mode():
+        found = encoder._through(encoder._model, "encode_image", encoder._normalized(np.concatenate(batches)))
+    assert torch.isfinite(found).all(dim=1).float().mean() < 0.1
+    alone = [encoder.forward(pixels) for pixels in batches]
+    words = [encoder.texts([f"hen {i}"]) for i in range(40)]
+    shared = tiny("fp16", 4e4)
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(shared.forward, batches)
+        spoken = pool.map(lambda i: shared.texts([f"hen {i}"]), range(40))
+        assert shared.fingerprint == encoder.fingerprint
+        assert all(map(np.array_equal, together, alone)) and all(map(np.array_equal, spoken, words))
+
+
+def ramp(width, height):
+    """An image that says where it is: red grows with x, green with y; blue is all over."""
+    x, y = ((np.arange(n) + 0.5) / n * 255 for n in (width, height))
+    image = np.full((height, width, 3), 255.0)
+    image[..., 0], image[..., 1] = x, y[:, None]
+    return Image.fromarray(image.round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [32, (24, 32)])
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("sides", [(400, 100), (101, 403), (333, 333), (32, 24), (45, 7), (6, 9)])
+def test_the_box_says_where_in_the_image_each_pixel_was(sides, resize_mode, size):
+    prepared = tiny(size=size, resize_mode=resize_mode).prepare(ramp(*sides))
+    (height, width, _), (left, top, right, bottom) = prepared.pixels.shape, prepared.box
+    assert (height, width) == ((32, 32) if size == 32 else size)
+    x = left + (np.arange(width) + 0.5) / width * (right - left)
+    y = top + (np.arange(height) + 0.5) / height * (bottom - top)
+    outside = (x < 0) | (x > 1) | ((y < 0) | (y > 1))[:, None]
+    assert (prepared.pixels[outside] == 0).all() and (prepared.pixels[~outside, 2] == 255).all()
+    assert resize_mode == "longest" or not outside.any()
+    for places, colour, n in ((np.tile(x, (height, 1)), 0, sides[0]), (np.tile(y, (width, 1)).T, 1, sides[1])):
+        wrong = (prepared.pixels[..., colour] / 255 - places)[~outside]
+        assert abs(wrong.mean()) < 0.003 and np.abs(wrong).max() < 0.008 + 0.5 / n
+
+
+def test_the_box_by_hand(starter):
+    """600 x 400 becomes 438 x 292, of which the middle 260 x 260 are seen; so of half the image."""
+    wanted = [89 / 438, 16 / 292, 349 / 438, 276 / 292]
+    for sides in ((600, 400), (300, 200)):
+        assert starter.prepare(Image.new("RGB", sides)).box == pytest.approx(wanted, abs=1e-12)
+    assert tiny(resize_mode="longest").prepare(ramp(64, 32)).box == (0.0, -0.5, 1.0, 1.5)
+    assert tiny(resize_mode="squash").prepare(ramp(64, 32)).box == (0.0, 0.0, 1.0, 1.0)
+
+
+def test_no_images_and_no_texts_are_arrays_of_the_right_width(starter):
+    for encoder in (starter, tiny()):
+        assert encoder.dim == encoder.texts(["a hen"]).shape[1] == encoder.images([ramp(40, 40)]).shape[1]
+        assert encoder.texts([]).shape == encoder.images([]).shape == (0, encoder.dim)

@@ -263,3 +263,13 @@ def test_draft_costs_next_to_nothing(photos, starter):
         cosines.append(float(a @ b))
     assert np.median(cosines) >= 0.999
     assert min(cosines) >= 0.99
+
+
+def test_a_reduced_decode_leaves_the_box_where_it_was(starter, photos):
+    """The box is in shares of the image, so that a JPEG decoded at a half or a quarter has the box of the whole one."""
+    full = Image.open(photos["cat"]).convert("RGB").resize((2405, 1603))
+    data = io.BytesIO()
+    full.save(data, "JPEG")
+    draft = open_picture(data.getvalue(), fit_px=starter.image_px).image
+    assert draft.width < full.width
+    assert np.abs(np.subtract(starter.prepare(draft).box, starter.prepare(full).box)).max() < 1 / draft.height

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from vlmdesc.embeddings.pipeline import Encoded, encode_pictures
+from vlmdesc.embeddings.protocol import Encoder, PatchEncoder
 from vlmdesc.errors import ImageError, InputError, ModelError
 from vlmdesc.testing import COLOURS, FakeEncoder
 
@@ -111,3 +112,14 @@ def test_lazily_opened_files_are_safe_in_many_threads(photos, tmp_path):
 def test_a_batch_of_none_is_refused():
     with pytest.raises(InputError, match="batch size 0"):
         list(encode_pictures(FakeEncoder(), [], batch_size=0))
+
+
+def test_the_fake_sees_colours_patch_by_patch():
+    image = Image.new("RGB", (40, 40), COLOURS["red"])
+    image.paste(COLOURS["blue"], (30, 0, 40, 10))
+    fake = FakeEncoder()
+    assert isinstance(fake, PatchEncoder) and isinstance(fake, Encoder)
+    found = fake.patches(fake.prepare(image).pixels[None])
+    assert found.shape == (1, 16, fake.dim)
+    blue = (found[0] @ fake.texts(["blue"])[0] > 0.9).reshape(fake.grid)
+    assert np.argwhere(blue).tolist() == [[0, 3]]

@@ -45,6 +45,10 @@ def test_the_fingerprint_is_stable_and_knows_the_precision(starter):
     assert starter.fingerprint != load_encoder("starter", device="cpu", precision="bf16").fingerprint
 
 
+def test_the_precision_is_fp32_unless_asked(starter):
+    assert load_encoder("starter", device="cpu").fingerprint == starter.fingerprint
+
+
 def test_half_precision_stays_close(starter, photos):
     image = [Image.open(photos["rocket"]).convert("RGB")]
     half = load_encoder("starter", device="cpu", precision="bf16")
@@ -68,7 +72,12 @@ def test_changed_or_missing_weights_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"), [({"device": "tpu"}, "no device 'tpu'"), ({"precision": "int8"}, "unknown precision")]
+    ("options", "says"),
+    [
+        ({"device": "tpu"}, "no device 'tpu'"),
+        ({"precision": "int8"}, "unknown precision"),
+        ({"precision": "auto"}, "leave it out for fp32"),
+    ],
 )
 def test_unknown_options(options, says):
     with pytest.raises(InputError, match=says):

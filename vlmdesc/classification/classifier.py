@@ -58,7 +58,7 @@ class Classifier:
         store: Store | None = None,
     ) -> None:
         self.encoder, self._store = encoder, store
-        self._shelf = store.images(encoder) if store else None
+        self._collection = store.images(encoder) if store else None
         if not isinstance(head, str):
             check_encoder(head.card, encoder.fingerprint, encoder.name)
             if descriptors is not None:
@@ -156,7 +156,7 @@ class Classifier:
         if top_k < 1 or reasons < 0 or batch_size < 1:
             what = f"top_k={top_k}, reasons={reasons}, batch_size={batch_size}"
             raise InputError(what, fix="use at least 1 class, 0 reasons and 1 image at a time")
-        found = encode_pictures(self.encoder, images, batch_size=batch_size, shelf=self._shelf)
+        found = encode_pictures(self.encoder, images, batch_size=batch_size, collection=self._collection)
         while batch := [*islice(found, batch_size)]:
             good = [item for item in batch if isinstance(item, Encoded)]
             predictions = iter(self._predictions(good, top_k, reasons, rival))

@@ -79,7 +79,7 @@ def audit(
     vocabulary: Vocabulary = "",
     out: Out = None,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     image_column: ImageColumn = "",
     label_column: LabelColumn = "",
     id_column: IdColumn = "",

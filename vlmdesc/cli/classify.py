@@ -84,7 +84,7 @@ def classify(
     label_column: ReferenceLabel = "",
     reference_split: ReferenceSplit = "",
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     no_store: NoStore = False,
     batch_size: BatchSize = 32,
     as_json: Json = False,

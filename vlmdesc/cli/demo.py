@@ -56,7 +56,7 @@ def demo(out: Out = Path("vlmdesc-demo.png"), model: Model = "", as_json: Json =
         )
     paths = [path_of(photo) for photo in PHOTOS]
     everyday = open_descriptors("", "everyday")
-    encoder, store = open_encoder(model, "auto", "auto"), Store()
+    encoder, store = open_encoder(model, "auto", "fp32"), Store()
     with encoding_texts(encoder, len(everyday.rows) + len(everyday.classes)) as watched:
         names = Classifier(watched, everyday, phrase="name", store=store)
         described = Classifier(watched, everyday, store=store)

@@ -113,7 +113,7 @@ def edit(
     phrase: Worded = "plain",
     pool: Pool = "mean",
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     image_column: ImageColumn = "",
     label_column: LabelColumn = "",
     group_column: GroupColumn = "",

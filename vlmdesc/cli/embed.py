@@ -31,10 +31,10 @@ from vlmdesc.cli.options import (
 from vlmdesc.errors import ImageError, InputError, counted, shown
 
 if TYPE_CHECKING:
+    from vlmdesc.embeddings.collection import Collection
     from vlmdesc.embeddings.data import DataSet, Item
     from vlmdesc.embeddings.pipeline import Encoded
     from vlmdesc.embeddings.protocol import Encoder
-    from vlmdesc.embeddings.shelf import Shelf
 
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")]
 Errors = Annotated[Path, typer.Option(help="Where pictures that cannot be used are listed, if there are any.")]
@@ -63,7 +63,7 @@ class Tally:
 def embed(
     dataset: DataSource,
     model: Model = "",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     batch_size: BatchSize = 32,
     workers: Workers = 0,
     device: Device = "auto",
@@ -93,19 +93,21 @@ def embed(
     for note in data.table.notes:
         say(shown(note))
     encoder = open_encoder(model, device, precision)
-    shelf = store.images(encoder)
+    collection = store.images(encoder)
     began = time.perf_counter()
-    tally = _run(data, encoder, shelf, batch_size, workers or None, strict)
+    tally = _run(data, encoder, collection, batch_size, workers or None, strict)
     if tally.failures:
         write_failures(errors, tally.failures)
-    summary = _summary(data, encoder, shelf, tally, time.perf_counter() - began)
+    summary = _summary(data, encoder, collection, tally, time.perf_counter() - began)
     print(json.dumps(summary) if as_json else _sentences(summary))
     if tally.failures:
         say(f"{counted(len(tally.failures), 'picture')} could not be used, listed in {shown(errors)}")
         raise typer.Exit(ImageError.exit_code)
 
 
-def _run(data: DataSet, encoder: Encoder, shelf: Shelf, batch_size: int, workers: int | None, strict: bool) -> Tally:
+def _run(
+    data: DataSet, encoder: Encoder, collection: Collection, batch_size: int, workers: int | None, strict: bool
+) -> Tally:
     from vlmdesc.cli.progress import progress_bar
     from vlmdesc.embeddings.embed import embedding
 
@@ -113,7 +115,7 @@ def _run(data: DataSet, encoder: Encoder, shelf: Shelf, batch_size: int, workers
     with progress_bar() as progress:
         task = progress.add_task("embedding", total=data.n)
         try:
-            for item, found in embedding(data, encoder, shelf, batch_size=batch_size, workers=workers):
+            for item, found in embedding(data, encoder, collection, batch_size=batch_size, workers=workers):
                 tally.take(item, found, strict)
                 progress.advance(task)
         except KeyboardInterrupt:
@@ -123,7 +125,7 @@ def _run(data: DataSet, encoder: Encoder, shelf: Shelf, batch_size: int, workers
 
 
 def _summary(
-    data: DataSet, encoder: Encoder, shelf: Shelf, tally: Tally, seconds: float
+    data: DataSet, encoder: Encoder, collection: Collection, tally: Tally, seconds: float
 ) -> dict[str, str | int | float]:
     new, stored, failed = tally.counts["new"], tally.counts["stored"], len(tally.failures)
     return {
@@ -136,10 +138,10 @@ def _summary(
         "failed": failed,
         "encoder": encoder.name,
         "fingerprint": encoder.fingerprint,
-        "precision": getattr(encoder, "precision", "fp32"),
+        "precision": encoder.precision,
         "seconds": round(seconds, 2),
         "per_second": round((new + stored + failed) / seconds, 1),
-        "store": str(shelf.folder),
+        "store": str(collection.folder),
     }
 
 

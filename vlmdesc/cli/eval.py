@@ -111,7 +111,7 @@ def evaluate(
     per_class: PerClass = "",
     out: Out = None,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     image_column: ImageColumn = "",
     label_column: LabelColumn = "",
     group_column: GroupColumn = "",

@@ -58,7 +58,7 @@ def fit(
     split: Split = "",
     label_column: LabelColumn = "",
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     replace_: Replace = False,
     as_json: Json = False,
 ) -> None:

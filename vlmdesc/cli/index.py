@@ -74,7 +74,7 @@ def build(
     dataset: DataSource,
     out: Out,
     model: Model = "",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     recall: Recall = 0.95,
     replace: Replace = False,
     batch_size: BatchSize = 32,
@@ -104,7 +104,7 @@ def build(
     origin = Origin.of(dataset, split=split, image_column=image_column, label_column=label_column, id_column=id_column)
     encoder = open_encoder(model, device, precision)
     collected, tally = collect(origin, encoder, batch_size, workers, errors, strict)
-    card = Card(lasting(model), getattr(encoder, "precision", "fp32"), encoder.fingerprint)
+    card = Card(lasting(model), encoder.precision, encoder.fingerprint)
     n = len(collected.rows)
     texts = trial_texts(encoder) if n > nearest.EXACT_ROWS and recall < 1 else encoder.texts([])
     with ticking("indexing", n) as tick:

@@ -69,7 +69,7 @@ def name(
     seed: Seed = 0,
     model: Model = "",
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     as_json: Json = False,
 ) -> None:
     """Say what an index's pictures show, cluster by cluster; or what concepts a picture shows.
@@ -211,7 +211,7 @@ def _encoded(paths: Sequence[Path], encoder: Encoder) -> list[Encoded]:
     good = []
     with stages() as stage:
         tick = stage("pictures", len(paths))
-        for found in encode_pictures(encoder, paths, shelf=Store().images(encoder)):
+        for found in encode_pictures(encoder, paths, collection=Store().images(encoder)):
             tick(1)
             if isinstance(found, ImageError):
                 say(f"error: {found}")

@@ -50,7 +50,7 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Precision = Annotated[str, typer.Option(help="auto (the fastest here that keeps to fp32), fp32, bf16 or fp16.")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16; embeddings of each are stored apart.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that go through the model at once.")]
 Phrase = Annotated[
     str,
@@ -138,10 +138,7 @@ def open_encoder(model: str, device: str, precision: str) -> Encoder:
     with Console(stderr=True).status("loading the model"):
         from vlmdesc.embeddings.load import load_encoder
 
-        encoder = load_encoder(model or "starter", device=device, precision=precision)
-    if precision == "auto" and encoder.precision != "fp32":
-        say(f"precision: {encoder.precision}, faster here than fp32 and as good; --precision fp32 for exact figures")
-    return encoder
+        return load_encoder(model or "starter", device=device, precision=precision)
 
 
 def open_descriptors(classes: str, file: str) -> Descriptors:

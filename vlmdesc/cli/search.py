@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vlmdesc.concepts.index import Index
+    from vlmdesc.embeddings.collection import Collection
     from vlmdesc.embeddings.protocol import Encoder
-    from vlmdesc.embeddings.shelf import Shelf
 
 Words = Annotated[
     list[str] | None,
@@ -122,7 +122,7 @@ class Asked:
     top: int
 
     @cached_property
-    def _shelf(self) -> Shelf:
+    def _collection(self) -> Collection:
         from vlmdesc.embeddings.store import Store
 
         return Store().images(self.encoder)
@@ -154,7 +154,7 @@ class Asked:
             row = last.rows[int(text) - 1 : int(text)]
             own.extend(self.index.rows.column("content", row))
             return self.index.nearest.vectors(row)[0]
-        [found] = encode_pictures(self.encoder, [Path(text)], shelf=self._shelf)
+        [found] = encode_pictures(self.encoder, [Path(text)], collection=self._collection)
         if isinstance(found, ImageError):
             raise found
         own.append(found.content)

@@ -78,7 +78,7 @@ def select(
     label_column: ReferenceLabel = "",
     only_present: OnlyPresent = False,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     no_store: NoStore = False,
     as_json: Json = False,
 ) -> None:

@@ -83,7 +83,7 @@ def suggest(
     phrase: Worded = "plain",
     pool: Pool = "mean",
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     image_column: ImageColumn = "",
     label_column: LabelColumn = "",
     split: Split = "",

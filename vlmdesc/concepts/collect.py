@@ -14,9 +14,9 @@ from vlmdesc.concepts.rows import Origin, Rows, rows_of
 from vlmdesc.embeddings.data import Item
 from vlmdesc.embeddings.embed import embedding
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded
-from vlmdesc.embeddings.places import StoredVectors
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
+from vlmdesc.embeddings.vectors import StoredVectors
 from vlmdesc.errors import ImageError, InputError
 
 
@@ -30,8 +30,8 @@ class Collected:
 
     def vectors(self, rows: Rows | None = None) -> StoredVectors:
         """The vectors of these rows, or of some of them, as they are kept."""
-        shelf = self.store.images(self.encoder)
-        return StoredVectors(shelf.places((self.rows if rows is None else rows).column("content")))
+        collection = self.store.images(self.encoder)
+        return StoredVectors(collection, (self.rows if rows is None else rows).column("content"))
 
 
 def collect(
@@ -48,8 +48,8 @@ def collect(
     Raises: InputError when not one can be used; StoreError.
     """
     store = store or Store()
-    shelf = store.images(encoder)
-    items = embedding(origin.open(), encoder, shelf, batch_size=batch_size, workers=workers)
+    collection = store.images(encoder)
+    items = embedding(origin.open(), encoder, collection, batch_size=batch_size, workers=workers)
 
     def usable() -> Iterator[tuple[int, Item, bytes]]:
         for number, (item, found) in enumerate(items):

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from vlmdesc.embeddings.collection import Collection
 from vlmdesc.embeddings.data import DataSet, Item, load_data
 from vlmdesc.embeddings.picture import Source
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, Keeper, encode_pictures
-from vlmdesc.embeddings.places import StoredVectors
 from vlmdesc.embeddings.protocol import Encoder, warn_of_long
-from vlmdesc.embeddings.shelf import Shelf
 from vlmdesc.embeddings.store import Store
+from vlmdesc.embeddings.vectors import StoredVectors
 from vlmdesc.errors import ImageError, VlmdescWarning
 from vlmdesc.records import Embeddings
 
@@ -42,10 +42,10 @@ def embed(
     """
     if isinstance(data, (str, Path)):
         data = load_data(data)
-    shelf = (store or Store()).images(encoder)
+    collection = (store or Store()).images(encoder)
     items = data if isinstance(data, DataSet) else (Item(_id(n, source), source) for n, source in enumerate(data))
     keys, contents, failed = [], [], []
-    for item, found in embedding(items, encoder, shelf, batch_size=batch_size, workers=workers):
+    for item, found in embedding(items, encoder, collection, batch_size=batch_size, workers=workers):
         if isinstance(found, Encoded):
             keys.append(item.id)
             contents.append(found.content)
@@ -56,18 +56,18 @@ def embed(
     if failed:
         message = f"{len(failed)} of {len(failed) + len(keys)} pictures could not be used; the first: {failed[0]}"
         warnings.warn(message, VlmdescWarning, stacklevel=2)
-    return Embeddings(StoredVectors(shelf.places(contents)), tuple(keys), encoder.fingerprint)
+    return Embeddings(StoredVectors(collection, contents), tuple(keys), encoder.fingerprint)
 
 
 def embedding(
     items: Iterable[Item],
     encoder: Encoder,
-    shelf: Shelf,
+    collection: Collection,
     *,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
 ) -> Iterator[tuple[Item, Encoded | ImageError]]:
-    """Each item with its embedding, kept on the shelf by now, or the ImageError that names it; in order."""
+    """Each item with its embedding, kept in the store by now, or the ImageError that names it; in order."""
     pending: deque[Item] = deque()
 
     def sources() -> Iterator[Source | ImageError]:
@@ -75,7 +75,9 @@ def embedding(
             pending.append(item)
             yield item.source
 
-    results = encode_pictures(encoder, sources(), batch_size=batch_size, workers=workers, shelf=shelf, must_keep=True)
+    results = encode_pictures(
+        encoder, sources(), batch_size=batch_size, workers=workers, collection=collection, must_keep=True
+    )
     for found in results:
         item = pending.popleft()
         if isinstance(found, ImageError):
@@ -83,18 +85,18 @@ def embedding(
         yield item, found
 
 
-def embed_texts(texts: Sequence[str], encoder: Encoder, shelf: Shelf) -> Float32[np.ndarray, "m d"]:
-    """Embeddings (M, D) of texts; those the shelf does not have are encoded, and kept where it can be written.
+def embed_texts(texts: Sequence[str], encoder: Encoder, collection: Collection) -> Float32[np.ndarray, "m d"]:
+    """Embeddings (M, D) of texts; those the collection does not have are encoded, and kept where it can be written.
 
     Warns of texts longer than the encoder reads.
     """
     unique = sorted(dict.fromkeys(texts), key=lambda text: (len(text), text))
     keys = [text_key(text) for text in unique]
-    found = shelf.get(keys)
+    found = collection.get(keys)
     missing = np.flatnonzero(~found.good)
     warn_of_long(encoder, [unique[i] for i in np.flatnonzero(found.good)])  # of the others the encoder warns
     vectors = dict(zip(unique, found.vectors, strict=True)) if found.good.any() else {}
-    keep = Keeper(shelf)
+    keep = Keeper(collection)
     for start in range(0, len(missing), TEXTS_AT_ONCE):
         chunk = missing[start : start + TEXTS_AT_ONCE]
         new = encoder.texts([unique[i] for i in chunk])

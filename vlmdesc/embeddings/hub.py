@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,16 +85,10 @@ def _table(loaded: Any, form: str, folder: Path, where: object, splits: tuple[st
     for name in images:
         loaded = loaded.cast_column(name, datasets.Image(decode=False))
 
-    def rows(columns: Sequence[str]) -> Iterator[Row]:
-        try:
-            yield from loaded.select_columns(list(columns))
-        except Exception as error:  # truncated in the middle, or changed since it was opened
-            raise unreadable(error, where) from error
-
     return Table(
         form,
         {name: _kind(kind) for name, kind in features.items()},
-        rows,
+        partial(_rows, loaded, where),
         folder,
         len(loaded),
         splits,
@@ -102,6 +97,13 @@ def _table(loaded: Any, form: str, folder: Path, where: object, splits: tuple[st
         only(names),
         names,
     )
+
+
+def _rows(loaded: Any, where: object, columns: Sequence[str]) -> Iterator[Row]:
+    try:
+        yield from loaded.select_columns(list(columns))
+    except Exception as error:  # truncated in the middle, or changed since it was opened
+        raise unreadable(error, where) from error
 
 
 def _kind(feature: Any) -> str:

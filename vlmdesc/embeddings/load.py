@@ -8,21 +8,20 @@ import torch
 
 from vlmdesc.embeddings import openclip, starter
 from vlmdesc.embeddings.encoder import PRECISIONS, OpenClipEncoder
-from vlmdesc.embeddings.precision import choose
 from vlmdesc.errors import InputError, VlmdescWarning
 
 
-def load_encoder(model: str = "starter", *, device: str = "auto", precision: str = "auto") -> OpenClipEncoder:
+def load_encoder(model: str = "starter", *, device: str = "auto", precision: str = "fp32") -> OpenClipEncoder:
     """The encoder `model` names: "starter", or what `vlmdesc.embeddings.openclip` can load.
 
-    `device` is "auto" (the first of cuda, mps, cpu that is here) or one of them. `precision` is fp32, bf16, fp16 or
-    "auto": the fastest here that keeps to fp32; `encoder.precision` tells which it is.
+    `device` is "auto" (the first of cuda, mps, cpu that is here) or one of them. `precision` is fp32, bf16 or fp16.
 
     Raises: InputError for an unknown device or precision; ModelError when the model cannot be loaded; EndpointError
     when a hub is needed and does not answer. Warns when a local checkpoint's activation cannot be known.
     """
-    if precision not in ("auto", *PRECISIONS):
-        raise InputError(f"unknown precision '{precision}'", fix=f"use one of auto, {', '.join(PRECISIONS)}")
+    if precision not in PRECISIONS:
+        gone = "leave it out for fp32, or " if precision == "auto" else ""
+        raise InputError(f"unknown precision '{precision}'", fix=f"{gone}use one of {', '.join(PRECISIONS)}")
     device = pick_device(device)
     built = starter.build() if model == "starter" else openclip.build(model)
     if openclip.activation_is_a_guess(model):
@@ -33,8 +32,6 @@ def load_encoder(model: str = "starter", *, device: str = "auto", precision: str
             VlmdescWarning,
             stacklevel=2,
         )
-    if precision == "auto":
-        precision = choose(model, built, device).precision
     return OpenClipEncoder(model, built, device, precision)
 
 

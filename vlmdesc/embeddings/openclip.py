@@ -27,7 +27,6 @@ import open_clip
 from huggingface_hub import hf_hub_download
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from torchvision.transforms import Compose
 
 from vlmdesc.embeddings.encoder import Built
 from vlmdesc.embeddings.model_folder import check_config, check_text_files, code_off
@@ -94,10 +93,11 @@ def build(name: str) -> Built:
     return Built(
         model,
         tokenizer,
-        Compose(steps[:-2]),
+        steps[:-2],
         tuple(config["mean"]),
         tuple(config["std"]),
         max(size) if isinstance(size, (tuple, list)) else size,
+        int(model_config["embed_dim"]),
         recipe,
     )
 

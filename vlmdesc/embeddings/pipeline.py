@@ -1,6 +1,7 @@
 """Many pictures through an encoder: threads read and decode while the model works on the batch before.
 
-With a shelf, what an encoder has seen once comes from there, and each batch is kept as soon as it is encoded.
+With a collection of the store, what an encoder has seen once comes from there, and each batch is kept as soon as it is
+encoded.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from vlmdesc.embeddings.collection import Collection
 from vlmdesc.embeddings.picture import NOTES, Picture, Source, content_key, contents, open_picture
 from vlmdesc.embeddings.protocol import Encoder
-from vlmdesc.embeddings.shelf import Shelf
 from vlmdesc.errors import ImageError, InputError, ModelError, StoreError, VlmdescWarning
 
 T = TypeVar("T")
@@ -63,13 +64,13 @@ def encode_pictures(
     *,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
-    shelf: Shelf | None = None,
+    collection: Collection | None = None,
     must_keep: bool = False,
 ) -> Iterator[Encoded | ImageError]:
     """Each source's embedding, or the ImageError that says why there is none, in the order given.
 
     Sources are read as they are needed: memory holds a few batches of prepared pixels, however many there are. An
-    ImageError among them comes out in its place. With `must_keep` a shelf that cannot be written is an error; without,
+    ImageError among them comes out in its place. With `must_keep` a store that cannot be written is an error; without,
     it is warned of and the work goes on.
     Raises: InputError for a batch size or workers below 1; StoreError.
     """
@@ -77,13 +78,13 @@ def encode_pictures(
     for what, number in (("batch size", batch_size), ("workers", workers)):
         if number < 1:
             raise InputError(f"{what} {number}", fix="use 1 or more")
-    keep = Keeper(shelf, must_keep)
+    keep = Keeper(collection, must_keep)
     queue: list[Encoded | _Ready | ImageError] = []  # seen but not given out yet
     batch: dict[bytes, _Ready] = {}  # of these, what the model has to see: each content once
-    for item in read_ahead(_Look(encoder, shelf), sources, ahead=2 * batch_size, workers=workers):
+    for item in read_ahead(_Look(encoder, collection), sources, ahead=2 * batch_size, workers=workers):
         if isinstance(item, _Ready) and item.content not in batch:
             # Another process, or an earlier batch, may have been faster than our look.
-            known = _stored(shelf, [_Read(item.key, item.content, b"")])[0]
+            known = _stored(collection, [_Read(item.key, item.content, b"")])[0]
             if isinstance(known, Encoded):
                 item = known
             else:
@@ -120,21 +121,21 @@ def _given_out(
 
 
 class Keeper:
-    """Puts embeddings on a shelf, if there is one. What fails is an error, or warned of once and not tried again."""
+    """Puts embeddings in the store, if there is one. What fails is an error, or warned of once and not tried again."""
 
-    def __init__(self, shelf: Shelf | None, must_keep: bool = False) -> None:
-        self._shelf, self._must_keep = shelf, must_keep
+    def __init__(self, collection: Collection | None, must_keep: bool = False) -> None:
+        self._collection, self._must_keep = collection, must_keep
 
     def __call__(self, keys: Sequence[bytes], vectors: Float32[np.ndarray, "n d"], notes: Sequence[int] = ()) -> None:
-        if self._shelf is None:
+        if self._collection is None:
             return
         try:
-            self._shelf.put(keys, vectors, notes)
+            self._collection.put(keys, vectors, notes)
         except StoreError as error:
             if self._must_keep:
                 raise
             warnings.warn(f"embeddings are not kept: {error}", VlmdescWarning, stacklevel=4)
-            self._shelf = None
+            self._collection = None
 
 
 def _forward(encoder: Encoder, ready: Sequence[_Ready]) -> list[Encoded | ImageError]:
@@ -150,11 +151,11 @@ def _forward(encoder: Encoder, ready: Sequence[_Ready]) -> list[Encoded | ImageE
     return [Encoded(item.key, vector, item.notes, item.content) for item, vector in zip(ready, vectors, strict=True)]
 
 
-def _stored(shelf: Shelf | None, read: Sequence[_Read]) -> Sequence[_Read | Encoded]:
-    """What the shelf has of these pictures, and the others as they are."""
-    if shelf is None:
+def _stored(collection: Collection | None, read: Sequence[_Read]) -> Sequence[_Read | Encoded]:
+    """What the collection has of these pictures, and the others as they are."""
+    if collection is None:
         return read
-    found = shelf.get([item.content for item in read])
+    found = collection.get([item.content for item in read])
     return [
         Encoded(item.key, vector, tuple(n for i, n in enumerate(NOTES) if note >> i & 1), item.content, stored=True)
         if good
@@ -166,14 +167,14 @@ def _stored(shelf: Shelf | None, read: Sequence[_Read]) -> Sequence[_Read | Enco
 class _Look:
     """What a thread does with a few sources: read them, ask the store, decode what it has not."""
 
-    def __init__(self, encoder: Encoder, shelf: Shelf | None) -> None:
-        self._encoder, self._shelf = encoder, shelf
+    def __init__(self, encoder: Encoder, collection: Collection | None) -> None:
+        self._encoder, self._collection = encoder, collection
         self._turn = Lock()  # of big pictures: one at a time, from decoding until only the encoder's pixels are left
 
     def __call__(self, first: int, sources: list[Source | ImageError]) -> list[Encoded | _Ready | ImageError]:
         items = [self._read(first + i, source) for i, source in enumerate(sources)]
         read = [item for item in items if isinstance(item, _Read)]
-        known = iter(_stored(self._shelf, read))
+        known = iter(_stored(self._collection, read))
         looked = (next(known) if isinstance(item, _Read) else item for item in items)
         return [self._prepare(item) if isinstance(item, _Read) else item for item in looked]
 
@@ -198,7 +199,7 @@ class _Look:
                         fit_px=self._encoder.image_px,
                         when_big=lambda: held.enter_context(self._turn),
                     )
-                return _Ready(item.key, item.content, self._encoder.prepare(picture.image), picture.notes)
+                return _Ready(item.key, item.content, self._encoder.prepare(picture.image).pixels, picture.notes)
         except ImageError as error:
             return error
         except Exception as error:  # one picture that an encoder chokes on must not end a batch

@@ -12,6 +12,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ def _parquet(files: Sequence[Path]) -> Table:
     kinds = {field.name: _arrow_kind(field.type) for field in schema}
     columns = kinds | {name: f"number of one of {len(named)} class names" for name, named in names.items()}
     images = _of_kind(kinds, "image") or _of_kind(kinds, "binary")
-    rows, folder = _each(_parquet_rows, files), files[0].parent
+    rows, folder = partial(_each, _parquet_rows, files), files[0].parent
     return Table("Parquet", columns, rows, folder, n, image=images, label=only(names), class_names=names)
 
 
@@ -131,28 +132,24 @@ def _class_names(schema: pyarrow.Schema) -> dict[str, Sequence[str]]:
 
 
 def _shards(files: Sequence[Path]) -> Table:
-    samples = [*islice(_each(_samples, files)([]), FIRST)]
+    samples = [*islice(_each(_samples, files, []), FIRST)]
     if not samples:
         raise InputError("no samples", where=files[0], fix="give a .tar whose files are named 0.jpg, 0.txt, 1.jpg, ...")
     fields = dict.fromkeys(field for sample in samples for field in sample)
     columns = {field: _field_kind(field) for field in fields}
-    images, rows = _of_kind(columns, "image"), _each(_samples, files)
+    images, rows = _of_kind(columns, "image"), partial(_each, _samples, files)
     if len(images) > 1 and all(len(sample.keys() & {*images}) <= 1 for sample in samples):
         columns = {"image": "image"} | {field: kind for field, kind in columns.items() if field not in images}
-        return Table("WebDataset", columns, _as_one(rows, images), files[0].parent, image=("image",))
+        return Table("WebDataset", columns, partial(_as_one, rows, images), files[0].parent, image=("image",))
     return Table("WebDataset", columns, rows, files[0].parent, image=images)
 
 
 def _as_one(
-    rows: Callable[[Sequence[str]], Iterator[Row]], images: Sequence[str]
-) -> Callable[[Sequence[str]], Iterator[Row]]:
+    rows: Callable[[Sequence[str]], Iterator[Row]], images: Sequence[str], columns: Sequence[str]
+) -> Iterator[Row]:
     """Rows whose picture is a PNG here and a JPEG there, with one column for it."""
-
-    def joined(columns: Sequence[str]) -> Iterator[Row]:
-        for row in rows([*columns, *images] if "image" in columns else columns):
-            yield {**row, "image": next((row[name] for name in images if name in row), None)}
-
-    return joined
+    for row in rows([*columns, *images] if "image" in columns else columns):
+        yield {**row, "image": next((row[name] for name in images if name in row), None)}
 
 
 def _samples(file: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -203,20 +200,16 @@ def _field_kind(field: str) -> str:
 
 
 def _each(
-    read: Callable[[Path, Sequence[str]], Iterator[Row]], files: Sequence[Path]
-) -> Callable[[Sequence[str]], Iterator[Row]]:
+    read: Callable[[Path, Sequence[str]], Iterator[Row]], files: Sequence[Path], columns: Sequence[str]
+) -> Iterator[Row]:
     """The rows of all files, one after the other; an error names the file."""
-
-    def rows(columns: Sequence[str]) -> Iterator[Row]:
-        for file in files:
-            try:
-                yield from read(file, columns)
-            except VlmdescError:
-                raise
-            except Exception as error:  # damaged in the middle, or changed since it was opened
-                raise unreadable(error, file) from error
-
-    return rows
+    for file in files:
+        try:
+            yield from read(file, columns)
+        except VlmdescError:
+            raise
+        except Exception as error:  # damaged in the middle, or changed since it was opened
+            raise unreadable(error, file) from error
 
 
 def unreadable(error: Exception, where: object) -> InputError:

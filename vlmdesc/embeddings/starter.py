@@ -71,7 +71,7 @@ def build(head: Path = HEAD) -> Built:
     model.visual.head.proj.load_state_dict(_part(weights, "image."))
     model.text.proj.load_state_dict(_part(weights, "text."))
     recipe = {"model": "starter", "resize": RESIZE, "crop": SIZE, "context": CONTEXT}
-    return Built(model, tokenizer, geometry(), (0.5,) * 3, (0.5,) * 3, SIZE, recipe)
+    return Built(model, tokenizer, geometry(), (0.5,) * 3, (0.5,) * 3, SIZE, embed_dim, recipe)
 
 
 def _part(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -90,10 +90,10 @@ def text_head(width: int, hidden: int, embed_dim: int, dropout: float = 0.0) -> 
     )
 
 
-def geometry() -> transforms.Compose:
+def geometry() -> tuple[transforms.Resize, transforms.CenterCrop]:
     """Resize and crop of EfficientNet-Lite2's own evaluation."""
     bicubic = transforms.InterpolationMode.BICUBIC
-    return transforms.Compose([transforms.Resize(RESIZE, interpolation=bicubic), transforms.CenterCrop(SIZE)])
+    return transforms.Resize(RESIZE, interpolation=bicubic), transforms.CenterCrop(SIZE)
 
 
 @code_off()

@@ -1,10 +1,10 @@
 """Embeddings kept for good: what an encoder has seen once, by content, it need not see again.
 
     CACHE/embeddings/ENCODER/encoder.json            whose they are
-    CACHE/embeddings/ENCODER/{images,texts}/*        see `vlmdesc.embeddings.shelf` and `vlmdesc.embeddings.part`
+    CACHE/embeddings/ENCODER/{images,texts,...}/*    see `embeddings.collection` and `embeddings.segment`
 
 Keys are SHA-256 of content: where a file lay or what it was called plays no part. Another model, other weights,
-another preprocessing or precision, other rules of reading pictures are another ENCODER.
+another preprocessing or precision, other rules of reading pictures are another ENCODER. Other engines are not.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 
 from vlmdesc.cache import cache_folder, checksum, set_aside
+from vlmdesc.embeddings.collection import Collection
+from vlmdesc.embeddings.kind import IMAGES, TEXTS, Kind
 from vlmdesc.embeddings.picture import READING
 from vlmdesc.embeddings.protocol import Encoder
-from vlmdesc.embeddings.shelf import Shelf
+from vlmdesc.embeddings.segment import ENGINE
 from vlmdesc.errors import InputError, StoreError
 from vlmdesc.files import write_atomic
 
 SCHEMA = 1
 CARD = "encoder.json"
-KINDS = ("images", "texts")
 DTYPES = {"float32": np.float32, "float16": np.float16}
 
 
@@ -43,36 +44,37 @@ class Store:
         self.folder = (folder or cache_folder()) / "embeddings"
         self._dtype = dtype
 
-    def images(self, encoder: Encoder) -> Shelf:
-        """The shelf of an encoder's image embeddings. Raises: StoreError when a newer version wrote it."""
-        return self._shelf(encoder, "images")
+    def images(self, encoder: Encoder) -> Collection:
+        """An encoder's image embeddings. Raises: StoreError when a newer version wrote them."""
+        return self.collection(encoder, IMAGES)
 
-    def texts(self, encoder: Encoder) -> Shelf:
-        """The shelf of an encoder's text embeddings. Raises: StoreError when a newer version wrote it."""
-        return self._shelf(encoder, "texts")
+    def texts(self, encoder: Encoder) -> Collection:
+        """An encoder's text embeddings. Raises: StoreError when a newer version wrote them."""
+        return self.collection(encoder, TEXTS)
 
-    def reopen(self, folder: Path) -> Shelf:
-        """The shelf in a folder of this store, by what its card says. Raises: StoreError when that is lost or newer."""
-        card = read_card(folder.parent)
-        if card is None:
+    def reopen(self, folder: Path) -> Collection:
+        """What is in a folder of this store, by its name and card. Raises: StoreError when these are lost or newer."""
+        card, kind = read_card(folder.parent), Kind.of(folder.name)
+        if card is None or kind is None:
             raise StoreError(
                 "whose embeddings these are is not known", where=folder.parent, fix="embed with that model again"
             )
-        return self._open(folder.parent, folder.name, card)
+        return self._open(folder.parent, kind, card, ENGINE)
 
-    def _shelf(self, encoder: Encoder, kind: str) -> Shelf:
+    def collection(self, encoder: Encoder, kind: Kind) -> Collection:
+        """What an encoder made of one kind. Raises: StoreError when a newer version wrote it."""
         folder = self.folder / hashlib.sha256(f"{READING} {encoder.fingerprint}".encode()).hexdigest()[:32]
         known = read_card(folder)  # refuses what a newer version wrote
-        name = " ".join((encoder.name, getattr(encoder, "precision", ""))).strip()
+        name = f"{encoder.name} {encoder.precision}"
         card = {"schema": SCHEMA, "encoder": name, "fingerprint": encoder.fingerprint, "reading": READING}
         if known is None and folder.is_dir():  # it was lost
             with suppress(StoreError):
                 _show(folder, card)
-        return self._open(folder, kind, card)
+        return self._open(folder, kind, card, encoder.engine)
 
-    def _open(self, folder: Path, kind: str, card: dict[str, Any]) -> Shelf:
-        space = f"{card['fingerprint']}/{card['reading']}/{kind}"
-        return Shelf(folder / kind, space, DTYPES[self._dtype], partial(_show, folder, card))
+    def _open(self, folder: Path, kind: Kind, card: dict[str, Any], engine: str) -> Collection:
+        space, dtype = f"{card['fingerprint']}/{card['reading']}/{kind.key}", DTYPES[self._dtype]
+        return Collection(folder / kind.key, space, kind, engine, dtype, partial(_show, folder, card))
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

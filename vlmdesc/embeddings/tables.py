@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of any form: `rows(columns)` reads them anew, as few columns as are asked for.
+    """Rows of any form: `rows(columns)` reads them anew, as few columns as are asked for, in any thread or process.
 
     `n` is their number where it is known before they are read; `image` and `label` are the columns that hold these
     beyond doubt; `class_names` what the numbers in a column stand for.
@@ -55,7 +56,7 @@ def read_csv(path: Path, separator: str = ",") -> Table:
         raise InputError("a header but no rows", where=path, fix="add one row a picture")
     header = _csv_header(path, separator)
     form = "TSV" if separator == "\t" else "CSV"
-    return Table(form, dict.fromkeys(header, "text"), lambda _: _csv_rows(path, separator), path.parent, n)
+    return Table(form, dict.fromkeys(header, "text"), partial(_csv_rows, path, separator), path.parent, n)
 
 
 def _csv_header(path: Path, separator: str) -> list[str]:
@@ -73,7 +74,7 @@ def _csv_header(path: Path, separator: str) -> list[str]:
     return header
 
 
-def _csv_rows(path: Path, separator: str) -> Iterator[Row]:
+def _csv_rows(path: Path, separator: str, _: Sequence[str] = ()) -> Iterator[Row]:
     header = _csv_header(path, separator)
     lines = _csv_lines(path, separator)
     next(lines)
@@ -122,10 +123,10 @@ def read_json_lines(path: Path) -> Table:
         columns |= dict.fromkeys(row, "text")
     if not n:
         raise InputError("no rows", where=path, fix="write one JSON object a line")
-    return Table("JSON lines", columns, lambda _: _json_rows(path), path.parent, n)
+    return Table("JSON lines", columns, partial(_json_rows, path), path.parent, n)
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _json_rows(path: Path, _: Sequence[str] = ()) -> Iterator[Row]:
     if path.suffix.lower() == ".json":
         found = read_json(path)
         items = enumerate(found if isinstance(found, list) else [found], 1)
@@ -169,12 +170,16 @@ def _of_files(paths: Sequence[Path], form: str, folder: Path, notes: tuple[str, 
     return Table(
         form,
         {"image": "path"},
-        lambda _: ({"image": path} for path in paths),
+        partial(_file_rows, paths),
         folder,
         len(paths),
         image=("image",),
         notes=notes,
     )
+
+
+def _file_rows(paths: Sequence[Path], _: Sequence[str]) -> Iterator[Row]:
+    return ({"image": path} for path in paths)
 
 
 def read_folder(root: Path, split: str) -> Table:
@@ -197,14 +202,15 @@ def read_folder(root: Path, split: str) -> Table:
     depths = {len(path.relative_to(place).parts) for path in found.paths[:n_open]}
     if len(depths) > 1:
         notes += (f"pictures lie at {len(depths)} depths: the label of each is the folder directly above it",)
-
-    def rows(_: Sequence[str]) -> Iterator[Row]:
-        for path, label in zip(found.paths, labels, strict=True):
-            yield {"image": path, "label": label, "id": str(path.relative_to(root))}
-
     has = {"image": "path", "id": "path in the folder"} | ({"label": "folder name"} if any(labels) else {})
     label = "label" if any(labels) else ""
+    rows = partial(_folder_rows, root, found.paths, labels)
     return Table("image folder", has, rows, Path(), len(labels), splits, split, ("image",), label, notes=notes)
+
+
+def _folder_rows(root: Path, paths: Sequence[Path], labels: Sequence[str | None], _: Sequence[str]) -> Iterator[Row]:
+    for path, label in zip(paths, labels, strict=True):
+        yield {"image": path, "label": label, "id": str(path.relative_to(root))}
 
 
 def splits_of(root: Path) -> tuple[str, ...]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlmdesc.cache import Answers
-from vlmdesc.embeddings.part import SUFFIX
-from vlmdesc.embeddings.store import KINDS, Store, read_card
+from vlmdesc.embeddings.kind import Kind
+from vlmdesc.embeddings.segment import SUFFIX
+from vlmdesc.embeddings.store import Store, read_card
 from vlmdesc.errors import InputError
 from vlmdesc.files import cannot_write
 
 ANSWERS = {
-    "precision": "which precision is fastest",
+    "precision": "which precision was fastest (no longer asked)",
     "llm": "what language models answered",
     "indexes": "which indexes were made here, or trusted",
 }
@@ -44,11 +45,10 @@ def kept(root: Path) -> list[Kept]:
     store = Store(root)
     for folder in _folders(store.folder):
         card = read_card(folder) or {"encoder": "unknown"}
-        for kind in KINDS:
-            if (folder / kind).is_dir():
-                names = (entry.name for entry in os.scandir(folder / kind))
-                rows = sum(int(name.partition("-")[0]) for name in names if _is_part(name))
-                found.append(_kept(folder.name, kind, str(card["encoder"]), rows, folder / kind))
+        for place in _kinds(folder):
+            names = (entry.name for entry in os.scandir(place))
+            rows = sum(int(name.partition("-")[0]) for name in names if _is_segment(name))
+            found.append(_kept(folder.name, place.name, str(card["encoder"]), rows, place))
     for name, about in ANSWERS.items():
         if (root / name).is_dir():
             entries = sum(entry.name.endswith(".json") for entry in os.scandir(root / name))
@@ -56,7 +56,7 @@ def kept(root: Path) -> list[Kept]:
     return found
 
 
-def _is_part(name: str) -> bool:
+def _is_segment(name: str) -> bool:
     return name.endswith(SUFFIX) and name.partition("-")[0].isdecimal()
 
 
@@ -71,7 +71,7 @@ def _kept(id_: str, kind: str, about: str, entries: int, folder: Path) -> Kept:
 def card(item: Kept) -> dict[str, str | int]:
     """What is known of a thing beyond `Kept`: the encoder's fingerprint, how pictures were read, its files."""
     names = sorted(entry.name for entry in os.scandir(item.folder) if not entry.name.startswith("."))
-    whose = (read_card(item.folder.parent) or {}) if item.kind in KINDS else {}
+    whose = (read_card(item.folder.parent) or {}) if item.kind != "answers" else {}
     shown = {key: whose[key] for key in ("fingerprint", "reading") if key in whose}
     return shown | {"files": len(names), "set aside": " ".join(name for name in names if ".bad-" in name) or "none"}
 
@@ -121,10 +121,14 @@ def remove(item: Kept) -> None:
     """Delete it. Raises: StoreError when that is not possible."""
     try:
         shutil.rmtree(item.folder)
-        if item.kind in KINDS and not any((item.folder.parent / kind).exists() for kind in KINDS):
+        if item.kind != "answers" and not _kinds(item.folder.parent):
             shutil.rmtree(item.folder.parent)
     except OSError as error:
         raise cannot_write(item.folder, error) from error
+
+
+def _kinds(folder: Path) -> list[Path]:
+    return [path for path in _folders(folder) if Kind.of(path.name)]
 
 
 def _folders(folder: Path) -> list[Path]:

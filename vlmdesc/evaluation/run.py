@@ -248,8 +248,7 @@ def _about(reference: DataSet | None, photos: Labelled | None, descriptors: Desc
 
 
 def _encoder(encoder: Encoder) -> dict[str, str]:
-    precision = getattr(encoder, "precision", "fp32")
-    return {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": precision}
+    return {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision}
 
 
 def _times(began: float) -> dict[str, Any]:

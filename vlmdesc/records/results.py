@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +20,11 @@ class Vectors(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, wanted: Any, /) -> np.ndarray: ...
     def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> np.ndarray: ...
+
+
+def _made_again(record: Any) -> tuple[Any, ...]:
+    """How a record with frozen arrays is unpickled: made anew, since pickled arrays forget that they are frozen."""
+    return type(record), tuple(getattr(record, field.name) for field in fields(record))
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Embeddings:
             view = self.vectors.view()  # the caller's own array keeps its flags
             view.flags.writeable = False
             object.__setattr__(self, "vectors", view)
+
+    __reduce__ = _made_again
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ class Selection:
             view = getattr(self, name).view()  # the caller's own array keeps its flags
             view.flags.writeable = False
             object.__setattr__(self, name, view)
+
+    __reduce__ = _made_again
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,8 @@ class Concept:
         view = self.direction.view()
         view.flags.writeable = False
         object.__setattr__(self, "direction", view)
+
+    __reduce__ = _made_again
 
 
 @dataclass(frozen=True)

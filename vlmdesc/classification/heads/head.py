@@ -41,8 +41,8 @@ class HeadCard:
     @classmethod
     def of(cls, kind: str, encoder: Encoder, descriptors: Descriptors, **settings: Any) -> HeadCard:
         """The card of a head over the classes of a descriptor set, for the embeddings of an encoder."""
-        precision = getattr(encoder, "precision", "fp32")
-        return cls(kind, descriptors.classes, encoder.fingerprint, kind, encoder.name, precision, settings)
+        about = (encoder.fingerprint, kind, encoder.name, encoder.precision)
+        return cls(kind, descriptors.classes, *about, settings)
 
 
 def check_encoder(card: HeadCard, fingerprint: str, name: str = "") -> None:

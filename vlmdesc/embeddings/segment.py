@@ -1,9 +1,11 @@
 """One immutable file of embeddings: safetensors, rows in the order they came, a checksum for each row.
 
-tensors    vectors (N, D) float32 or float16, keys (N, 32), notes (N,), checks (N, 16), sums (N / 256, 16) uint8
-metadata   format, space (what encoder and what kind), replaces (files whose rows are all here)
+tensors    vectors (N, D) or of more axes, float32 or float16; keys (N, 32), notes (N,), checks (N, 16),
+           sums (N / 256, 16) uint8
+metadata   format, space (what encoder and what kind), engine (what computed them), replaces (files whose rows are all
+           here); where no engine is named it was torch
 
-A row's checksum covers the space, dtype and width as well as its key, notes and vector: a row cannot be taken for
+A row's checksum covers the space, dtype and shape as well as its key, notes and vector: a row cannot be taken for
 that of another model. The sum of every 256 rows spares whole blocks the check of each row. The file is named by its
 rows, so that writing the same rows twice gives one file.
 """
@@ -20,21 +22,22 @@ from typing import Any
 import numpy as np
 import safetensors
 import xxhash
-from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8, UInt64
+from jaxtyping import Bool, Float32, Int, Shaped, UInt8, UInt64
 from safetensors.numpy import save
 
+from vlmdesc.embeddings.kind import Kind, sides
 from vlmdesc.files import write_atomic
 
 FORMAT = 1
 SUFFIX = ".safetensors"
+ENGINE = "torch"
 KEY_BYTES, CHECK_BYTES = 32, 16
 BLOCK = 256  # rows that share a sum, and are checked and copied while they are in the processor's cache
-TOLERANCE = 2e-3  # of a norm from 1: float16 rounding stays below it
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16)}
 
 
 class Damaged(Exception):  # noqa: N818 - a finding, not a failure
-    """A file is not the part its name says; the message tells why."""
+    """A file is not the segment its name says; the message tells why."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Records:
 
     keys: UInt8[np.ndarray, "n 32"]
     notes: UInt8[np.ndarray, " n"]
-    vectors: Shaped[np.ndarray, "n d"]
+    vectors: Shaped[np.ndarray, "n ..."]
 
     def take(self, rows: Shaped[np.ndarray, " k"] | slice) -> Records:
         """These rows."""
@@ -51,11 +54,13 @@ class Records:
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """An opened file. Its arrays are mapped: what is not used is not read."""
 
     path: Path
     space: str
+    kind: Kind
+    engine: str
     replaces: frozenset[str]
     records: Records
     checks: UInt8[np.ndarray, "n 16"]
@@ -65,8 +70,9 @@ class Part:
         return len(self.checks)
 
     @property
-    def dim(self) -> int:
-        return int(self.records.vectors.shape[1])
+    def shape(self) -> tuple[int, ...]:
+        """Of one row."""
+        return self.records.vectors.shape[1:]
 
     @cached_property
     def _sorted(self) -> tuple[UInt64[np.ndarray, " n"], Int[np.ndarray, " n"]]:
@@ -91,9 +97,9 @@ class Part:
         return found
 
     def read_into(
-        self, rows: Int[np.ndarray, " k"], vectors: Float32[np.ndarray, "n d"], at: Int[np.ndarray, " k"]
+        self, rows: Int[np.ndarray, " k"], vectors: Float32[np.ndarray, "n ..."], at: Int[np.ndarray, " k"]
     ) -> Bool[np.ndarray, " k"]:
-        """Write the unit-norm vectors of rows to `vectors[at]`; which are good, for what is not must not be used.
+        """Write the vectors of rows to `vectors[at]`; which are good, for what is not must not be used.
 
         Rows in ascending order are read in one sweep over the file.
         """
@@ -102,10 +108,11 @@ class Part:
             block = slice(start, start + BLOCK)
             wanted = _as_slice(rows[block])
             records = self.records.take(wanted)
-            good[block] = self._intact(records, wanted) & is_unit(records.vectors)
+            good[block] = self._intact(records, wanted) & self.kind.sound(records.vectors)
             vectors[_as_slice(at[block])] = records.vectors
-        if self.records.vectors.dtype != np.float32:
-            vectors[at] /= np.where(good, np.linalg.norm(vectors[at], axis=1), 1)[:, None]
+        if self.kind.unit and self.records.vectors.dtype != np.float32:
+            with np.errstate(divide="ignore", invalid="ignore"):  # of what is not good
+                vectors[at] /= np.linalg.norm(vectors[at], axis=-1, keepdims=True)
         return good
 
     def _intact(self, records: Records, rows: Int[np.ndarray, " k"] | slice) -> Bool[np.ndarray, " k"] | np.bool_:
@@ -122,7 +129,7 @@ class Part:
 
     def bad_rows(self) -> Int[np.ndarray, " k"]:
         """Numbers of the rows that fail their check."""
-        scratch = np.empty((BLOCK, self.dim), np.float32)
+        scratch = np.empty((BLOCK, *self.shape), np.float32)
         starts = range(0, len(self), BLOCK)
         blocks = [np.arange(start, min(start + BLOCK, len(self))) for start in starts]
         return np.concatenate([rows[~self.read_into(rows, scratch, rows - rows[0])] for rows in blocks])
@@ -139,17 +146,9 @@ def prefixes(keys: UInt8[np.ndarray, "n 32"]) -> UInt64[np.ndarray, " n"]:
     return np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0].astype(np.uint64)
 
 
-def is_unit(vectors: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
-    """Which vectors are finite and of norm 1."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        exact = vectors.astype(np.float32, copy=False)
-        squares = np.einsum("nd,nd->n", exact, exact)
-        return np.abs(squares - 1) < 2 * TOLERANCE  # False for NaN
-
-
 def checksums(records: Records, space: str) -> UInt8[np.ndarray, "n 16"]:
     """XXH3-128 of each row's key, notes and vector, seeded by what all rows share."""
-    vectors, seed = np.ascontiguousarray(records.vectors), _seed(records, space)
+    vectors, seed = np.ascontiguousarray(records.vectors).reshape(len(records.keys), -1), _seed(records, space)
     n, width = len(vectors), KEY_BYTES + 1 + vectors.dtype.itemsize * vectors.shape[1]
     lines = np.empty((n, width), np.uint8)
     lines[:, :KEY_BYTES], lines[:, KEY_BYTES] = records.keys, records.notes
@@ -170,11 +169,11 @@ def block_sum(records: Records, space: str) -> bytes:
 
 def _seed(records: Records, space: str) -> int:
     vectors = records.vectors
-    return xxhash.xxh3_64_intdigest(f"{FORMAT} {space} {vectors.dtype.str} {vectors.shape[1]}".encode())
+    return xxhash.xxh3_64_intdigest(f"{FORMAT} {space} {vectors.dtype.str} {sides(vectors.shape[1:])}".encode())
 
 
-def write_part(folder: Path, records: Records, space: str, replaces: Iterable[str] = ()) -> Path:
-    """Write records as a part, durable when this returns; of equal keys the first is kept. Raises: StoreError."""
+def write_segment(folder: Path, records: Records, space: str, engine: str, replaces: Iterable[str] = ()) -> Path:
+    """Write records as a segment, durable when this returns; of equal keys the first is kept. Raises: StoreError."""
     records = _unique(records)
     n = len(records.keys)
     blocks = [records.take(slice(start, start + BLOCK)) for start in range(0, n, BLOCK)]
@@ -182,7 +181,7 @@ def write_part(folder: Path, records: Records, space: str, replaces: Iterable[st
     sums = np.frombuffer(b"".join(block_sum(block, space) for block in blocks), np.uint8).reshape(-1, CHECK_BYTES)
     path = folder / f"{n}-{hashlib.sha256(checks.tobytes()).hexdigest()[:32]}{SUFFIX}"
     older = " ".join(sorted({*replaces} - {path.name}))  # one of those merged may hold all the rows
-    metadata = {"format": str(FORMAT), "space": space, "replaces": older}
+    metadata = {"format": str(FORMAT), "space": space, "engine": engine, "replaces": older}
     arrays = {"vectors": records.vectors, "keys": records.keys, "notes": records.notes}
     tensors = arrays | {"checks": checks, "sums": sums}
     write_atomic(path, save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata))
@@ -196,8 +195,8 @@ def _unique(records: Records) -> Records:
     return records.take(np.sort(order[fresh]))
 
 
-def open_part(path: Path, space: str) -> Part:
-    """Map a part. Raises: Damaged; OSError when the file cannot be opened at all."""
+def open_segment(path: Path, space: str, kind: Kind) -> Segment:
+    """Map a segment. Raises: Damaged; OSError when the file cannot be opened at all."""
     with open(path, "rb"):  # safetensors tells a missing file from a closed one by no means
         pass
     try:
@@ -211,13 +210,14 @@ def open_part(path: Path, space: str) -> Part:
     expected = {"keys": ("U8", [n, KEY_BYTES]), "notes": ("U8", [n]), "checks": ("U8", [n, CHECK_BYTES])}
     expected["sums"] = ("U8", [-(-n // BLOCK), CHECK_BYTES])
     dtype, shape = shapes.pop("vectors", ("", []))
-    if shapes != expected or dtype not in _DTYPES or len(shape) != 2 or shape[0] != n or not n or not shape[1]:
-        raise Damaged("not the tensors of a part")
+    if shapes != expected or dtype not in _DTYPES or not n or shape[:1] != [n] or not kind.fits(tuple(shape[1:])):
+        raise Damaged("not the tensors of a segment")
     if metadata.get("format") != str(FORMAT) or metadata.get("space") != space:
         raise Damaged("of another encoder, kind or format")
     arrays = _mapped(path, order, {**shapes, "vectors": (dtype, shape)})
     records = Records(arrays["keys"], arrays["notes"], arrays["vectors"])
-    return Part(path, space, frozenset(metadata.get("replaces", "").split()), records, arrays["checks"], arrays["sums"])
+    engine, replaces = metadata.get("engine", ENGINE), frozenset(metadata.get("replaces", "").split())
+    return Segment(path, space, kind, engine, replaces, records, arrays["checks"], arrays["sums"])
 
 
 def _mapped(path: Path, order: list[str], shapes: dict[str, tuple[str, list[int]]]) -> dict[str, np.ndarray]:
