@@ -1,6 +1,10 @@
 """What no error may show."""
 
 import base64
+import os
+import subprocess
+import sys
+import time
 from urllib.parse import quote
 
 import pytest
@@ -97,6 +101,21 @@ def test_a_socks_proxy_needs_its_package(monkeypatch):
     monkeypatch.setattr("vlmdesc.errors.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"ALL_PROXY names a SOCKS proxy.*socksio"):
         check_proxies()
+
+
+def test_the_hub_s_address_is_checked_before_a_client_is_imported():
+    """It would print what it takes for the port."""
+    address = {"HF_ENDPOINT": "https://me:canary-before/behind@hub.invalid"}
+    command = [sys.executable, "-c", "from vlmdesc import load_encoder"]
+    ran = subprocess.run(command, env=os.environ | address, capture_output=True, text=True, check=False)
+    assert "InputError: HF_ENDPOINT is not a URL" in ran.stderr and "canary" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("text", ["http://h?" + ")" * 100_000 + "x", "http://h" * 30_000, "http://h#" + "a.," * 50_000])
+def test_a_long_text_takes_no_longer_a_character(text):
+    start = time.perf_counter()
+    assert without_secrets(text).startswith("http://h")
+    assert time.perf_counter() - start < 2
 
 
 def test_the_hub_s_address_is_checked_where_it_is_read(monkeypatch):
