@@ -118,13 +118,17 @@ def test_a_long_text_takes_no_longer_a_character(text):
     assert time.perf_counter() - start < 2
 
 
-def test_the_hub_s_address_is_checked_where_it_is_read(monkeypatch):
+def test_the_hub_s_address_is_checked_where_it_is_read(monkeypatch, tmp_path):
     from vlmdesc.embeddings.hub import read_hub
+    from vlmdesc.embeddings.model_folder import check_text_files
     from vlmdesc.embeddings.openclip import build
+
+    def load_tower():  # of a local folder's model
+        check_text_files({"hf_model_name": "org/name"}, tmp_path)
 
     monkeypatch.setenv("HF_ENDPOINT", "https://me:sec/ret@hub.invalid")
     check_proxies()
-    for load in (lambda: read_hub("org/name", ""), lambda: build("hf-hub:org/name")):
+    for load in (lambda: read_hub("org/name", ""), lambda: build("hf-hub:org/name"), load_tower):
         with pytest.raises(InputError, match=r"^HF_ENDPOINT") as caught:
             load()
         assert "sec" not in str(caught.value) and "hub.invalid" not in str(caught.value)
