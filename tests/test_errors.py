@@ -1,7 +1,11 @@
 """What no error may show."""
 
 import base64
+import os
 import pickle
+import subprocess
+import sys
+import time
 from inspect import signature
 from urllib.parse import quote
 
@@ -102,13 +106,32 @@ def test_a_socks_proxy_needs_its_package(monkeypatch):
         check_proxies()
 
 
-def test_the_hub_s_address_is_checked_where_it_is_read(monkeypatch):
+def test_the_hub_s_address_is_checked_before_a_client_is_imported():
+    """It would print what it takes for the port."""
+    address = {"HF_ENDPOINT": "https://me:canary-before/behind@hub.invalid"}
+    command = [sys.executable, "-c", "from vlmdesc import load_encoder"]
+    ran = subprocess.run(command, env=os.environ | address, capture_output=True, text=True, check=False)
+    assert "InputError: HF_ENDPOINT is not a URL" in ran.stderr and "canary" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("text", ["http://h?" + ")" * 100_000 + "x", "http://h" * 30_000, "http://h#" + "a.," * 50_000])
+def test_a_long_text_takes_no_longer_a_character(text):
+    start = time.perf_counter()
+    assert without_secrets(text).startswith("http://h")
+    assert time.perf_counter() - start < 2
+
+
+def test_the_hub_s_address_is_checked_where_it_is_read(monkeypatch, tmp_path):
     from vlmdesc.embeddings.hub import read_hub
+    from vlmdesc.embeddings.model_folder import check_text_files
     from vlmdesc.embeddings.openclip import build
+
+    def load_tower():  # of a local folder's model
+        check_text_files({"hf_model_name": "org/name"}, tmp_path)
 
     monkeypatch.setenv("HF_ENDPOINT", "https://me:sec/ret@hub.invalid")
     check_proxies()
-    for load in (lambda: read_hub("org/name", ""), lambda: build("hf-hub:org/name")):
+    for load in (lambda: read_hub("org/name", ""), lambda: build("hf-hub:org/name"), load_tower):
         with pytest.raises(InputError, match=r"^HF_ENDPOINT") as caught:
             load()
         assert "sec" not in str(caught.value) and "hub.invalid" not in str(caught.value)

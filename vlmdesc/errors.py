@@ -35,7 +35,7 @@ MASK = "***"
 _END = r"\s\"'<>`"  # what no URL in a text goes on after
 _URL = re.compile(
     rf"(?<!\bhf)(:(?:\\?/){{2}})(?:[^{_END}]*@)?([^{_END}?#]*)"  # hf://datasets/ORG/NAME@REVISION has no user
-    rf"(?:[?#][^{_END}]*?(?=[).,;:]*(?:[{_END}]|$)))?"
+    rf"(?:[?#](?:[).,;:]*+[^).,;:{_END}])*+)?"  # less the marks of the sentence around it
 )
 
 
@@ -216,7 +216,12 @@ def check_proxies(*others: str) -> None:
 
     Raises: InputError that names the variable and never its value.
     """
-    wanted = (*PROXIES, *map(str.lower, others))
+    check_urls(*PROXIES, *others)
+
+
+def check_urls(*names: str) -> None:
+    """Check the URLs in these variables of the environment, however written. Raises: InputError as `check_proxies`."""
+    wanted = {*map(str.lower, names)}
     for name, value in os.environ.items():
         if name.lower() not in wanted or not value:
             continue

@@ -619,10 +619,12 @@ def test_what_is_a_secret_and_what_stands_in_for_one():
     assert not [key for key in (*PLACEHOLDERS, "") if is_secret(key)]
 
 
-@pytest.mark.parametrize("alphabet, n", [("0123456789abcdef", 32), (ascii_letters + digits, 20)])
-def test_nearly_all_random_keys_are_secrets(alphabet, n):
+@pytest.mark.parametrize(
+    "before, alphabet, n", [("", "0123456789abcdef", 32), ("", ascii_letters + digits, 20), ("hf_", ascii_letters, 34)]
+)
+def test_nearly_all_random_keys_are_secrets(before, alphabet, n):
     chance = random.Random(5)  # noqa: S311
-    assert sum(is_secret("".join(chance.choices(alphabet, k=n))) for _ in range(2000)) >= 0.99 * 2000
+    assert sum(is_secret(before + "".join(chance.choices(alphabet, k=n))) for _ in range(2000)) >= 0.99 * 2000
 
 
 @pytest.mark.parametrize("key", PLACEHOLDERS)

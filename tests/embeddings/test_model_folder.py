@@ -18,6 +18,7 @@ import transformers
 from PIL import Image
 from safetensors.torch import save_file
 
+from vlmdesc.embeddings import model_keys
 from vlmdesc.embeddings.load import load_encoder
 from vlmdesc.embeddings.model_folder import check_config, check_text_files
 from vlmdesc.errors import ModelError
@@ -467,6 +468,31 @@ def test_files_as_hubs_have_them_are_on_the_list(tmp_path, kind):
     text = {"hf_tokenizer_name": "any", **tower}
     check_config({"model_cfg": {"text_cfg": text}, "preprocess_cfg": {}}, tmp_path / FILES[0], tmp_path)
     check_text_files(text, tmp_path)
+
+
+@pytest.mark.parametrize("kind", sorted(model_keys.KINDS))
+def test_what_transformers_writes_of_a_kind_is_on_the_list(tmp_path, kind):
+    transformers.CONFIG_MAPPING[kind]().save_pretrained(tmp_path)
+    text = {"hf_tokenizer_name": "any", **({"hf_model_name": str(tmp_path)} if kind in model_keys.TOWERS else {})}
+    check_config({"model_cfg": {"text_cfg": text}, "preprocess_cfg": {}}, tmp_path / FILES[0], tmp_path)
+    check_text_files(text, tmp_path)
+
+
+def saved(name, folder):
+    """Whether a tokenizer without words was made and saved."""
+    try:
+        getattr(transformers, f"{name}Tokenizer")().save_pretrained(folder)
+    except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError):  # it wants files, or a package
+        return False
+    return True
+
+
+def test_what_tokenizers_of_transformers_write_is_on_the_list(tmp_path):
+    made = [name for name in sorted(model_keys.TOKENIZERS) if saved(name, tmp_path / name)]
+    assert {"Bert", "DebertaV2"} <= {*made}
+    for name in made:
+        found = {"model_cfg": {"text_cfg": {"hf_tokenizer_name": "any"}}, "preprocess_cfg": {}}
+        check_config(found, tmp_path / name / FILES[0], tmp_path / name)
 
 
 def test_a_timm_repository_beside_a_tokenizer_is_no_text_model(tmp_path):

@@ -22,7 +22,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from vlmdesc.embeddings import model_keys as keys
-from vlmdesc.errors import ModelError, did_you_mean, few
+from vlmdesc.errors import ModelError, check_proxies, did_you_mean, few
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _LOADING = RLock()
@@ -62,7 +62,7 @@ def check_config(found: dict[str, Any], file: Path, folder: Path | None = None) 
 def check_text_files(text: dict[str, Any], folder: Path | None = None) -> None:
     """Hold what transformers would read elsewhere, for a text_cfg, against the lists. `folder` is the model's own.
 
-    Raises: ModelError as `check_config` does; what the hub client raises.
+    Raises: ModelError as `check_config` does; InputError for a proxy; what the hub client raises.
     """
     tower, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name")
     asked = [*_config_json(_source(tower, folder), keys.TOWERS)] if tower else []
@@ -183,8 +183,11 @@ def _source(name: str, folder: Path | None) -> str:
 
 def _read(source: str, name: str) -> tuple[dict[str, Any], object]:
     """A JSON file of a folder or hub repository, and where it is; {} when there is none, as transformers has it."""
+    local = Path(source).is_dir()
+    if not local:
+        check_proxies("HF_ENDPOINT")
     try:
-        path = Path(source, name) if Path(source).is_dir() else Path(hf_hub_download(source, name))
+        path = Path(source, name) if local else Path(hf_hub_download(source, name))
     except EntryNotFoundError:
         return {}, source
     try:

@@ -52,19 +52,21 @@ CONFIG_KEYS = frozenset(
     summary_type summary_use_proj sinusoidal_pos_embds tie_weights_ net_structure_type gap_size num_memory_blocks
     down_scale_factor layers_to_keep inner_group_num add_bias_logits add_final_layer_norm normalize_before
     normalize_embedding static_position_embeddings classif_dropout extra_pos_embeddings architecture
-    num_classes num_features global_pool
-    pretrained_cfg model_args label_names label_descriptions do_pooling""".split()
+    dense_act_fn is_gated_act scale_decoder_outputs _sliding_window_pattern num_classes num_features global_pool
+    pretrained_cfg model_args label_names label_descriptions do_pooling pooler_hidden_size""".split()
 )
 TOKENIZER_KEYS = frozenset(
-    """__type add_bos_token add_eos_token add_prefix_space added_tokens_decoder additional_special_tokens backend
+    """
+    __type add_bos_token add_eos_token add_prefix_space added_tokens_decoder additional_special_tokens backend
     bos_token chat_template clean_up_tokenization_spaces cls_token do_basic_tokenize do_lower_case eos_token errors
     extra_ids extra_special_tokens from_slow image_processor_type is_local keep_accents language_codes legacy
     legacy_behaviour local_files_only lowercase mask_token max_length merges_file model_input_names model_max_length
     model_specific_special_tokens name_or_path never_split num_madeup_words pad_to_multiple_of pad_token
     pad_token_type_id padding padding_side processor_class remove_space return_tensors sep_token sp_model_kwargs
-    spaces_between_special_tokens special_tokens_map_file split_special_tokens spm_file src_lang stride strip_accents
-    tgt_lang tokenize_chinese_chars tokenizer_class tokenizer_file trim_offsets truncation truncation_side
-    truncation_strategy unk_token use_default_system_prompt use_fast vocab_file vocab_size wordpieces_prefix""".split()
+    spaces_between_special_tokens special_tokens_map_file split_by_punct split_special_tokens spm_file src_lang
+    stride strip_accents tgt_lang tokenize_chinese_chars tokenizer_class tokenizer_file trim_offsets truncation
+    truncation_side truncation_strategy unk_id unk_token use_default_system_prompt use_fast vocab_file vocab_size
+    wordpieces_prefix""".split()
 )
 TOKENIZER_KWARGS = frozenset(
     """add_bos_token add_eos_token add_prefix_space bos_token clean cls_token do_lower_case eos_token language legacy
