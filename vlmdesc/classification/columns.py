@@ -135,6 +135,28 @@ class Columns:
         """Numbers of one class's columns that count, in row order."""
         return self.kept[self.bounds[class_] : self.bounds[class_ + 1]]
 
+    def select(self, classes: Int[np.ndarray, " k"]) -> Columns:
+        """The columns of some classes, numbered anew in that order."""
+        rows = [self.rows_of(c) for c in classes.tolist()]
+        at = np.concatenate(rows)
+        owner = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+        texts = tuple(self.descriptors[m] for m in at.tolist()) if self.descriptors else ()
+        return Columns(self.texts[at], owner, self.weights[at], len(rows), texts)
+
+    def changes(self, other: Columns) -> Int[np.ndarray, " k"]:
+        """Numbers of the classes whose columns that count are not the same in both, in order."""
+        return np.array(
+            [
+                c
+                for c in range(self.n_classes)
+                if not (
+                    np.array_equal(self.weights[(a := self.rows_of(c))], other.weights[(b := other.rows_of(c))])
+                    and np.array_equal(self.texts[a], other.texts[b])
+                )
+            ],
+            np.intp,
+        )
+
     @cached_property
     def means(self) -> Float32[np.ndarray, "c d"]:
         """Weighted mean text vector of each class: (C, D). Not unit-norm: diverse descriptors give a shorter one."""
