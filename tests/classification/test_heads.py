@@ -18,7 +18,7 @@ from vlmdesc.classification.explain import because, contrast, leave_out, leave_o
 from vlmdesc.classification.heads import HEADS, Head, HeadCard, Parts, load_head, save_head
 from vlmdesc.classification.heads.neighborhood import OWN, Choice, Neighborhood, Texts, fit_own
 from vlmdesc.classification.heads.pooled import Mixed, Pooled
-from vlmdesc.classification.heads.prototypes import SHARPNESS, Prototypes, calibrated, choose
+from vlmdesc.classification.heads.prototypes import SHARPNESS, Prototypes, calibrate, choose
 from vlmdesc.classification.heads.store import head_id
 from vlmdesc.classification.score import FOLDS, POOLS
 from vlmdesc.classification.selection import first_of_each, profile
@@ -99,7 +99,7 @@ def test_parts_add_up_to_the_score(kind, seed):
 def test_what_rounding_is_spread_over_parts_is_rounding(kind, monkeypatch):
     """The parts as they are, before they are made to add up to the last bit, are off by float32's rounding only."""
     for module in ("pooled", "prototypes", "neighborhood"):
-        monkeypatch.setattr(f"vlmdesc.classification.heads.{module}.adding_up", lambda parts, scores, classes: parts)
+        monkeypatch.setattr(f"vlmdesc.classification.heads.{module}.add_up", lambda parts, scores, classes: parts)
     for seed in range(40):
         head, images = made(kind, seed)
         scores = head.scores(images)
@@ -491,7 +491,7 @@ def test_new_classes_are_calibrated_and_nothing_else_is():
     alone = Classifier(FakeEncoder(), ZOO).fit(base, LABELS[3:])
     assert fitted[:, :3] == pytest.approx(alone.scores(images), abs=1e-6)
     found, weight = choose(base, LABELS[3:], Classifier(FakeEncoder(), ZOO).scores(base))
-    moved = calibrated(new, found[1:], np.array([0.5]))  # flamingo has no photographs, and draws nothing
+    moved = calibrate(new, found[1:], np.array([0.5]))  # flamingo has no photographs, and draws nothing
     assert not np.allclose(moved, new, atol=0.05)
     expected = plain.scores(images)[:, 3] + weight * np.exp(SHARPNESS * ((images @ moved.T)[:, 0] - 1))
     assert fitted[:, 3] == pytest.approx(expected, abs=1e-6)

@@ -63,10 +63,10 @@ def in_templates(descriptors: Descriptors, templates: Sequence[str]) -> Prompts:
 
 def columns_of(descriptors: Descriptors, encode: Encode, phrase: str) -> Columns:
     """The columns of a descriptor set in a phrase, through an encoder or from the store. Raises: as `prompts_of`."""
-    return encoded(prompts_of(descriptors, phrase), encode)
+    return encode_prompts(prompts_of(descriptors, phrase), encode)
 
 
-def encoded(prompts: Prompts, encode: Encode) -> Columns:
+def encode_prompts(prompts: Prompts, encode: Encode) -> Columns:
     """Prompts as columns."""
     return Columns(encode(prompts.texts), prompts.owner, prompts.weights, prompts.n_classes, prompts.descriptors)
 

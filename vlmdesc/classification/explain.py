@@ -14,7 +14,7 @@ from vlmdesc.records import Contrast, Hit, Hits
 ALL = 1e-9  # of a share: a part that leaves less to the others is the only one
 
 
-def ranked(parts: Parts, k: int) -> tuple[Int[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+def rank(parts: Parts, k: int) -> tuple[Int[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
     """The k parts that give most to each image's score, best first; of equals the most similar: places and similarity.
 
     What lowers a score is left out where anything adds to it; where nothing does, the most similar come first. Places
@@ -33,7 +33,7 @@ def ranked(parts: Parts, k: int) -> tuple[Int[np.ndarray, "n k"], Float32[np.nda
 
 def because(parts: Parts, k: int) -> list[Hits]:
     """For each image the k parts that give most to its score, with their similarity to it."""
-    places, similarity = ranked(parts, k)
+    places, similarity = rank(parts, k)
     numbers = np.take_along_axis(parts.number, places, axis=1)
     return [
         tuple(

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from vlmdesc.classification.columns import Encode, Prompts, encoded, in_templates, prompts_of
+from vlmdesc.classification.columns import Encode, Prompts, encode_prompts, in_templates, prompts_of
 from vlmdesc.classification.heads import Head, HeadCard
 from vlmdesc.classification.heads.neighborhood import (
     Texts,
@@ -134,7 +134,7 @@ ToPickFrom = Callable[[Descriptors, int | None], tuple[Sequence[str], Int[np.nda
 
 def _pooled(method: Method, given: Given, seed: int | None) -> Fit:
     prompts = method.prompts(seed)
-    head = Pooled(_card(method, given, method.pool, prompts), encoded(prompts, given.encode))
+    head = Pooled(_card(method, given, method.pool, prompts), encode_prompts(prompts, given.encode))
     return Fit((head,), *_said(method, seed))
 
 
@@ -142,7 +142,7 @@ def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
     """Captions and descriptors, the captions' weight chosen on other images than those it is used on."""
     alone = _pooled(method, given, seed)
     prompts = prompts_of(method.descriptors, PHOTO)
-    captions = Pooled(_card(method, given, "mean", prompts), encoded(prompts, given.encode))
+    captions = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, given.encode))
     described = alone.heads[0]
     scores = captions.scores(given.chosen_on), described.scores(given.chosen_on)
     wrong = calibrate.wrong_by_weight(*scores, given.labels)
@@ -157,7 +157,7 @@ def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
 def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
     captions, names = captions_of(method.descriptors, given.encode, method.phrase)
     prompts = Prompts(names, names, np.arange(len(names)), np.ones(len(names), np.float32), len(names))
-    texts = Pooled(_card(method, given, "mean", prompts), encoded(prompts, lambda _: captions))
+    texts = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, lambda _: captions))
     return Fit((fit_prototypes(texts, *given.drawn(method.per_class, seed)),), *_said(method, seed))
 
 

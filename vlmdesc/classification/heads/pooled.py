@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vlmdesc.classification.columns import TINY, Columns, Encode, Prompts, columns_of, encoded, prompts_of
-from vlmdesc.classification.heads.head import Arrays, Head, HeadCard, Parts, adding_up, put_beside
+from vlmdesc.classification.columns import TINY, Columns, Encode, Prompts, columns_of, encode_prompts, prompts_of
+from vlmdesc.classification.heads.head import Arrays, Head, HeadCard, Parts, add_up, put_beside
 from vlmdesc.classification.score import FOLDS, get_pool
 from vlmdesc.descriptors.phrase import PHOTO
 from vlmdesc.embeddings.embed import text_vectors
@@ -47,7 +47,7 @@ class Pooled:
             number[here], similarity[here] = rows, found
         keys = [str(m) for m in range(len(columns.owner))]
         raw = Parts(number, value, share, similarity, keys, columns.descriptors or keys)
-        return adding_up(raw, self.scores(images), classes)
+        return add_up(raw, self.scores(images), classes)
 
     @property
     def phrase(self) -> str:
@@ -113,14 +113,14 @@ def fit_pooled(
     Raises: InputError for an unknown phrase or pooling, or a class with nothing to be scored by.
     """
     get_pool(pool)
-    return pooled(encoder, descriptors, prompts_of(descriptors, phrase), phrase, pool, store)
+    return fit_prompts(encoder, descriptors, prompts_of(descriptors, phrase), phrase, pool, store)
 
 
-def pooled(
+def fit_prompts(
     encoder: Encoder, descriptors: Descriptors, prompts: Prompts, phrase: str, pool: str, store: Store | None = None
 ) -> Pooled:
     """The head of prompts for the classes of a set, however they were made."""
-    columns = encoded(prompts, partial(text_vectors, encoder=encoder, store=store))
+    columns = encode_prompts(prompts, partial(text_vectors, encoder=encoder, store=store))
     card = HeadCard.of(pool, encoder, descriptors, phrase=phrase, form=prompts.form)
     return Pooled(card, columns)
 
@@ -196,16 +196,16 @@ class Mixed:
             parts = head.parts(images, classes)
             keys = [mark + key for key in parts.keys]
             sides.append(replace(parts, value=weight * parts.value, share=weight * parts.share, keys=keys))
-        return adding_up(put_beside(*sides), self.scores(images), classes)
+        return add_up(put_beside(*sides), self.scores(images), classes)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """What is saved: both heads and the weight."""
-        return nested({"weight": self.weight}, {}, first=self.first, second=self.second)
+        return nest({"weight": self.weight}, {}, first=self.first, second=self.second)
 
     @classmethod
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Mixed:
         """From what was saved."""
-        first, second = (unnested(card, fields, arrays, name) for name in ("first", "second"))
+        first, second = (unnest(card, fields, arrays, name) for name in ("first", "second"))
         return cls(card, first, second, float(fields["weight"]))
 
 
@@ -223,7 +223,7 @@ def fit_mixed(
     return Mixed(card, captions, described, weight)
 
 
-def nested(fields: dict[str, Any], arrays: Arrays, **heads: Pooled) -> tuple[dict[str, Any], Arrays]:
+def nest(fields: dict[str, Any], arrays: Arrays, **heads: Pooled) -> tuple[dict[str, Any], Arrays]:
     """The state of a head that holds others: theirs under their names."""
     for name, head in heads.items():
         inner, its_arrays = head.state()
@@ -232,7 +232,7 @@ def nested(fields: dict[str, Any], arrays: Arrays, **heads: Pooled) -> tuple[dic
     return fields, arrays
 
 
-def unnested(card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name: str) -> Pooled:
+def unnest(card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name: str) -> Pooled:
     """A head that another holds, from what was saved."""
     inner = fields[name]
     mine = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
