@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,9 +25,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlmdesc.classification.columns import Encode, columns_of
+from vlmdesc.classification.heads.pooled import Pooled, fit_pooled
 from vlmdesc.descriptors.controls import waffle_texts
-from vlmdesc.descriptors.edit import edited
+from vlmdesc.descriptors.edit import edit
 from vlmdesc.descriptors.patch import read_patch
 from vlmdesc.embeddings.data import load_data
 from vlmdesc.embeddings.embed import text_vectors
@@ -34,7 +35,7 @@ from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, gather
 from vlmdesc.embeddings.load import load_encoder
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
-from vlmdesc.evaluation.candidates import Wording
+from vlmdesc.evaluation.candidates import Draft
 from vlmdesc.evaluation.effect import deltas
 from vlmdesc.evaluation.proportions import Share
 from vlmdesc.evaluation.run import environment
@@ -62,6 +63,7 @@ ABOUT = {
     "note": "the starter's image backbone was trained on ImageNet-1k: not zero-shot, figures compare sets",
 }
 Right = np.ndarray  # (N,) bool
+Fit = Callable[[Descriptors], Pooled]
 
 
 @dataclass(frozen=True)
@@ -117,25 +119,26 @@ def measured(folder: Path) -> tuple[dict[str, Any], Right, Right, Part]:
     """All figures; and on the test part what is right before, and after the suggestions and edits by hand."""
     encoder, store = load_encoder("starter", device="cpu", precision="fp32"), Store()
 
-    def encode(texts: Sequence[str]) -> np.ndarray:
-        return text_vectors(texts, encoder, store)
+    def fit(descriptors: Descriptors) -> Pooled:
+        return fit_pooled(encoder, descriptors, "plain", "mean", store)
 
     biased = Descriptors.load(CASE / "biased.json")
     parts = {name: gathered(folder / f"{name}.parquet", biased, encoder, store) for name in TABLES}
-    found = suggested(biased, parts["reference"].photos, encode)
+    draft = Draft(biased, fit(biased), partial(text_vectors, encoder=encoder, store=store))
+    found = suggested(draft, parts["reference"].photos)
     by_hand = read_patch(CASE / "by-hand.jsonl")
     sets = {"suggested": list(found.edits), "by hand": by_hand}
     rows, seen = [], {}
     for name, part in parts.items():
-        base = right(biased, part.photos, encode)
+        base = right(biased, part.photos, fit)
         for of, edits in sets.items():
-            seen[name, of] = right(edited(biased, edits), part.photos, encode)
+            seen[name, of] = right(edit(biased, edits), part.photos, fit)
             rows.append({"set": of, "on": name} | compared(part, base, [seen[name, of]]))
-        controls = [right(edited(biased, random_words(biased, by_hand, s)), part.photos, encode) for s in range(SEEDS)]
+        controls = [right(edit(biased, random_words(biased, by_hand, s)), part.photos, fit) for s in range(SEEDS)]
         rows.append({"set": "random words", "on": name} | compared(part, base, controls))
         for of, edits in sets.items():
-            shift = constant(biased, edited(biased, edits), parts["reference"].photos, encode)
-            shifted = right(biased, part.photos, encode, shift)
+            shift = constant(biased, edit(biased, edits), parts["reference"].photos, fit)
+            shifted = right(biased, part.photos, fit, shift)
             rows.append(
                 {"set": f"constant, {of}", "on": name, "constant": round(shift, 6)} | compared(part, base, [shifted])
             )
@@ -151,7 +154,7 @@ def measured(folder: Path) -> tuple[dict[str, Any], Right, Right, Part]:
         },
         "rows": rows,
     }
-    return figures, right(biased, parts["test"].photos, encode), seen["test", "by hand"], parts["test"]
+    return figures, right(biased, parts["test"].photos, fit), seen["test", "by hand"], parts["test"]
 
 
 def gathered(table: Path, biased: Descriptors, encoder: Encoder, store: Store) -> Part:
@@ -163,22 +166,19 @@ def gathered(table: Path, biased: Descriptors, encoder: Encoder, store: Store) -
     return Part(photos, numbers, names.tolist())
 
 
-def suggested(biased: Descriptors, photos: Labelled, encode: Encode) -> Suggestions:
-    wording = Wording(biased, columns_of(biased, encode, "plain"), "plain", "mean", encode)
-    target = (photos.labels == biased.find(CLASS)) & np.array([group == GROUP for group in photos.groups])
+def suggested(draft: Draft, photos: Labelled) -> Suggestions:
+    target = (photos.labels == draft.descriptors.find(CLASS)) & np.array([group == GROUP for group in photos.groups])
     pool = [row.text for row in open_set(BORROW).rows if row.text]
-    return suggest(
-        wording, photos.vectors, photos.labels, target, photos.contents, photos.groups, borrowed=pool, seed=SEED
-    )
+    return suggest(draft, photos, target, borrowed=pool, seed=SEED)
 
 
-def scores(descriptors: Descriptors, photos: Labelled, encode: Encode) -> np.ndarray:
-    return photos.vectors @ columns_of(descriptors, encode, "plain").means.T
+def scores(descriptors: Descriptors, photos: Labelled, fit: Fit) -> np.ndarray:
+    return fit(descriptors).scores(photos.vectors)
 
 
-def right(descriptors: Descriptors, photos: Labelled, encode: Encode, shift: float = 0.0) -> Right:
+def right(descriptors: Descriptors, photos: Labelled, fit: Fit, shift: float = 0.0) -> Right:
     """Which pictures a set gets right, with a constant on the score of the class: (N,)."""
-    found = scores(descriptors, photos, encode)
+    found = scores(descriptors, photos, fit)
     found[:, descriptors.find(CLASS)] += shift
     return found.argmax(axis=1) == photos.labels
 
@@ -189,11 +189,11 @@ def random_words(biased: Descriptors, by_hand: Sequence[Edit], seed: int) -> lis
     return [Edit("add", edit.class_, next(texts)) if edit.op == "add" else edit for edit in by_hand]
 
 
-def constant(biased: Descriptors, mended: Descriptors, photos: Labelled, encode: Encode) -> float:
+def constant(biased: Descriptors, mended: Descriptors, photos: Labelled, fit: Fit) -> float:
     """What the class's score lacks for as many pictures to be taken for it as with the mended set."""
     class_ = biased.find(CLASS)
-    wanted = int((scores(mended, photos, encode).argmax(axis=1) == class_).sum())
-    now = scores(biased, photos, encode)
+    wanted = int((scores(mended, photos, fit).argmax(axis=1) == class_).sum())
+    now = scores(biased, photos, fit)
     behind = np.delete(now, class_, axis=1).max(axis=1) - now[:, class_]
     return float(np.sort(behind)[wanted - 1]) + 1e-6
 

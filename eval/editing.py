@@ -13,9 +13,12 @@ import numpy as np
 
 from eval.evaluating import CLASSES, DESCRIPTORS, DIM, seconds, unit
 from vlmdesc.classification.columns import Columns
-from vlmdesc.classification.score import mean
-from vlmdesc.evaluation.effect import answers, effect, leaders
-from vlmdesc.evaluation.suggest import ground
+from vlmdesc.classification.heads import HeadCard
+from vlmdesc.classification.heads.pooled import Pooled
+from vlmdesc.embeddings.labelled import Labelled
+from vlmdesc.evaluation.effect import effect
+from vlmdesc.evaluation.scored import Scored
+from vlmdesc.records import ClassName
 
 GROUPS, WORDS = 10, 64
 
@@ -28,35 +31,37 @@ def main(n: int) -> None:
     owner = np.sort(np.concatenate([np.arange(CLASSES), rng.integers(0, CLASSES, DESCRIPTORS - CLASSES)]))
     texts = unit(centres[owner] + 2 * rng.standard_normal((DESCRIPTORS, DIM), dtype=np.float32))
     weights = np.ones(DESCRIPTORS, np.float32)
-    before = Columns(texts, owner, weights, CLASSES)
+    classes = tuple(ClassName(str(c), str(c)) for c in range(CLASSES))
+    card = HeadCard("mean", classes, "random")
+    before = Pooled(card, Columns(texts, owner, weights, CLASSES))
     changed = texts.copy()
     changed[:5] = unit(rng.standard_normal((5, DIM), dtype=np.float32))
-    groups = [f"group {g}" for g in rng.integers(0, GROUPS, n)]
-
-    best = leaders(images, before, "mean")
+    keys = tuple(map(str, range(n)))
+    groups = tuple(f"group {g}" for g in rng.integers(0, GROUPS, n))
+    photos = Labelled(images, labels, keys, tuple(range(n)), keys, groups)
+    seen = Scored.of(before, photos)
 
     def ours() -> object:
-        after = Columns(changed, owner, weights, CLASSES)
-        return effect(best.classes[:, 0], answers(images, best, before, after, "mean"), labels, groups)
+        after = Pooled(card, Columns(changed, owner, weights, CLASSES))
+        return effect(seen.answers, seen.rescored(after).answers, labels, groups)
 
     def twice() -> object:
         """Everything scored before, and everything after."""
-        after = Columns(changed, owner, weights, CLASSES)
-        return [mean(images, columns).argmax(axis=1) for columns in (before, after)]
+        after = Pooled(card, Columns(changed, owner, weights, CLASSES))
+        return [head.scores(images).argmax(axis=1) for head in (before, after)]
 
-    seen = ground(images, labels, np.ones(n, bool), before, "mean")
+    assert seen.two
     drops = unit(rng.standard_normal((WORDS, DIM), dtype=np.float32))
 
     def one_by_one() -> object:
-        return [seen.right_with(0, drops[[i]]) for i in range(WORDS)]
+        return [seen.right_with(0, images @ drops[[i]].T) for i in range(WORDS)]
 
     ours()
-    first = lambda: leaders(images, before, "mean")  # noqa: E731
     jobs = {
         "ours": ours,
-        "first": first,
+        "first": lambda: Scored.of(before, photos),
         "twice": twice,
-        "at_once": lambda: seen.right_with(0, drops),
+        "at_once": lambda: seen.right_with(0, images @ drops.T),
         "one_by_one": one_by_one,
     }
     times = {name: [seconds(job) for _ in range(3)] for name, job in jobs.items()}

@@ -19,7 +19,7 @@ from vlmdesc.classification.heads import HeadCard
 from vlmdesc.classification.heads.pooled import Pooled
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation import calibrate
-from vlmdesc.evaluation.credit import Best, leave_one_out
+from vlmdesc.evaluation.credit import leave_one_out
 from vlmdesc.evaluation.methods import Given
 from vlmdesc.evaluation.run import figures, measure
 from vlmdesc.evaluation.specs import Wording, build
@@ -65,11 +65,10 @@ def main(n: int) -> None:
     figures(outcomes, photos, descriptors.classes)
     everything = time.perf_counter() - began - encoder.seconds
     [described] = outcomes["describe"]
-    best = Best(described.ranked[:, :2], described.scores[:, :2])
+    best = described.ranked[:, :2], described.scores[:, :2]
     [head] = described.fit.heads
     assert isinstance(head, Pooled)
-    columns = head.columns
-    credit = statistics.median(seconds(lambda: leave_one_out(images, labels, best, "mean", columns)) for _ in range(3))
+    credit = statistics.median(seconds(lambda: leave_one_out(head, photos, best)) for _ in range(3))
     # Not ru_maxrss, which a process takes over from the one that started it.
     [peak_kib] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     peak = int(peak_kib) / 2**20

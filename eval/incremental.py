@@ -149,7 +149,7 @@ def answered(data: Data, order: np.ndarray, seed: int) -> tuple[float, np.ndarra
             if session and head.photos:
                 new = rows[end - STEP : end, : head.photos]
                 photos, which = vectors[new.ravel()], np.arange(STEP).repeat(head.photos)
-                few = np.concatenate([few, prototypes.calibrated_new(base, photos, which, STEP, head.shift)])
+                few = np.concatenate([few, prototypes.calibrate_new(base, photos, which, STEP, head.shift)])
             scores = prototypes.bonus(test, few, counts) if head.photos else np.zeros((len(test), end), np.float32)
             if "texts" in head.scores:
                 scores += test @ texts[:end].T

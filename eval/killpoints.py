@@ -46,7 +46,7 @@ from PIL import Image
 from vlmdesc.cli.app import app
 from vlmdesc.concepts.card import CARD
 from vlmdesc.concepts.index import open_index
-from vlmdesc.descriptors.edit import edited
+from vlmdesc.descriptors.edit import edit as apply
 from vlmdesc.descriptors.revision import commit, read_revision
 from vlmdesc.embeddings.collection import Collection
 from vlmdesc.embeddings.picture import content_key
@@ -187,7 +187,7 @@ def judge_edit(whole: Descriptors) -> Counter[str]:
     try:
         now = Descriptors.load(CACHE / SET)
         found["lost"] = max(0, len(lines("acknowledged")) - len(now.history))
-        found["mixed"] = now != edited(Descriptors.load(old), [done.edit for done in now.history])
+        found["mixed"] = now != apply(Descriptors.load(old), [done.edit for done in now.history])
         found["mixed"] |= any(kept.read_bytes() != old.read_bytes() for kept in CACHE.glob("zoo.before-*"))
     except VlmdescError:
         found["unreadable"] = 1

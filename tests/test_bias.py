@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from eval import bias
-from vlmdesc.classification.columns import columns_of
-from vlmdesc.descriptors.edit import edited
+from vlmdesc.classification.heads.pooled import fit_pooled
+from vlmdesc.descriptors.edit import edit
 from vlmdesc.descriptors.patch import read_patch
-from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.store import Store
 from vlmdesc.evaluation.audit import audit
-from vlmdesc.evaluation.effect import leaders
+from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import Descriptors
 
 ROOT = bias.HERE.parent
@@ -78,7 +77,7 @@ def test_random_words_stand_in_for_what_is_added_by_hand():
     assert [edit.op for edit in random] == [edit.op for edit in by_hand]
     added = {edit.text for edit in random if edit.op == "add"}
     assert len(added) == 4 and not added & {edit.text for edit in by_hand}
-    assert len(edited(biased, random).rows) == len(edited(biased, by_hand).rows)
+    assert len(edit(biased, random).rows) == len(edit(biased, by_hand).rows)
 
 
 @pytest.mark.slow
@@ -88,16 +87,15 @@ def test_the_case_on_fewer_pictures(shared, starter, tmp_path):
     biased, store = Descriptors.load(bias.CASE / "biased.json"), Store()
     part = bias.gathered(tmp_path / "test.parquet", biased, starter, store)
 
-    def encode(texts):
-        return text_vectors(texts, starter, store)
+    def fit(descriptors):
+        return fit_pooled(starter, descriptors, store=store)
 
-    photos, columns = part.photos, columns_of(biased, encode, "plain")
-    best = leaders(photos.vectors, columns, "mean")
-    found = audit(best.classes[:, 0], photos.labels, photos.groups, [biased.find("vehicle")])
+    photos = part.photos
+    found = audit(Scored.of(fit(biased), photos).answers, photos.labels, photos.groups, [biased.find("vehicle")])
     [failed] = [cell for cell in found.failed if cell.failed]
     assert failed.group == "rail or water" and failed.tpr.ci95[1] < -0.2
-    before = bias.right(biased, photos, encode)
-    mended = bias.right(edited(biased, read_patch(bias.CASE / "by-hand.jsonl")), photos, encode)
+    before = bias.right(biased, photos, fit)
+    mended = bias.right(edit(biased, read_patch(bias.CASE / "by-hand.jsonl")), photos, fit)
     measured = bias.compared(part, before, [mended])
     assert measured["target"]["n"] == 32 and measured["target"]["delta"] >= 0.1
     assert measured["target"]["verdict"] == "better" and measured["target"]["ci95"][0] > 0

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.store import Store as Store
     from vlmdesc.errors import VlmdescError as VlmdescError
+    from vlmdesc.evaluation.scored import Scored as Scored
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
     from vlmdesc.records import Descriptors as Descriptors
@@ -29,6 +30,7 @@ _HOMES = {
     "Embeddings": "vlmdesc.records",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
+    "Scored": "vlmdesc.evaluation.scored",
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
     "embed": "vlmdesc.embeddings.embed",

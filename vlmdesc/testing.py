@@ -125,7 +125,7 @@ class FakeLLM:
         return Reply(json.dumps({KEY: [*self.answers[name]]}, ensure_ascii=False))
 
 
-def labelled(vectors: Float32[np.ndarray, "n d"], labels: Sequence[int]) -> Labelled:
+def labelled(vectors: Float32[np.ndarray, "n d"], labels: Sequence[int] | Int[np.ndarray, " n"]) -> Labelled:
     """Labelled embeddings of images that are all different."""
     keys = tuple(f"{i}.png" for i in range(len(labels)))
     numbers = np.array(labels, np.intp)

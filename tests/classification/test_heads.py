@@ -14,13 +14,13 @@ from tests.classification.test_score import unit
 from vlmdesc import Classifier, Descriptors
 from vlmdesc.classification.classifier import RUNNER_UP
 from vlmdesc.classification.columns import Columns
-from vlmdesc.classification.explain import because, contrast
+from vlmdesc.classification.explain import because, contrast, leave_out, leave_out_parts
 from vlmdesc.classification.heads import HEADS, Head, HeadCard, Parts, load_head, save_head
 from vlmdesc.classification.heads.neighborhood import OWN, Choice, Neighborhood, Texts, fit_own
 from vlmdesc.classification.heads.pooled import Mixed, Pooled
-from vlmdesc.classification.heads.prototypes import SHARPNESS, Prototypes, calibrated, choose
+from vlmdesc.classification.heads.prototypes import SHARPNESS, Prototypes, calibrate, choose
 from vlmdesc.classification.heads.store import head_id
-from vlmdesc.classification.score import POOLS
+from vlmdesc.classification.score import FOLDS, POOLS
 from vlmdesc.classification.selection import first_of_each, profile
 from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError
 from vlmdesc.records import ClassName, Hit
@@ -99,7 +99,7 @@ def test_parts_add_up_to_the_score(kind, seed):
 def test_what_rounding_is_spread_over_parts_is_rounding(kind, monkeypatch):
     """The parts as they are, before they are made to add up to the last bit, are off by float32's rounding only."""
     for module in ("pooled", "prototypes", "neighborhood"):
-        monkeypatch.setattr(f"vlmdesc.classification.heads.{module}.adding_up", lambda parts, scores, classes: parts)
+        monkeypatch.setattr(f"vlmdesc.classification.heads.{module}.add_up", lambda parts, scores, classes: parts)
     for seed in range(40):
         head, images = made(kind, seed)
         scores = head.scores(images)
@@ -161,6 +161,59 @@ def test_reasons_give_most_first_and_leave_out_what_lowers_the_score(kind, seed,
 
 
 # By hand
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_part_left_out_is_a_descriptor_switched_off(seed):
+    """By the vectors of the mean and its like, and by the parts of a mean; the only one of a class leaves the score."""
+    rng = np.random.default_rng(seed)
+    for pool in FOLDS:
+        head, images = made(pool, seed)
+        columns, classes = head.columns, len(head.card.classes)
+        class_ = int(rng.integers(classes))
+        left, score = leave_out(head, images, class_), head.scores(images)[:, class_]
+        assert left.numbers.tolist() == columns.rows_of(class_).tolist() and left.score == pytest.approx(
+            score, abs=1e-6
+        )
+        assert left.texts == tuple(f"text {m}" for m in left.numbers)
+        for m, without in zip(left.numbers.tolist(), left.without.T, strict=True):
+            off = np.where(np.arange(len(columns.owner)) == m, 0, columns.weights).astype(np.float32)
+            whole = len(left.numbers) == 1
+            expected = score if whole else Pooled(head.card, replace(columns, weights=off)).scores(images)[:, class_]
+            assert without == pytest.approx(expected, abs=1e-5)
+        parts = head.parts(images, np.full(len(images), class_))
+        if pool == "mean":
+            by_parts, rest = (x[:, : len(left.numbers)] for x in (leave_out_parts(parts), 1 - parts.share))
+            assert rest * by_parts == pytest.approx(rest * left.without, abs=1e-6)
+
+
+def test_a_prototype_left_out_leaves_the_texts_and_a_text_the_others():
+    head = Prototypes(card("prototypes", 2), Pooled(card("mean", 2), columns_by_hand()), np.eye(2, dtype="f4"), 3.0)
+    image = np.float32([[1, 0]])
+    texts, on_top = head.texts.scores(image)[0, 0], head.scores(image)[0, 0] - head.texts.scores(image)[0, 0]
+    left, alone = leave_out(head, image, 0), leave_out(head.texts, image, 0)
+    assert left.without[0, -1] == pytest.approx(texts, abs=1e-6) and left.texts[-1] == "(its photographs)"
+    assert left.without[0, :-1] == pytest.approx(alone.without[0] + on_top, abs=1e-6)
+    assert left.lift[0, -1] == pytest.approx(on_top, abs=1e-6)
+
+
+def test_a_descriptor_left_out_of_a_neighbourhood_leaves_its_share_to_the_others():
+    head, _ = neighborhood_by_hand()
+    images = unit(np.random.default_rng(0).normal(size=(20, head.texts.texts.shape[1])))
+    parts, left = head.parts(images, np.zeros(20, np.intp)), leave_out(head, images, 0)
+    assert left.score == pytest.approx(head.scores(images)[:, 0], abs=1e-6)
+    for i, p in zip(*np.nonzero(parts.here), strict=True):
+        value, share = parts.value[i], parts.share[i]
+        held, whole = share > 0, share[p] == 1
+        rest = (
+            (value[held].sum() - value[p]) / (1 - share[p] + whole) + value[~held].sum()
+            if held[p]
+            else value.sum() - value[p]
+        )
+        r = left.numbers.tolist().index(parts.number[i, p])
+        assert left.without[i, r] == pytest.approx(value.sum() if whole else rest, abs=1e-5)
+    elsewhere = ~(parts.number[:, :, None] == left.numbers).any(axis=1)
+    assert (left.lift[elsewhere] == 0).all()
 
 
 def columns_by_hand():
@@ -438,7 +491,7 @@ def test_new_classes_are_calibrated_and_nothing_else_is():
     alone = Classifier(FakeEncoder(), ZOO).fit(base, LABELS[3:])
     assert fitted[:, :3] == pytest.approx(alone.scores(images), abs=1e-6)
     found, weight = choose(base, LABELS[3:], Classifier(FakeEncoder(), ZOO).scores(base))
-    moved = calibrated(new, found[1:], np.array([0.5]))  # flamingo has no photographs, and draws nothing
+    moved = calibrate(new, found[1:], np.array([0.5]))  # flamingo has no photographs, and draws nothing
     assert not np.allclose(moved, new, atol=0.05)
     expected = plain.scores(images)[:, 3] + weight * np.exp(SHARPNESS * ((images @ moved.T)[:, 0] - 1))
     assert fitted[:, 3] == pytest.approx(expected, abs=1e-6)

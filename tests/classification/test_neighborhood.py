@@ -15,7 +15,7 @@ from vlmdesc.classification.heads.neighborhood import (
     Choice,
     Neighborhood,
     Texts,
-    balanced,
+    balance,
     fit_neighborhood,
     fit_own,
     fit_unlabelled,
@@ -182,7 +182,7 @@ def test_where_every_class_has_one_image_the_choice_is_the_published_one(learner
         x = images[n : n + 1]
         described.append(score(x, texts.captions, texts.texts, alone.select(x), 0.0)[0])
     named = np.take_along_axis(images @ texts.captions.T, chosen.astype(np.intp), axis=1)
-    assert found.choice.name_weight == pytest.approx(balanced(named, np.stack(described)), rel=1e-4)
+    assert found.choice.name_weight == pytest.approx(balance(named, np.stack(described)), rel=1e-4)
 
 
 def test_with_two_classes_there_are_two_candidates():
@@ -230,8 +230,8 @@ def test_without_reference_images_there_is_nothing_to_fit():
 def test_balanced_by_hand():
     # Within images the name spreads by 0.5, the descriptors by 0.25 and 0; twice
     # sqrt(2 * 0.25^2 / 4) / 0.5 is sqrt(0.5).
-    assert balanced(np.float32([[1, 0], [3, 2]]), np.float32([[0.5, 0], [4, 4]])) == pytest.approx(0.5**0.5)
-    assert balanced(np.float32([[1, 1]]), np.float32([[0.5, 0]])) == 1.0
+    assert balance(np.float32([[1, 0], [3, 2]]), np.float32([[0.5, 0], [4, 4]])) == pytest.approx(0.5**0.5)
+    assert balance(np.float32([[1, 1]]), np.float32([[0.5, 0]])) == 1.0
 
 
 @st.composite

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.classification.test_score import unit
 from vlmdesc.classification import selection as rules
-from vlmdesc.classification.heads.prototypes import WEIGHTS, bonus, calibrated, calibrated_new, choose, prototypes
+from vlmdesc.classification.heads.prototypes import WEIGHTS, bonus, calibrate, calibrate_new, choose, prototypes
 from vlmdesc.errors import InputError, ShapeError
 
 SEEDS = pytest.mark.parametrize("seed", range(5))
@@ -46,10 +46,10 @@ def test_calibrated_by_hand():
     """
     new = at(np.degrees(np.arccos(np.log(3) / 16 / 2**0.5)) - 45)
     toward = np.degrees(np.arctan2(1, 3))
-    assert calibrated(new, at(0, 90), np.array([0.5])) == pytest.approx(at((42.217 + toward) / 2), abs=1e-4)
-    assert calibrated(new, at(0, 90), np.array([1.0])) == pytest.approx(at(toward), abs=1e-5)
+    assert calibrate(new, at(0, 90), np.array([0.5])) == pytest.approx(at((42.217 + toward) / 2), abs=1e-4)
+    assert calibrate(new, at(0, 90), np.array([1.0])) == pytest.approx(at(toward), abs=1e-5)
     # 0.75 * new + 0.25 * toward, by components: (0.7927, 0.5830), of length 0.9840
-    assert calibrated(new, at(0, 90), np.array([0.25])) == pytest.approx(np.array([[0.8056, 0.5925]]), abs=1e-4)
+    assert calibrate(new, at(0, 90), np.array([0.25])) == pytest.approx(np.array([[0.8056, 0.5925]]), abs=1e-4)
 
 
 @settings(max_examples=50)
@@ -57,14 +57,14 @@ def test_calibrated_by_hand():
 def test_calibrated_is_the_published_rule_at_unit_norm(seed, n, b, shift):
     rng = np.random.default_rng(seed)
     new, base = unit(rng.normal(size=(n, 6))), unit(rng.normal(size=(b, 6)))
-    found = calibrated(new, base, np.full(n, shift))
+    found = calibrate(new, base, np.full(n, shift))
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(n), abs=1e-5)
     for p, ours in zip(new.astype(float), found, strict=True):
         weights = np.array([np.exp(16 * p @ q) for q in base.astype(float)])
         toward = (weights / weights.sum()) @ base
         drawn = (1 - shift) * p + shift * toward / np.linalg.norm(toward)
         assert ours * np.linalg.norm(drawn) == pytest.approx(drawn, abs=1e-5)
-    assert np.allclose(calibrated(new, base, np.zeros(n)), new, atol=1e-6)
+    assert np.allclose(calibrate(new, base, np.zeros(n)), new, atol=1e-6)
 
 
 def test_bonus_by_hand():
@@ -78,18 +78,18 @@ def test_bonus_by_hand():
 @given(problems(), problems(), st.sampled_from([0.0, 0.1, 0.5, None]))
 def test_new_prototypes_are_calibrated_by_those_that_are_known(here, more, shift):
     known, (photos, labels, n_new) = prototypes(*here), more
-    found = calibrated_new(known, photos, labels, n_new, shift)
+    found = calibrate_new(known, photos, labels, n_new, shift)
     fresh, base = prototypes(photos, labels, n_new), known[~np.isnan(known[:, 0])]
     # What the others expect counts as one photograph more.
     shifts = np.full(n_new, shift) if shift is not None else 1 / (np.bincount(labels, minlength=n_new) + 1)
-    assert np.array_equal(found, calibrated(fresh, base, shifts), equal_nan=True)
+    assert np.array_equal(found, calibrate(fresh, base, shifts), equal_nan=True)
     images = here[0]
     assert (bonus(images, found, 3.0) == 0).all(axis=0).tolist() == np.isnan(fresh[:, 0]).tolist()
 
 
 def test_the_first_photographs_have_nothing_to_be_drawn_toward():
     nobody = np.full((2, 2), np.nan, np.float32)
-    assert calibrated_new(nobody, at(30), np.array([0]), 1) == pytest.approx(at(30))
+    assert calibrate_new(nobody, at(30), np.array([0]), 1) == pytest.approx(at(30))
 
 
 def test_with_a_photograph_a_class_the_weight_goes_by_the_range_of_the_text_scores():
@@ -183,6 +183,6 @@ def test_misfits_are_refused(labels, scores):
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0]])
 def test_labels_of_no_class_are_refused(labels):
-    for give in (lambda y: prototypes(at(0, 90), y, 3), lambda y: calibrated_new(at(0, 90), at(0, 90), y, 3)):
+    for give in (lambda y: prototypes(at(0, 90), y, 3), lambda y: calibrate_new(at(0, 90), at(0, 90), y, 3)):
         with pytest.raises(ShapeError, match="give each image the number of its class"):
             give(np.array(labels))

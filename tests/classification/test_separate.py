@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from vlmdesc import Descriptors
 from vlmdesc.classification.heads import HeadCard
 from vlmdesc.classification.heads.neighborhood import Choice, Neighborhood, Texts, pool_of
-from vlmdesc.classification.separate import apart, pruned
+from vlmdesc.classification.separate import apart, prune
 from vlmdesc.errors import InputError
 from vlmdesc.records import ClassName, Descriptor, Selection
 
@@ -92,7 +92,7 @@ def test_pruned_by_hand():
         [[[1, 4], [4, 2]], [[1, -1], [4, 5]], [[3, -1], [0, 1]]],
         [[False, False], [False, True], [False, True]],
     )
-    kept = pruned(ZOO, found().texts, chosen)
+    kept = prune(ZOO, found().texts, chosen)
     assert texts_by_class(kept) == {
         "hen": ["beak"], "owl": ["disc"], "eel": ["fins"], "cat": ["fur", "tail", "beak"],
     }  # fmt: skip
@@ -110,7 +110,7 @@ def test_rows_that_are_kept_are_whole_and_what_does_not_count_stays():
     said, own = pool_of(given_)
     none = np.zeros((2, 2), np.float32)
     texts = Texts(none, np.zeros((len(said), 2), np.float32), own, ("A", "B"), tuple(said))
-    kept = pruned(given_, texts, selection([[1, 0]], [[[0], [0]]]))
+    kept = prune(given_, texts, selection([[1, 0]], [[[0], [0]]]))
     assert kept.rows == (*rows[:2], rows[3])
     assert kept.classes == given_.classes and kept.meta == {"by": "me"}
 
@@ -129,7 +129,7 @@ def test_pruned_is_a_subset_by_what_was_told(data):
         np.array(padded, np.int32).reshape(n, k, m),
         np.array(fallback, bool).reshape(n, k),
     )
-    kept = pruned(ZOO, found().texts, chosen)
+    kept = prune(ZOO, found().texts, chosen)
     each = {(orders[i][j], said[d]) for i in range(n) for j in range(k) if not fallback[i][j] for d in picks[i][j]}
     for c, class_ in enumerate(ZOO.classes):
         own = texts_by_class(ZOO)[class_.id]
@@ -138,6 +138,6 @@ def test_pruned_is_a_subset_by_what_was_told(data):
 
 def test_a_pruned_set_can_be_saved_and_loaded(tmp_path):
     chosen = selection([[0, 1], [3, 1]], [[[1, 4], [4, -1]], [[2, 1], [4, 5]]])
-    kept = replace(pruned(ZOO, found().texts, chosen), meta={"selection": {"k": 2}})
+    kept = replace(prune(ZOO, found().texts, chosen), meta={"selection": {"k": 2}})
     kept.save(tmp_path / "kept.json")
     assert Descriptors.load(tmp_path / "kept.json") == kept

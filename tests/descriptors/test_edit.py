@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmdesc.descriptors.edit import BY_HAND, edited, last, place, standing
+from vlmdesc.descriptors.edit import BY_HAND, edit, last, place, standing
 from vlmdesc.descriptors.patch import difference, merging, patch, read_patch
 from vlmdesc.errors import InputError
 from vlmdesc.records import Change, ClassName, Descriptor, Descriptors, Done, Edit
@@ -25,7 +25,7 @@ LIVELY = settings(max_examples=30, deadline=None)
 
 
 def after(*edits, zoo=ZOO):
-    return edited(zoo, edits)
+    return edit(zoo, edits)
 
 
 def told(descriptors):
@@ -357,7 +357,7 @@ def histories(draw, undo=True, twins=False):
     before = new = draw(sets(twins=twins))
     for _ in range(draw(st.integers(2, 12))):
         with suppress(InputError):
-            new = edited(new, [draw(edits(new, undo))])
+            new = edit(new, [draw(edits(new, undo))])
     return before, new
 
 
@@ -366,9 +366,9 @@ def histories(draw, undo=True, twins=False):
 def test_undoing_gives_back_the_set_and_undoing_that_the_edits(sets):
     before, new = sets
     n = len(new.history)
-    back = edited(new, [Edit("undo", number=number) for number in range(n, 0, -1)])
+    back = edit(new, [Edit("undo", number=number) for number in range(n, 0, -1)])
     assert (back.classes, back.rows) == (before.classes, before.rows)
-    again = edited(back, [Edit("undo", number=number) for number in range(2 * n, n, -1)])
+    again = edit(back, [Edit("undo", number=number) for number in range(2 * n, n, -1)])
     assert (again.classes, again.rows) == (new.classes, new.rows)
     assert standing(again.history) == [*standing(new.history), *range(2 * n + 1, 3 * n + 1)]
 
@@ -378,7 +378,7 @@ def test_undoing_gives_back_the_set_and_undoing_that_the_edits(sets):
 def test_plain_undo_again_and_again_gives_back_the_set(sets):
     before, new = sets
     for _ in range(len(new.history)):
-        new = edited(new, [Edit("undo", number=last(new.history))])
+        new = edit(new, [Edit("undo", number=last(new.history))])
     assert (new.classes, new.rows) == (before.classes, before.rows)
     with pytest.raises(InputError, match="nothing to undo"):
         last(new.history)
@@ -398,7 +398,7 @@ def test_untouched_rows_stay_in_their_order(sets):
 def test_edits_made_at_once_do_the_same_and_the_set_given_stays_as_it_was(sets):
     before, new = sets
     was = before.to_json()
-    assert edited(before, [done.edit for done in new.history]) == new
+    assert edit(before, [done.edit for done in new.history]) == new
     assert before.to_json() == was and not before.history and new.meta == before.meta
 
 
@@ -417,22 +417,22 @@ def content(descriptors):
 @given(sets(), sets())
 def test_the_difference_makes_of_one_set_the_other(a, b):
     edits = [*difference(a, b)]
-    assert content(edited(a, edits)) == content(b)
-    assert not [*difference(a, a)] and not [*difference(edited(a, edits), b)]
+    assert content(edit(a, edits)) == content(b)
+    assert not [*difference(a, a)] and not [*difference(edit(a, edits), b)]
 
 
 @LIVELY
 @given(histories(undo=False))
 def test_the_difference_of_an_edited_set_does_what_the_edits_did(sets):
     before, new = sets
-    again = edited(before, difference(before, new))
+    again = edit(before, difference(before, new))
     assert content(again) == content(new) and again.classes == new.classes
 
 
 @LIVELY
 @given(sets(), sets(ids=("n2", "n3", "n4")))
 def test_merging_holds_all_of_both_and_is_done_after_once(a, b):
-    both = edited(a, merging(a, b))
+    both = edit(a, merging(a, b))
     assert [class_.id for class_ in both.classes] == ["n1", "n2", "n3", "n4"]
     assert [row for row in both.rows if row in a.rows] == [*a.rows]
     has = {(row.class_id, row.text) for row in a.rows}
@@ -447,7 +447,7 @@ def test_a_patch_holds_the_edits_and_does_what_they_do(tmp_path_factory, sets):
     path, (before, new) = tmp_path_factory.mktemp("patch") / "patch.jsonl", sets
     path.write_text(patch(done.edit for done in new.history), "utf-8")
     assert read_patch(path) == [done.edit for done in new.history]
-    assert edited(before, read_patch(path)) == new
+    assert edit(before, read_patch(path)) == new
 
 
 def test_merging_goes_by_id_name_or_alias():
@@ -470,7 +470,7 @@ def test_merging_goes_by_id_name_or_alias():
         'add "n1" "a wattle"',
         'add "9" "down"',
     ]
-    new = edited(ZOO, merging(ZOO, other))
+    new = edit(ZOO, merging(ZOO, other))
     assert told(new) == [
         COMB,
         BEAK,
@@ -498,7 +498,7 @@ def test_merging_a_class_that_may_be_two_is_refused():
     ids=("two cranes", "capital letter"),
 )
 def test_any_set_can_be_merged(other):
-    new = edited(ZOO, merging(ZOO, other))
+    new = edit(ZOO, merging(ZOO, other))
     assert {row.text for row in other.rows} <= {row.text for row in new.rows}
 
 
@@ -536,7 +536,7 @@ def test_a_difference_that_no_edits_make_is_refused():
 
 
 def test_what_is_added_keeps_whom_it_is_from():
-    [row] = edited(Descriptors.of({"hen": []}), [Edit("add", "hen", "a comb", origin="llm:m/p@d")]).rows
+    [row] = edit(Descriptors.of({"hen": []}), [Edit("add", "hen", "a comb", origin="llm:m/p@d")]).rows
     assert row.origin == "llm:m/p@d"
     with pytest.raises(InputError, match="drop with origin"):
         Edit("drop", "hen", "a comb", origin="x")

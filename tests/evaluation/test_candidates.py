@@ -5,15 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.evaluation.test_scored import head_of, scored_by
 from vlmdesc import Descriptors
 from vlmdesc.classification.columns import Columns, columns_of
 from vlmdesc.classification.score import FOLDS, get_pool
-from vlmdesc.descriptors.edit import edited
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation import calibrate
-from vlmdesc.evaluation.candidates import LEAST, MOST, SHOWN, Wording, additions, drops, reweighing, separating
-from vlmdesc.evaluation.suggest import ground
+from vlmdesc.evaluation.candidates import LEAST, MOST, SHOWN, Aim, Draft, additions, drops, reweighing, separating
+from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import ClassName, Descriptor
+from vlmdesc.testing import labelled
 
 WAYS = [(pool, phrase) for pool in FOLDS for phrase in ("plain", "free")]
 
@@ -29,8 +30,14 @@ def hashed(texts):
     return unit(np.array([np.random.default_rng(seed).standard_normal(8) for seed in seeds]).reshape(-1, 8))
 
 
-def wording(descriptors, pool="mean", phrase="free", encode=hashed):
-    return Wording(descriptors, columns_of(descriptors, encode, phrase), phrase, pool, encode)
+def draft(descriptors, pool="mean", phrase="free", encode=hashed):
+    return Draft(
+        descriptors, head_of(columns_of(descriptors, encode, phrase), pool, phrase, descriptors.classes), encode
+    )
+
+
+def aim(images, labels, head, target=None):
+    return Aim(Scored.of(head, labelled(images, labels)), np.ones(len(labels), bool) if target is None else target)
 
 
 def zoo(seed):
@@ -42,10 +49,10 @@ def zoo(seed):
     return Descriptors(tuple(ClassName(name, name) for name in ("hen", "owl", "frog")), tuple(rows))
 
 
-def really(candidate, wording):
+def really(candidate, draft):
     """The class's vector in the set that has the edits."""
-    after = columns_of(edited(wording.descriptors, candidate.edits), wording.encode, wording.phrase)
-    return FOLDS[wording.pool](after)[candidate.class_]
+    after = draft.edit(candidate.edits)
+    return FOLDS[after.card.kind](after.columns)[candidate.class_]
 
 
 def planted(weight=1.0, n=600):
@@ -64,9 +71,9 @@ def planted(weight=1.0, n=600):
 
 def reweighed(pool, **world):
     descriptors, encode, images, labels = planted(**world)
-    w = wording(descriptors, pool, encode=encode)
-    seen = ground(images, labels, np.ones(len(labels), bool), w.columns, pool)
-    return w, seen, reweighing(w, 0, seen, calibrate.folds(labels, [*map(str, range(len(labels)))], 0))
+    w = draft(descriptors, pool, encode=encode)
+    seen = aim(images, labels, w.head)
+    return w, seen.seen, reweighing(w, 0, seen, calibrate.folds(labels, [*map(str, range(len(labels)))], 0))
 
 
 # Answers under many edits
@@ -80,10 +87,10 @@ def test_right_with_is_scoring_everything_anew_with_ties(seed):
     texts, images = (rng.integers(-1, 2, (k, 3)).astype(np.float32) for k in (8, 50))
     columns = Columns(texts, np.repeat(np.arange(4), 2), np.ones(8, np.float32), 4)
     labels, vectors = rng.integers(0, 4, 50), rng.integers(-2, 3, (6, 3)).astype(np.float32) / 2
-    seen = ground(images, labels, np.ones(50, bool), columns, "mean")
+    seen = scored_by(columns, images, labels)
     for class_ in range(4):
         scores = get_pool("mean").score(images, columns)
-        found = seen.right_with(class_, vectors)
+        found = seen.right_with(class_, images @ vectors.T)
         for k, vector in enumerate(vectors):
             scores[:, class_] = images @ vector
             assert found[:, k].tolist() == (scores.argmax(axis=1) == labels).tolist()
@@ -91,16 +98,15 @@ def test_right_with_is_scoring_everything_anew_with_ties(seed):
 
 @pytest.mark.parametrize("pool", FOLDS)
 def test_right_with_is_scoring_everything_anew_in_a_real_world(pool):
-    w, rng = wording(zoo(0), pool), np.random.default_rng(0)
+    w, rng = draft(zoo(0), pool), np.random.default_rng(0)
     images, labels = unit(rng.standard_normal((300, 8))), rng.integers(0, 3, 300)
-    seen = ground(images, labels, np.ones(300, bool), w.columns, pool)
-    assert seen.wrong.tolist() == (get_pool(pool).score(images, w.columns).argmax(axis=1) != labels).tolist()
+    seen = aim(images, labels, w.head).seen
+    assert seen.wrong.tolist() == (get_pool(pool).score(images, w.head.columns).argmax(axis=1) != labels).tolist()
     for class_ in range(3):
         candidates = [*drops(w, class_), *additions(w, class_, ["a", "b"], "borrow")]
-        found = seen.right_with(class_, np.stack([candidate.vector for candidate in candidates]))
+        found = seen.right_with(class_, images @ np.stack([candidate.vector for candidate in candidates]).T)
         for k, candidate in enumerate(candidates):
-            after = columns_of(edited(w.descriptors, candidate.edits), hashed, w.phrase)
-            anew = get_pool(pool).score(images, after).argmax(axis=1) == labels
+            anew = w.edit(candidate.edits).scores(images).argmax(axis=1) == labels
             assert (found[:, k] == anew).all()
 
 
@@ -110,7 +116,7 @@ def test_right_with_is_scoring_everything_anew_in_a_real_world(pool):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 200), st.sampled_from(WAYS))
 def test_a_candidate_has_the_vector_of_the_edited_set(seed, way):
-    w = wording(zoo(seed), *way)
+    w = draft(zoo(seed), *way)
     for class_ in range(3):
         dropped = [*drops(w, class_)]
         assert [candidate.edits[0].text for candidate in dropped] == [
@@ -129,14 +135,14 @@ def test_what_is_added_to_a_class_without_descriptors_takes_the_place_of_its_nam
         (ClassName("hen", "hen"), ClassName("owl", "owl")),
         (Descriptor("hen", "a beak", enabled=False), Descriptor("owl", "big eyes")),
     )
-    w = wording(descriptors, pool, "plain")
+    w = draft(descriptors, pool, "plain")
     assert w.rows_of(0) == [] and not [*drops(w, 0)]
     [added] = additions(w, 0, ["a red comb", "a beak"], "ask")  # a beak is there, though disabled
     assert added.vector == pytest.approx(really(added, w), abs=1e-5) and added.kind == "ask"
 
 
 def test_the_only_descriptor_is_not_dropped_and_what_is_there_is_not_added():
-    w = wording(Descriptors.of({"hen": ["a beak"], "owl": ["a beak", "big eyes"]}))
+    w = draft(Descriptors.of({"hen": ["a beak"], "owl": ["a beak", "big eyes"]}))
     assert not [*drops(w, 0)] and len([*drops(w, 1)]) == 2
     assert not [*additions(w, 0, ["a beak", ""], "borrow")]
     assert [c.edits[0].record() for c in additions(w, 0, ["big eyes"], "borrow")] == [
@@ -147,7 +153,7 @@ def test_the_only_descriptor_is_not_dropped_and_what_is_there_is_not_added():
 @pytest.mark.parametrize("first", [Descriptor("hen", "grey", enabled=False), Descriptor("hen", "grey", 3.0)])
 def test_a_descriptor_that_a_class_has_twice_is_dropped_where_it_stands(first):
     rows = (first, Descriptor("hen", "grey"), Descriptor("hen", "brown"), Descriptor("owl", "white"))
-    w = wording(Descriptors((ClassName("hen", "hen"), ClassName("owl", "owl")), rows))
+    w = draft(Descriptors((ClassName("hen", "hen"), ClassName("owl", "owl")), rows))
     for candidate in drops(w, 0):
         assert candidate.vector == pytest.approx(really(candidate, w), abs=1e-5)
 
@@ -162,8 +168,8 @@ def test_weights_follow_what_descriptors_are_worth(pool):
     assert all(edit.op == "weigh" and edit.class_ == "zero" for edit in found.edits)
     assert weights["good"] > 1 > weights["bad"]
     assert all(LEAST <= weight <= MOST for weight in weights.values())
-    assert seen.right_with(0, found.vector[None]).mean() > (~seen.wrong).mean() + 0.1
-    assert seen.right_with(0, really(found, w)[None]).mean() > (~seen.wrong).mean() + 0.1
+    assert seen.right_with(0, seen.images.vectors @ found.vector[:, None]).mean() > (~seen.wrong).mean() + 0.1
+    assert seen.right_with(0, seen.images.vectors @ really(found, w)[:, None]).mean() > (~seen.wrong).mean() + 0.1
 
 
 @pytest.mark.parametrize("pool", FOLDS)
@@ -184,16 +190,16 @@ def test_all_weights_of_a_class_can_be_scaled(weight):
 def test_weights_stay_where_nothing_is_gained_by_changing_them():
     rng, found = np.random.default_rng(0), 0
     for seed in range(20):
-        w, labels = wording(zoo(seed)), np.repeat(np.arange(3), 30)
-        images = unit(w.columns.means[labels] + 0.02 * rng.standard_normal((90, 8)))  # each picture is right
-        seen = ground(images, labels, np.ones(90, bool), w.columns, "mean")
+        w, labels = draft(zoo(seed)), np.repeat(np.arange(3), 30)
+        images = unit(w.head.columns.means[labels] + 0.02 * rng.standard_normal((90, 8)))  # each picture is right
+        seen = aim(images, labels, w.head)
         found += reweighing(w, 0, seen, np.arange(90) % calibrate.N_FOLDS) is not None
     assert found == 0
 
 
 def test_one_descriptor_has_no_weight_to_change():
-    w = wording(Descriptors.of({"hen": ["a beak"], "owl": ["big eyes"]}))
-    seen = ground(np.eye(8, dtype=np.float32), np.arange(8) % 2, np.ones(8, bool), w.columns, "mean")
+    w = draft(Descriptors.of({"hen": ["a beak"], "owl": ["big eyes"]}))
+    seen = aim(np.eye(8, dtype=np.float32), np.arange(8) % 2, w.head)
     assert reweighing(w, 0, seen, np.arange(8) % calibrate.N_FOLDS) is None
 
 
@@ -202,26 +208,26 @@ def test_one_descriptor_has_no_weight_to_change():
 
 def test_texts_that_set_lost_pictures_apart_come_first():
     descriptors, encode, images, labels = planted()
-    w = wording(descriptors, encode=encode)
-    seen = ground(images, labels, np.ones(len(labels), bool), w.columns, "mean")
+    w = draft(descriptors, encode=encode)
+    seen = aim(images, labels, w.head)
     pool = ["bad", "good", "other", *(f"text {i}" for i in range(30))]
     vectors = np.concatenate([encode(pool[:3]), 0.1 * hashed(pool[3:])])
     shown = separating(seen, 0, pool, vectors)
     assert len(shown) == SHOWN and shown[0] == "good" and "bad" not in shown
-    lost = (labels == 0) & seen.wrong
+    lost = (labels == 0) & seen.seen.wrong
     apart = vectors @ (images[lost].mean(axis=0) - images[labels == 1].mean(axis=0))
     assert shown == [pool[m] for m in np.argsort(-apart, kind="stable")[:SHOWN]]
 
 
 def test_nothing_is_apart_where_nothing_is_lost():
     descriptors, encode, images, labels = planted()
-    w = wording(descriptors, encode=encode)
-    nothing = ground(images, labels, np.zeros(len(labels), bool), w.columns, "mean")
+    w = draft(descriptors, encode=encode)
+    nothing = aim(images, labels, w.head, np.zeros(len(labels), bool))
     assert separating(nothing, 0, ["good"], encode(["good"])) == []
 
 
 @pytest.mark.parametrize("pool", ["max", "maen"])
 def test_poolings_that_do_not_fold_are_refused(pool):
     columns = columns_of(zoo(0), hashed, "free")
-    with pytest.raises(InputError, match=f"no suggestions under pooling '{pool}'"):
-        Wording(zoo(0), columns, "free", pool, hashed)
+    with pytest.raises(InputError, match=f"pooling '{pool}'"):
+        Draft(zoo(0), head_of(columns, pool), hashed)

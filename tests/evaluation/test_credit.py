@@ -1,19 +1,26 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.evaluation.test_scored import scored_by
 from vlmdesc.classification.columns import Columns
-from vlmdesc.classification.score import get_pool, ranking
+from vlmdesc.classification.score import get_pool
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.credit import Best, leave_one_out
+from vlmdesc.evaluation.credit import leave_one_out
 
 
 def found(images, labels, columns, pool):
-    scores = get_pool(pool).score(images, columns)
-    order = ranking(scores, 2)
-    best = Best(order, np.take_along_axis(scores, order, axis=1))
-    return leave_one_out(images, labels, best, pool, columns)
+    """Only with, only without and whether that is defined, by number of the column."""
+    seen = scored_by(columns, images, labels, pool)
+    credit = leave_one_out(seen.head, seen.images, seen.two)
+    whole = [np.zeros(len(columns.owner), kind) for kind in (np.intp, np.intp, bool)]
+    for of, part in zip(whole, (credit.only_with, credit.only_without, credit.defined), strict=True):
+        of[credit.columns] = part
+    assert (credit.owner == columns.owner[credit.columns]).all()
+    return SimpleNamespace(only_with=whole[0], only_without=whole[1], defined=whole[2])
 
 
 def by_force(images, labels, columns, pool):
@@ -63,7 +70,7 @@ def test_ties_go_to_the_lower_class(seed):
 
 
 def test_by_hand():
-    """Two classes; "wrong" pulls the first towards the second's image, the others do what they should."""
+    """Two classes; "wrong" draws the first towards the second's image, the others do what they should."""
     texts = np.array([[1, 0], [0, 1], [0, 1]], np.float32)  # of class 0: right, wrong; of class 1: right
     columns = Columns(texts, np.array([0, 0, 1]), np.ones(3, np.float32), 2)
     images = np.array([[0.9, 0.4], [0.5, 0.6], [0.1, 0.9]], np.float32)
@@ -81,5 +88,5 @@ def test_the_only_descriptor_of_a_class_has_no_credit_and_max_pooling_has_none()
     columns = Columns(np.eye(2, dtype=np.float32), np.array([0, 1]), np.ones(2, np.float32), 2)
     credit = found(np.eye(2, dtype=np.float32), np.array([0, 1]), columns, "mean")
     assert not credit.defined.any() and not credit.only_with.any() and not credit.only_without.any()
-    with pytest.raises(InputError, match="no credit of descriptors under pooling 'max'"):
+    with pytest.raises(InputError, match="pooling 'max' has no vector of a class"):
         found(np.eye(2, dtype=np.float32), np.array([0, 1]), columns, "max")

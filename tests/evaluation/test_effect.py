@@ -2,29 +2,12 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from vlmdesc import Descriptors
-from vlmdesc.classification.columns import Columns, columns_of
-from vlmdesc.classification.score import get_pool
-from vlmdesc.descriptors.edit import edited
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.errors import InputError
-from vlmdesc.evaluation.effect import (
-    EXAMPLES,
-    answers,
-    changed_classes,
-    deltas,
-    effect,
-    leaders,
-    of_classes,
-)
-from vlmdesc.records import Edit
-from vlmdesc.testing import FakeEncoder
+from vlmdesc.evaluation.effect import EXAMPLES, deltas, effect
 
 ZOO = Descriptors.of({"hen": ["a red comb", "brown"], "owl": ["grey"], "frog": ["green", "black spots"]})
-ENCODE = FakeEncoder().texts
 
 
 def photos(labels, groups=None):
@@ -48,121 +31,6 @@ def flips(fixed, broken, same=10):
     after = [1] * fixed + [0] * broken + [1] * same
     labels = np.zeros(len(before), np.intp)
     return effect(of(before, labels), of(after, labels), labels)
-
-
-def before_and_after(images, before, after, pool, top=3):
-    best = leaders(images, before, pool, top)
-    return best.classes[:, 0].tolist(), answers(images, best, before, after, pool).tolist()
-
-
-def anew(images, columns, pool):
-    return get_pool(pool).score(images, columns).argmax(axis=1).tolist()
-
-
-def random_edit(rng, columns, drawn):
-    """Other columns of the same classes: some rows new, some gone, some weighed anew."""
-    kept = rng.random(len(columns.owner)) < 0.8
-    owner = np.concatenate([columns.owner[kept], rng.integers(0, columns.n_classes, 3)])
-    lost = np.setdiff1d(np.arange(columns.n_classes), owner)
-    owner = np.concatenate([owner, lost])
-    texts = np.concatenate([columns.texts[kept], drawn(len(owner) - kept.sum())])
-    weights = np.concatenate([columns.weights[kept], np.ones(len(owner) - kept.sum(), np.float32)])
-    weights[: kept.sum()][rng.random(kept.sum()) < 0.1] *= 2
-    return Columns(texts, owner, weights, columns.n_classes)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(["mean", "max", "renormalized"]))
-def test_answers_are_those_of_scoring_everything_anew(seed, pool):
-    rng = np.random.default_rng(seed)
-    classes, images = int(rng.integers(2, 6)), rng.standard_normal((40, 5)).astype(np.float32)
-    owner = rng.permutation(np.concatenate([np.arange(classes), rng.integers(0, classes, 8)]))
-
-    def drawn(k):
-        return rng.standard_normal((k, 5)).astype(np.float32)
-
-    before = Columns(drawn(len(owner)), owner, rng.choice([0.5, 1, 3], len(owner)).astype(np.float32), classes)
-    after = random_edit(rng, before, drawn)
-    found = before_and_after(images, before, after, pool, int(rng.integers(1, 5)))
-    assert found == (anew(images, before, pool), anew(images, after, pool))
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(["mean", "max", "renormalized"]))
-def test_ties_go_to_the_lower_class(seed, pool):
-    """Small whole numbers along axes, and one, two or four descriptors a class: exact, and ties abound."""
-    rng = np.random.default_rng(seed)
-
-    def drawn():
-        axis, sizes = rng.integers(0, 3, 4), rng.choice([1, 2, 4], 4)
-        owner = np.repeat(np.arange(4), sizes)
-        texts = np.eye(3, dtype=np.float32)[axis[owner] if pool == "renormalized" else rng.integers(0, 3, len(owner))]
-        return [texts[owner == c] for c in range(4)]
-
-    first, second = drawn(), drawn()
-    edit = rng.random(4) < 0.5
-    sets = [first, [b if e else a for a, b, e in zip(first, second, edit, strict=True)]]
-    before, after = (
-        Columns(np.concatenate(s), np.repeat(np.arange(4), [len(x) for x in s]), np.ones(sum(map(len, s)), "f4"), 4)
-        for s in sets
-    )
-    images = rng.integers(-1, 2, (60, 3)).astype(np.float32)
-    found = before_and_after(images, before, after, pool, int(rng.integers(1, 5)))
-    assert found == (anew(images, before, pool), anew(images, after, pool))
-
-
-@pytest.mark.parametrize("pool", ["mean", "max", "renormalized"])
-def test_a_tie_of_rounded_scores_goes_to_the_lower_class_too(pool):
-    """Two classes say the same after an edit, as all scored anew do, and so the second is never the answer."""
-    rng = np.random.default_rng(0)
-    texts = rng.standard_normal((20, 64)).astype(np.float32)
-    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    images = texts[0] + 0.05 * rng.standard_normal((2000, 64)).astype(np.float32)
-    same = texts[[0, 1, 0, 1, *range(4, 20)]]
-    before, after = (Columns(said, np.repeat(np.arange(10), 2), np.ones(20, np.float32), 10) for said in (texts, same))
-    assert 1 not in anew(images, after, pool)
-    assert 1 not in before_and_after(images, before, after, pool)[1]
-
-
-def test_an_edit_of_nothing_changes_no_answer():
-    columns = columns_of(ZOO, ENCODE, "plain")
-    images = np.random.default_rng(0).standard_normal((30, 16)).astype(np.float32)
-    was, is_ = before_and_after(images, columns, columns, "mean")
-    assert was == is_ == anew(images, columns, "mean")
-
-
-def test_other_classes_are_refused():
-    columns = columns_of(ZOO, ENCODE, "plain")
-    with pytest.raises(InputError, match="another number of classes"):
-        before_and_after(np.ones((1, 16), np.float32), columns, of_classes(columns, np.array([0, 1])), "mean")
-
-
-@pytest.mark.parametrize(
-    ("edits", "changed"),
-    [
-        ([], []),
-        ([Edit("drop", "hen", "brown")], [0]),
-        ([Edit("drop", "owl", "grey")], [1]),  # scored by its name then
-        ([Edit("weigh", "frog", "green", weight=2.0), Edit("add", "owl", "white")], [1, 2]),
-        ([Edit("move", "hen", "brown", to="frog")], [0, 2]),
-        ([Edit("disable", "frog", "green")], [2]),
-        ([Edit("drop", "hen", "brown"), Edit("add", "hen", "brown")], []),
-        ([Edit("replace", text="comb", to="hat")], [0]),
-    ],
-)
-def test_the_changed_classes_are_those_edited(edits, changed):
-    before, after = (columns_of(set_, ENCODE, "plain") for set_ in (ZOO, edited(ZOO, edits)))
-    assert changed_classes(before, after).tolist() == changed
-
-
-def test_classes_of_a_set_are_numbered_anew_and_score_the_same():
-    columns = columns_of(ZOO, ENCODE, "plain")
-    images = np.random.default_rng(0).standard_normal((9, 16)).astype(np.float32)
-    for pool in ("mean", "max", "renormalized"):
-        whole = get_pool(pool).score(images, columns)
-        assert get_pool(pool).score(images, of_classes(columns, np.array([2, 0]))) == pytest.approx(
-            whole[:, [2, 0]], abs=1e-6
-        )
 
 
 def test_deltas_by_hand():

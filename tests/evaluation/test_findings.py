@@ -1,15 +1,20 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.evaluation.test_scored import head_of
 from vlmdesc import Descriptors
 from vlmdesc.classification.columns import columns_of
-from vlmdesc.embeddings.labelled import Labelled
+from vlmdesc.classification.heads.pooled import Mixed
+from vlmdesc.classification.heads.prototypes import Prototypes
+from vlmdesc.embeddings.labelled import Labelled, take
 from vlmdesc.evaluation.audit import audit
-from vlmdesc.evaluation.findings import EXAMPLES, PULLS, Audited
+from vlmdesc.evaluation.credit import leave_one_out
+from vlmdesc.evaluation.findings import EXAMPLES, LIFTS, Audited
 from vlmdesc.evaluation.proportions import difference
-from vlmdesc.evaluation.suggest import ground
+from vlmdesc.evaluation.scored import Scored
 
 AXES = np.eye(8, dtype=np.float32)
 ZOO = Descriptors.of({"hen": ["a red comb", "sunlit grass"], "owl": ["a flat face", "big eyes"], "cat": []})
@@ -26,7 +31,7 @@ def encode(texts):
     return unit(np.stack([book[text] for text in texts]))
 
 
-def audited(pool="mean", n=372, dusk=0, seed=0, classes=(0, 1, 2)):
+def audited(pool="mean", n=372, dusk=0, seed=0, classes=(0, 1, 2), change=lambda head: head):
     """Pictures of three classes by day and by night, twelve of no group, and some hens at dusk."""
     rng = np.random.default_rng(seed)
     labels, day = np.arange(n) % 3, np.arange(n) // 3 % 2 == 0
@@ -34,14 +39,19 @@ def audited(pool="mean", n=372, dusk=0, seed=0, classes=(0, 1, 2)):
     labels, groups = np.concatenate([labels, np.zeros(dusk, np.intp)]), [*groups, *["dusk"] * dusk]
     light = np.where(np.concatenate([day, np.zeros(dusk, bool)]), 1, -1)[:, None] * AXES[3]
     images = unit(AXES[labels] + 0.9 * light + 0.25 * rng.standard_normal((n + dusk, 8)))
-    columns = columns_of(ZOO, encode, "plain")
+    head = head_of(columns_of(ZOO, encode, "plain"), pool, classes=ZOO.classes)
     keys = tuple(f"{i}.jpg" for i in range(n + dusk))
     photos = Labelled(images, labels, keys, tuple(range(100, 100 + n + dusk)), keys, tuple(groups))
-    seen = ground(images, labels, np.ones(len(labels), bool), columns, pool)
-    scores = np.ascontiguousarray((images @ columns.means.T)[:, list(classes)])
-    found = audit(seen.best[:, 0], labels, groups, list(classes), scores)
-    said = [*(row.text for row in ZOO.rows), ""]
-    return Audited(photos, ZOO.classes, columns, pool, said, seen, found)
+    seen = Scored.of(change(head), photos)
+    return Audited(seen, audit(seen.answers, labels, groups, list(classes), seen.scores[:, list(classes)]))
+
+
+def credit_of(given, part, text):
+    """A descriptor's credit on some images, as all are worked out at once."""
+    images, head = take(given.photos, np.flatnonzero(part).tolist()), given.seen.head
+    found = leave_one_out(head, images, Scored.of(head, images).two)
+    k = [head.columns.descriptors[m] for m in found.columns.tolist()].index(text)
+    return found.only_with[k], found.only_without[k]
 
 
 def strict(found):
@@ -96,16 +106,16 @@ def test_what_fails_is_explained_by_its_descriptor_and_pictures():
     given = audited()
     [hen] = [row for row in strict(given)["failed"] if row["class"] == "hen" and row["group"] == "night"]
     assert hen["how"] == "not found" and hen["tpr"]["differs"] and hen["tpr"]["gap"] < 0
-    labels, answers = given.photos.labels, given.seen.best[:, 0]
+    labels, answers = given.photos.labels, given.seen.answers
     night = np.array([group == "night" for group in given.photos.groups])
     lost = night & (labels == 0) & (answers != 0)
     assert sum(row["n"] for row in hen["taken_for"]) == lost.sum()
     assert {row["class"] for row in hen["taken_for"]} <= {"owl", "cat"}
     first = hen["pulls"][0]
-    assert (first["class"], first["descriptor"]) == ("hen", "sunlit grass") and len(hen["pulls"]) <= PULLS
+    assert (first["class"], first["descriptor"]) == ("hen", "sunlit grass") and len(hen["pulls"]) <= LIFTS
     assert first["here"] < 0 < first["worse_by"] and first["ci95"][0] > 0 and first["net"] < 0
     right = first["right_only_with"]["here"], first["right_only_without"]["here"]
-    assert right == (given._credits["night"][0].only_with[1], given._credits["night"][0].only_without[1])
+    assert right == credit_of(given, night, "sunlit grass")
     assert first["net"] == right[0] - right[1]
     assert len(hen["images"]) == EXAMPLES
     ahead = []
@@ -113,7 +123,7 @@ def test_what_fails_is_explained_by_its_descriptor_and_pictures():
         i = given.photos.keys.index(image["image"])
         assert lost[i] and image["row"] == given.photos.rows[i] == 100 + i
         assert (image["truth"], image["answer"]) == ("hen", ZOO.classes[answers[i]].id)
-        ahead.append(given.seen.scores[i, 0] - given.seen.scores[i, 1])
+        ahead.append(given.seen.two[1][i, 0] - given.seen.two[1][i, 1])
     assert ahead == sorted(ahead, reverse=True)
 
 
@@ -137,8 +147,9 @@ def test_pictures_without_a_group_are_in_no_failure():
     assert named and len(without) == 12 and not named & without
 
 
-def test_one_descriptor_a_class_has_no_pull_under_max_pooling():
+def test_one_descriptor_a_class_has_no_lift_under_max_pooling():
     record = strict(audited("max"))
+    assert not record["pulls_defined"] and record["failed"]
     assert all(failure["pulls"] == [] for failure in record["failed"])
 
 
@@ -155,3 +166,21 @@ def test_where_nothing_can_be_judged_there_is_null_and_no_nan():
     assert record["equal_opportunity"] == record["max_skew"] == {"largest": None, "mean": None, "classes": []}
     assert not any(row["judged"] or "p" in row for row in record["groups"])
     assert {row["n"] for row in record["too_small"]} == {3}
+
+
+HEADS = {
+    "prototypes": lambda head: Prototypes(replace(head.card, kind="prototypes"), head, AXES[:3], 0.0),
+    "mixed": lambda head: Mixed(replace(head.card, kind="mixed"), head, head, 0.0),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_an_audit_of_any_head_says_what_misleads(kind):
+    """With prototypes that add nothing, or names that weigh nothing, it says what that of the texts does."""
+    record, plain = strict(audited(change=HEADS[kind])), strict(audited())
+    assert record["pulls_defined"] and len(record["failed"]) == len(plain["failed"]) > 0
+    for ours, theirs in zip(record["failed"], plain["failed"], strict=True):
+        assert [pull["descriptor"] for pull in ours["pulls"]] == [pull["descriptor"] for pull in theirs["pulls"]]
+        for a, b in zip(ours["pulls"], theirs["pulls"], strict=True):
+            assert (a["here"], a["others"]) == pytest.approx((b["here"], b["others"]), abs=2e-6)
+            assert [a["right_only_with"], a["right_only_without"]] == [b["right_only_with"], b["right_only_without"]]

@@ -1,18 +1,21 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.evaluation.test_scored import head_of
 from vlmdesc import Descriptors
 from vlmdesc.classification.columns import columns_of
-from vlmdesc.descriptors.edit import edited
+from vlmdesc.descriptors.edit import edit
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.candidates import Wording
-from vlmdesc.evaluation.effect import leaders
-from vlmdesc.evaluation.suggest import COST, EACH, TESTED, ground, halves, involved, rivals_of, suggest
+from vlmdesc.evaluation.candidates import Aim, Draft
+from vlmdesc.evaluation.scored import Scored
+from vlmdesc.evaluation.suggest import COST, EACH, TESTED, halves, involved, rivals_of, suggest
 from vlmdesc.records import ClassName, Descriptor, Edit
+from vlmdesc.testing import labelled
 
 AXES = np.eye(8, dtype=np.float32)
 
@@ -21,26 +24,28 @@ def unit(vectors):
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def worded(texts, book, pool="mean"):
-    """A set of `{class: [text, ...]}` whose texts have the vectors of a book."""
-    descriptors = Descriptors.of(texts)
+def draft(descriptors, book, pool="mean"):
+    """A set, or `{class: [text, ...]}`, whose texts have the vectors of a book."""
+    if isinstance(descriptors, dict):
+        descriptors = Descriptors.of(descriptors)
 
-    def encode(said):
-        return np.stack([book[text] for text in said]).astype(np.float32)
+    def encode(texts):
+        return np.stack([book[text] for text in texts]).astype(np.float32)
 
-    return Wording(descriptors, columns_of(descriptors, encode, "free"), "free", pool, encode)
-
-
-def suggested(wording, images, labels, seed=0, copies=1, **more):
-    contents = [str(i // copies) for i in range(len(labels))]
-    more = {"target": np.ones(len(labels), bool), "contents": contents, "seed": seed} | more
-    return suggest(wording, images, labels, **more)
+    return Draft(
+        descriptors, head_of(columns_of(descriptors, encode, "free"), pool, classes=descriptors.classes), encode
+    )
 
 
-def gained(wording, edits, images, labels):
+def suggested(draft, images, labels, seed=0, copies=1, target=None, contents=None, **more):
+    contents = tuple(contents or [str(i // copies) for i in range(len(labels))])
+    target = np.ones(len(labels), bool) if target is None else target
+    return suggest(draft, replace(labelled(images, labels), contents=contents), target, seed=seed, **more)
+
+
+def gained(draft, edits, images, labels):
     """Accuracy after less accuracy before."""
-    after = columns_of(edited(wording.descriptors, edits), wording.encode, "free")
-    was, is_ = (leaders(images, columns, wording.pool).classes[:, 0] == labels for columns in (wording.columns, after))
+    was, is_ = (head.scores(images).argmax(axis=1) == labels for head in (draft.head, draft.edit(edits)))
     return is_.mean() - was.mean()
 
 
@@ -58,14 +63,14 @@ def planted(texts, pool="mean"):
         labels = rng.integers(0, 2, n)
         return unit(0.4 * rng.standard_normal((n, 8)) + np.where(labels == 0, 1, -1)[:, None] * means), labels
 
-    return worded(texts, book, pool), draw
+    return draft(texts, book, pool), draw
 
 
 def noise(seed, n=100, copies=1):
     """Suggestions where pictures have nothing to do with their labels: no edit can help."""
     rng = np.random.default_rng(seed)
     texts = {"a": ["a 1", "a 2"], "b": ["b 1", "b 2"]}
-    w = worded(texts, dict(zip(["a 1", "a 2", "b 1", "b 2"], unit(rng.standard_normal((4, 6))), strict=True)))
+    w = draft(texts, dict(zip(["a 1", "a 2", "b 1", "b 2"], unit(rng.standard_normal((4, 6))), strict=True)))
     images, labels = unit(rng.standard_normal((n, 6))), rng.integers(0, 2, n)
     twice = (np.repeat(x, copies, axis=0) for x in (images, labels))
     return suggested(w, *twice, seed=seed, copies=copies)
@@ -84,7 +89,7 @@ def rough(seed):
         labels = of.integers(0, 3, n)
         return unit(centres[labels] + 0.9 * of.standard_normal((n, 8))), labels
 
-    return worded(texts, book), draw
+    return draft(texts, book), draw
 
 
 # Halves
@@ -157,7 +162,7 @@ def test_edits_that_help_together_are_joined():
     assert gained(w, found.edits, *draw(4000, 1)) > 0.1
     about = [(edit.class_, edit.text) for edit in found.edits]
     assert len(set(about)) == len(about)
-    edited(w.descriptors, found.edits)
+    edit(w.descriptors, found.edits)
 
 
 def test_only_the_pictures_aimed_at_have_to_gain():
@@ -227,7 +232,7 @@ def test_fresh_pictures_seldom_lose_what_held_out_ones_promise():
 def test_classes_that_are_told_apart_need_no_edit():
     w, draw = planted({"zero": ["good"], "one": ["other"]})
     images, labels = draw(100, 0)
-    right = leaders(images, w.columns, "mean").classes[:, 0] == labels
+    right = w.head.scores(images).argmax(axis=1) == labels
     asked = []
     found = suggested(w, images[right], labels[right], ask=lambda rivals: asked.append(rivals) or {})
     assert found.candidates == 0 and found.tried == () and found.edits == () and asked == [{}]
@@ -255,14 +260,14 @@ def test_a_language_model_is_given_classes_with_rivals_and_its_texts_are_tried()
 
 def test_classes_involved_and_their_rivals_by_hand():
     """Three classes along axes: of 0 three pictures are taken for 1 and one for 2, of 2 one for 1."""
-    w = worded({"a": ["x"], "b": ["y"], "c": ["z"]}, {"x": AXES[0], "y": AXES[1], "z": AXES[2]})
+    w = draft({"a": ["x"], "b": ["y"], "c": ["z"]}, {"x": AXES[0], "y": AXES[1], "z": AXES[2]})
     images = AXES[[1, 1, 1, 2, 1, 0, 1, 2]]
     labels = np.array([0, 0, 0, 0, 2, 0, 1, 2])
-    seen = ground(images, labels, np.ones(8, bool), w.columns, "mean")
-    assert seen.wrong.tolist() == [True] * 5 + [False] * 3
+    seen = Aim(Scored.of(w.head, labelled(images, labels)), np.ones(8, bool))
+    assert seen.seen.wrong.tolist() == [True] * 5 + [False] * 3
     assert involved(seen) == [0, 1, 2] or involved(seen) == [1, 0, 2]  # 4, 4 and 2 times
     assert [rivals_of(seen, class_) for class_ in range(3)] == [[1, 2], [0, 2], [1, 0]]
-    aimed = ground(images, labels, labels == 2, w.columns, "mean")
+    aimed = replace(seen, target=labels == 2)
     assert involved(aimed) == [2, 1] and rivals_of(aimed, 2) == [1]
 
 
@@ -272,19 +277,19 @@ def test_classes_involved_and_their_rivals_by_hand():
 def crossed(n=40):
     """A class of two descriptors that have nothing in common: either alone is right for half of its pictures."""
     book = {"x": AXES[0], "y": AXES[1], "z": 0.6 * (AXES[0] + AXES[1])}
-    return worded({"zero": ["x", "y"], "one": ["z"]}, book), AXES[np.arange(2 * n) % 2], np.zeros(2 * n, np.intp)
+    return draft({"zero": ["x", "y"], "one": ["z"]}, book), AXES[np.arange(2 * n) % 2], np.zeros(2 * n, np.intp)
 
 
 def test_edits_that_help_alone_may_not_go_together():
     found = suggested(*crossed())
     assert len(found.helping) >= 2
-    edited(found.edits and crossed()[0].descriptors, found.edits)
+    edit(found.edits and crossed()[0].descriptors, found.edits)
 
 
 def test_edits_that_do_not_help_together_are_not_suggested_together():
     """Each of two drops fixes some; both of them also break many, but of those the choosing half has none."""
     book = {"x": AXES[0], "y": AXES[1], "z": AXES[2], "bar": AXES[3]}
-    w = worded({"zero": ["x", "y", "z"], "one": ["bar"]}, book)
+    w = draft({"zero": ["x", "y", "z"], "one": ["bar"]}, book)
     labels = np.repeat([0, 1], [80, 100])
     half = halves(labels, [*map(str, range(180))], (), 0)
     images = np.zeros((180, 8), np.float32)
@@ -305,12 +310,7 @@ def test_one_suggestion_is_not_called_several_together():
     book = {"good": AXES[0], "bad": AXES[1], "mid": unit(AXES[0] + AXES[1]), "other": unit(AXES[2] - AXES[0] / 2)}
     off = tuple(Descriptor("one", text, enabled=False) for text in ("good", "bad", "mid"))  # none is to be borrowed
     rows = (*(Descriptor("zero", text) for text in ("good", "bad", "mid")), Descriptor("one", "other"), *off)
-    descriptors = Descriptors((ClassName("zero", "zero"), ClassName("one", "one")), rows)
-
-    def encode(said):
-        return np.stack([book[text] for text in said]).astype(np.float32)
-
-    w = Wording(descriptors, columns_of(descriptors, encode, "free"), "free", "mean", encode)
+    w = draft(Descriptors((ClassName("zero", "zero"), ClassName("one", "one")), rows), book)
     found = suggested(w, *draw(600, 0))
     assert [tried.kind for tried in found.helping] == ["reweigh", "drop"]
     assert found.together is None and found.edits == found.helping[0].edits
@@ -330,6 +330,6 @@ def test_nothing_to_aim_at_is_an_error():
 
 
 def test_one_class_is_an_error():
-    w = worded({"zero": ["x"]}, {"x": AXES[0]})
+    w = draft({"zero": ["x"]}, {"x": AXES[0]})
     with pytest.raises(InputError, match="one class only"):
         suggested(w, AXES, np.zeros(8, np.intp))

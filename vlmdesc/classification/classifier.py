@@ -19,7 +19,7 @@ from vlmdesc.classification.explain import because, contrast
 from vlmdesc.classification.heads import Head, HeadCard, load_head, save_head
 from vlmdesc.classification.heads.head import check_classes, check_encoder
 from vlmdesc.classification.heads.neighborhood import fit_neighborhood, texts_of
-from vlmdesc.classification.heads.pooled import Pooled, pooled
+from vlmdesc.classification.heads.pooled import Pooled, fit_prompts
 from vlmdesc.classification.heads.prototypes import fit_prototypes
 from vlmdesc.classification.score import get_pool, ranking
 from vlmdesc.descriptors.phrase import PHOTO, Phrase, completed, get_phrase
@@ -71,7 +71,7 @@ class Classifier:
         get_pool(head)
         self.descriptors = _complete(descriptors, wording)
         prompts = prompts_of(self.descriptors, phrase)
-        self.head = pooled(encoder, self.descriptors, prompts, phrase, head, store)
+        self.head = fit_prompts(encoder, self.descriptors, prompts, phrase, head, store)
 
     @classmethod
     def load(cls, folder: str | Path, encoder: Encoder, store: Store | None = None) -> Classifier:

@@ -63,10 +63,10 @@ def in_templates(descriptors: Descriptors, templates: Sequence[str]) -> Prompts:
 
 def columns_of(descriptors: Descriptors, encode: Encode, phrase: str) -> Columns:
     """The columns of a descriptor set in a phrase, through an encoder or from the store. Raises: as `prompts_of`."""
-    return encoded(prompts_of(descriptors, phrase), encode)
+    return encode_prompts(prompts_of(descriptors, phrase), encode)
 
 
-def encoded(prompts: Prompts, encode: Encode) -> Columns:
+def encode_prompts(prompts: Prompts, encode: Encode) -> Columns:
     """Prompts as columns."""
     return Columns(encode(prompts.texts), prompts.owner, prompts.weights, prompts.n_classes, prompts.descriptors)
 
@@ -134,6 +134,28 @@ class Columns:
     def rows_of(self, class_: int) -> Int[np.ndarray, " r"]:
         """Numbers of one class's columns that count, in row order."""
         return self.kept[self.bounds[class_] : self.bounds[class_ + 1]]
+
+    def select(self, classes: Int[np.ndarray, " k"]) -> Columns:
+        """The columns of some classes, numbered anew in that order."""
+        rows = [self.rows_of(c) for c in classes.tolist()]
+        at = np.concatenate(rows)
+        owner = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+        texts = tuple(self.descriptors[m] for m in at.tolist()) if self.descriptors else ()
+        return Columns(self.texts[at], owner, self.weights[at], len(rows), texts)
+
+    def changes(self, other: Columns) -> Int[np.ndarray, " k"]:
+        """Numbers of the classes whose columns that count are not the same in both, in order."""
+        return np.array(
+            [
+                c
+                for c in range(self.n_classes)
+                if not (
+                    np.array_equal(self.weights[(a := self.rows_of(c))], other.weights[(b := other.rows_of(c))])
+                    and np.array_equal(self.texts[a], other.texts[b])
+                )
+            ],
+            np.intp,
+        )
 
     @cached_property
     def means(self) -> Float32[np.ndarray, "c d"]:

@@ -50,7 +50,7 @@ def _leads(found: Neighborhood, a: int, b: int) -> Hits:
     return tuple(Hit(str(d), float(leads[d]), found.texts.descriptors[d]) for d in order.tolist() if leads[d] > 0)
 
 
-def pruned(descriptors: Descriptors, texts: Texts, selection: Selection) -> Descriptors:
+def prune(descriptors: Descriptors, texts: Texts, selection: Selection) -> Descriptors:
     """Each class with those of its own descriptors that are picked for it for some image: what tells it from a rival.
 
     A class that was never a candidate, or for which none of its own was picked, keeps all; rows that do not count stay.

@@ -141,28 +141,19 @@ def _audited(
     """The audit, and how its groups were made where no column says them. A `vocabulary` of None is a column's."""
     from dataclasses import replace
 
-    import numpy as np
-
-    from vlmdesc.classification.columns import columns_of
-    from vlmdesc.classification.score import get_pool
-    from vlmdesc.descriptors.phrase import completed, get_phrase
     from vlmdesc.evaluation.audit import audit as compare
-    from vlmdesc.evaluation.effect import of_classes
     from vlmdesc.evaluation.findings import Audited
-    from vlmdesc.evaluation.suggest import ground
+    from vlmdesc.evaluation.scored import Scored
 
-    photos, given = looked.photos, looked.given
-    columns = columns_of(given, looked.encode, phrase)
-    seen = ground(photos.vectors, photos.labels, np.ones(len(photos.labels), bool), columns, pool)
-    grouping = ""
+    given, grouping = looked.given, ""
+    seen = Scored.of(looked.fit(given, phrase, pool), looked.photos)
     if vocabulary is not None:
-        groups, grouping = _concepts(looked, seen.best[:, 0], vocabulary, seed)
-        photos = replace(photos, groups=groups)
+        groups, grouping = _concepts(looked, seen.answers, vocabulary, seed)
+        seen = replace(seen, images=replace(looked.photos, groups=groups))
     classes = [*dict.fromkeys(given.find(name) for name in only)] or [*range(len(given.classes))]
-    scores = get_pool(pool).score(photos.vectors, of_classes(columns, np.array(classes)))
-    found = compare(seen.best[:, 0], photos.labels, photos.groups, classes, scores, k)
-    said = [row.text for row in completed(given, get_phrase(phrase))[0].rows]
-    return Audited(photos, given.classes, columns, pool, said, seen, found), grouping
+    photos = seen.images
+    found = compare(seen.answers, photos.labels, photos.groups, classes, seen.scores[:, classes], k)
+    return Audited(seen, found), grouping
 
 
 def _concepts(looked: Looked, answers: Any, vocabulary: str, seed: int) -> tuple[tuple[str | None, ...], str]:

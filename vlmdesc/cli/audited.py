@@ -20,7 +20,7 @@ SHOWN, EACH, SMALL = 12, 4, 6  # failures, descriptors and images of one, and gr
 
 
 def print_audit(record: Mapping[str, Any]) -> None:
-    """Groups, and for each failure what pulls wrong and where to look."""
+    """Groups, and for each failure what misleads and where to look."""
     from rich.console import Console
     from rich.text import Text
 
@@ -87,10 +87,10 @@ def _failure(console: Console, failure: Mapping[str, Any]) -> None:
     console.print(Text("\n" + shown(line), style="bold"))
     if failure["taken_for"]:
         console.print(Text(shown("  taken for " + ", ".join(f"{t['name']} {t['n']}" for t in failure["taken_for"]))))
-    for pull in failure["pulls"][:EACH]:
-        net = [pull["right_only_with"][side] - pull["right_only_without"][side] for side in ("here", "others")]
-        leads = f"lead {pull['here']:+.4f} here, {pull['others']:+.4f} elsewhere"
-        what = f"{pull['name']}: {pull['descriptor'] or '(its name)'}"
+    for lift in failure["pulls"][:EACH]:
+        net = [lift["right_only_with"][side] - lift["right_only_without"][side] for side in ("here", "others")]
+        leads = f"lead {lift['here']:+.4f} here, {lift['others']:+.4f} elsewhere"
+        what = f"{lift['name']}: {lift['descriptor'] or '(its name)'}"
         console.print(Text(shown(f"  {net[0]:+d} pictures here, {net[1]:+d} elsewhere, {leads}  {what}")))
     images = few((image["image"] for image in failure["images"]), EACH)
     console.print(Text(shown(f"  see {images}"), style="dim"))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ASKED, TIMEOUT_S = 8, 120.0  # descriptors asked for, of one class; seconds a call may take
 
 
-class Contrast:
+class Asker:
     """Asks a language model for descriptors of classes against their rivals; answers are kept, as always.
 
     Raises: InputError for an endpoint that is none.

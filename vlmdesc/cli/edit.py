@@ -264,7 +264,7 @@ def _number(text: str, what: str, kind: type[int] | type[float]) -> float:
 
 def _after(seen: Revision, edits: Sequence[Edit], out: Path | None) -> Descriptors:
     """The set with the edits. Raises: InputError for one that does not fit, and for an --out that cannot be new."""
-    from vlmdesc.descriptors.edit import edited
+    from vlmdesc.descriptors.edit import edit as apply
 
     if out is not None:
         if out.suffix != ".json" or not out.parent.is_dir():
@@ -272,7 +272,7 @@ def _after(seen: Revision, edits: Sequence[Edit], out: Path | None) -> Descripto
             raise InputError(what, where=out, fix="choose another")
         if os.path.lexists(out):
             raise InputError("there is such a file already", where=out, fix="name a new one, or edit that one itself")
-    return edited(seen.descriptors, edits)
+    return apply(seen.descriptors, edits)
 
 
 def _save(seen: Revision, edits: Sequence[Edit], out: Path | None, merge: bool) -> None:

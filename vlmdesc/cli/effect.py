@@ -46,20 +46,20 @@ def effect_of(
     look: Look, before: Descriptors, after: Descriptors, edits: Sequence[Edit], open_model: Callable[[], Encoder]
 ) -> dict[str, Any]:
     """What going from one set to the other does to the answers, ready for JSON, and written to the page."""
-    from vlmdesc.classification.columns import columns_of
     from vlmdesc.embeddings.labelled import Joining
-    from vlmdesc.evaluation.effect import answers, effect, leaders
+    from vlmdesc.evaluation.effect import effect
     from vlmdesc.evaluation.pages import effect_page, effect_rows
+    from vlmdesc.evaluation.scored import Scored
     from vlmdesc.evaluation.thumbnails import thumbnails
     from vlmdesc.files import write_atomic
 
     joining = Joining(loose=look.loose, allow_absent=True, ignore_unknown=True)
     looked = look_at(look.dataset, look.columns, before, joining, open_model)
     photos, classes = looked.photos, looked.given.classes
-    old, new = (columns_of(set_, looked.encode, look.phrase) for set_ in (before, after))
-    best = leaders(photos.vectors, old, look.pool)
-    then = answers(photos.vectors, best, old, new, look.pool)
-    record = effect(best.classes[:, 0], then, photos.labels, photos.groups).record(photos, classes)
+    old, new = (looked.fit(set_, look.phrase, look.pool) for set_ in (before, after))
+    seen = Scored.of(old, photos)
+    answers = seen.answers, seen.rescored(new).answers
+    record = effect(*answers, photos.labels, photos.groups).record(photos, classes)
     pictures = thumbnails(looked.data, effect_rows(record))
     shown_ = record | {"edits": [str(one) for one in edits]}
     write_atomic(look.page, effect_page(shown_, looked.data.name, classes, pictures).encode())

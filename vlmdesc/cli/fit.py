@@ -118,10 +118,10 @@ def record(head: Head) -> dict[str, Any]:
     """A head's card as JSON has it, with what it learned as a sentence."""
     from dataclasses import asdict
 
-    from vlmdesc.classification.heads.learned import learned, sentence
+    from vlmdesc.classification.heads.learned import sentence, summarize
     from vlmdesc.classification.heads.store import head_id
 
-    about = learned(head)
+    about = summarize(head)
     more = {"learned": about, "text": sentence(about)} if about else {}
     return {"schema": 1, "id": head_id(head), **asdict(head.card), **more}
 

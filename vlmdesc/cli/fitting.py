@@ -221,14 +221,14 @@ def select_on(
 ) -> Neighborhood:
     """The neighbourhood fitted to a reference, with a line on stderr of what was chosen."""
     from vlmdesc.classification.heads import HeadCard
-    from vlmdesc.classification.heads.learned import learned, sentence
+    from vlmdesc.classification.heads.learned import sentence, summarize
     from vlmdesc.classification.heads.neighborhood import fit_neighborhood, texts_of
     from vlmdesc.embeddings.embed import text_vectors
 
     texts = texts_of(descriptors, lambda wanted: text_vectors(wanted, encoder, store), phrase)
     card = HeadCard.of("neighborhood", encoder, descriptors, phrase=phrase)
     head = fit_neighborhood(card, texts, reference.vectors, reference.labels)
-    say(f"selection: {shown(sentence(learned(head) or {}))}")
+    say(f"selection: {shown(sentence(summarize(head) or {}))}")
     return head
 
 

@@ -114,13 +114,13 @@ def about(index: Index) -> dict[str, Any]:
 def lines(index: Index) -> list[str]:
     from vlmdesc.concepts.nearest import AT, EXACT_ROWS
 
-    card, said, names = index.card, about(index), index.rows.labels()
+    card, facts, names = index.card, about(index), index.rows.labels()
     labels = f", {counted(len(names), 'label')} ({few(names)})" if names else ""
     how = "exact" if not card.probes else f"{card.factory}, {counted(card.probes, 'list')} a query"
     measured = ", ".join(f"{share:.3f} for {kind}" for kind, share in card.recall.items())
     lines = [
         f"{index.folder}: {counted(card.n, 'picture')}{labels}",
-        f"of {few(map(short, said['data']))}",
+        f"of {few(map(short, facts['data']))}",
         f"by {card.model.name} in {card.model.precision}, {card.dim} dimensions",
         f"search: {how}" + (f"; recall@{AT} {measured}" if measured else ""),
     ]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vlmdesc.descriptors.lint import Finding
-    from vlmdesc.descriptors.mend import Change
+    from vlmdesc.descriptors.mend import Repair
     from vlmdesc.records import Descriptors
 
 SHOWN = 50  # findings printed; all are in --json
@@ -86,7 +86,7 @@ def lint(
     descriptors = open_set(file)
     known_codes(ignore), get_phrase(phrase)  # what is wrong is told before a model is loaded
     target = _target(file, fix, out)
-    changes: tuple[Change, ...] = ()
+    changes: tuple[Repair, ...] = ()
     if target:
         descriptors, changes = _mended(descriptors, ignore)
         if changes or out:
@@ -119,7 +119,7 @@ def _target(file: str, fix: bool, out: str) -> Path | None:
     return target
 
 
-def _mended(descriptors: Descriptors, ignore: Sequence[str]) -> tuple[Descriptors, tuple[Change, ...]]:
+def _mended(descriptors: Descriptors, ignore: Sequence[str]) -> tuple[Descriptors, tuple[Repair, ...]]:
     from vlmdesc.descriptors.lint import lint as check
     from vlmdesc.descriptors.mend import mend
 
@@ -151,7 +151,7 @@ def _counts(findings: Sequence[Finding]) -> dict[str, int]:
     return dict(Counter(finding.code for finding in findings).most_common())
 
 
-def _print(descriptors: Descriptors, findings: Sequence[Finding], changes: Sequence[Change]) -> None:
+def _print(descriptors: Descriptors, findings: Sequence[Finding], changes: Sequence[Repair]) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -173,7 +173,7 @@ def _print(descriptors: Descriptors, findings: Sequence[Finding], changes: Seque
         console.print(Text(f"\n... and {more:,} more; --json shows all"))
 
 
-def _total(descriptors: Descriptors, findings: Sequence[Finding], changes: Sequence[Change]) -> str:
+def _total(descriptors: Descriptors, findings: Sequence[Finding], changes: Sequence[Repair]) -> str:
     size = f"{counted(len(descriptors.classes), 'class')}, {counted(len(descriptors.rows), 'row')}"
     total = f"{counted(len(findings), 'finding') if findings else 'no findings'} in {size}"
     return f"{counted(len(changes), 'change')}; then {total}" if changes else total

@@ -12,22 +12,29 @@ from vlmdesc.cli.options import open_data
 from vlmdesc.errors import InputError, counted, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.classification.columns import Encode
+    from vlmdesc.classification.heads.pooled import Pooled
     from vlmdesc.embeddings.data import DataSet
     from vlmdesc.embeddings.labelled import Joining, Labelled
     from vlmdesc.embeddings.protocol import Encoder
+    from vlmdesc.embeddings.store import Store
     from vlmdesc.records import Descriptors
 
 
 @dataclass(frozen=True)
 class Looked:
-    """A data set's labelled pictures, the descriptors of the classes they are told apart by, and what encodes texts."""
+    """A data set's labelled images, the descriptors of the classes they are told apart by, and what encodes texts."""
 
     data: DataSet
     photos: Labelled
     given: Descriptors
     encoder: Encoder
-    encode: Encode
+    store: Store
+
+    def fit(self, descriptors: Descriptors, phrase: str, pool: str) -> Pooled:
+        """The head of a descriptor set."""
+        from vlmdesc.classification.heads.pooled import fit_pooled
+
+        return fit_pooled(self.encoder, descriptors, phrase, pool, self.store)
 
 
 def look(
@@ -43,7 +50,6 @@ def look(
     the model is loaded. Raises: InputError, StoreError.
     """
     from vlmdesc.cli.progress import stages
-    from vlmdesc.embeddings.embed import text_vectors
     from vlmdesc.embeddings.labelled import class_numbers, distinct, gather
     from vlmdesc.embeddings.store import Store
     from vlmdesc.evaluation.caveats import caveats
@@ -62,4 +68,4 @@ def look(
         say(f"{counted(len(photos.labels) - len(once.labels), 'copy')} of other pictures left out")
     for sentence in caveats(once, {"the set": given}):
         say(f"warning: {shown(sentence)}")
-    return Looked(data, once, given, encoder, lambda texts: text_vectors(texts, encoder, store))
+    return Looked(data, once, given, encoder, store)

@@ -90,9 +90,9 @@ def select(
 
     Example: vlmdesc select photos/ --reference labelled/ --descriptors everyday --out selected.json
     """
-    from vlmdesc.classification.heads.learned import learned
+    from vlmdesc.classification.heads.learned import summarize
     from vlmdesc.classification.heads.neighborhood import pool_of
-    from vlmdesc.classification.separate import apart, pruned
+    from vlmdesc.classification.separate import apart, prune
     from vlmdesc.descriptors.phrase import PHOTO, get_phrase
     from vlmdesc.records.descriptors import open_set
 
@@ -108,9 +108,9 @@ def select(
     encoder = open_encoder(model, device, precision)
     found, vectors, failed = _fitted(data, known, given, encoder, phrase, stored=not no_store)
     selection = found.select(vectors)
-    record, fallback = learned(found) or {}, float(selection.fallback.mean())
+    record, fallback = summarize(found) or {}, float(selection.fallback.mean())
     meta = dict(given.meta) | {"selection": record | {"model": encoder.name, "phrase": phrase}}
-    kept = replace(pruned(given, found.texts, selection), meta=meta)
+    kept = replace(prune(given, found.texts, selection), meta=meta)
     pairs = apart(found, selection, [class_.id for class_ in given.classes])
     lines = [_pair(pair) for pair in pairs]
     kept.save(out)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmdesc.cli.border import say
-from vlmdesc.cli.contrast import Contrast
+from vlmdesc.cli.contrast import Asker
 from vlmdesc.cli.describe import BaseUrl, KeyVariable
 from vlmdesc.cli.looking import Looked, look
 from vlmdesc.cli.options import (
@@ -108,7 +108,7 @@ def suggest(
     _check(given, class_, group, group_column, phrase, pool)
     lent = [row.text for name in borrow for row in open_set(name).rows if row.text and row.enabled]
     target = _target(out)
-    asking = Contrast(given, ask, base_url, api_key_env) if ask else None
+    asking = Asker(given, ask, base_url, api_key_env) if ask else None
     columns = {"image": image_column, "label": label_column, "group": group_column}
     looked = look(
         dataset,
@@ -168,22 +168,21 @@ def _suggested(
     asking: Asking | None,
     seed: int,
 ) -> Suggestions:
-    from vlmdesc.classification.columns import columns_of
+    from functools import partial
+
     from vlmdesc.cli.progress import stages
-    from vlmdesc.evaluation.candidates import Wording
+    from vlmdesc.embeddings.embed import text_vectors
+    from vlmdesc.evaluation.candidates import Draft
     from vlmdesc.evaluation.suggest import suggest as suggested
 
-    given, photos = looked.given, looked.photos
-    wording = Wording(given, columns_of(given, looked.encode, phrase), phrase, pool, looked.encode)
+    encode = partial(text_vectors, encoder=looked.encoder, store=looked.store)
+    draft = Draft(looked.given, looked.fit(looked.given, phrase, pool), encode)
     with stages() as stage:
         tick = stage("classes", None)
         return suggested(
-            wording,
-            photos.vectors,
-            photos.labels,
+            draft,
+            looked.photos,
             _aimed(looked, class_, group),
-            photos.contents,
-            photos.groups,
             borrowed=lent,
             ask=asking,
             seed=seed,

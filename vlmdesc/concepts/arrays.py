@@ -40,7 +40,7 @@ def mapped(path: Path, layout: Layout) -> dict[str, np.ndarray]:
     """The arrays in a file, not read yet. Raises: ValueError when it is no file of just these; FileNotFoundError."""
     first, arrays = head(layout), {}
     end, data = len(first), np.memmap(path, np.uint8, "r")
-    if len(data) != end + sum(_bytes(*said) for said in layout.values()) or data[:end].tobytes() != first:
+    if len(data) != end + sum(_bytes(*entry) for entry in layout.values()) or data[:end].tobytes() != first:
         raise ValueError("not the arrays that the card says")
     for name, (kind, shape) in layout.items():
         start, end = end, end + _bytes(kind, shape)

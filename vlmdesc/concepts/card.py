@@ -85,7 +85,7 @@ def parse(raw: bytes, path: Path) -> Card:
             raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc")
         if values["schema"] < SCHEMA:
             raise StoreError("made by an older vlmdesc", where=path, fix=AGAIN)
-        files = {kind: File(**said) for kind, said in values["files"].items()}
+        files = {kind: File(**entry) for kind, entry in values["files"].items()}
         card = Card(**{**values, "model": Model(**values["model"]), "files": files})
         _check_types(card)
         for kind, suffix in KINDS.items():
@@ -110,17 +110,17 @@ def _check_types(card: Card) -> None:
         raise TypeError("a recall that is no share")
 
 
-def check_file(path: Path, said: File) -> None:
+def check_file(path: Path, written: File) -> None:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            whole = size == said.bytes and hashlib.file_digest(file, "sha256").hexdigest() == said.sha256
+            whole = size == written.bytes and hashlib.file_digest(file, "sha256").hexdigest() == written.sha256
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StoreError(f"cannot read: {error.strerror}", where=path, fix="check its permissions") from error
     if not whole:
-        what = f"damaged: {size:,} bytes where {said.bytes:,} were written" if size != said.bytes else "damaged"
+        what = f"damaged: {size:,} bytes where {written.bytes:,} were written" if size != written.bytes else "damaged"
         raise StoreError(what, where=path, fix=AGAIN)
 
 

@@ -94,12 +94,12 @@ def add(folder: Path, collected: Collected, tick: Callable[[int], object] = lamb
 def merged(old: Rows, new: Rows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
     """Which old rows stay, and which new ones are to be put beside them: not those that say the same, or less."""
     old_keys, new_keys = old.keys(), new.keys()
-    said = dict(zip(new_keys, zip(new.column("content"), new.column("label"), strict=True), strict=True))
+    incoming = dict(zip(new_keys, zip(new.column("content"), new.column("label"), strict=True), strict=True))
     states = zip(old.column("content"), old.column("label"), strict=True)
     same = {
         key
         for key, (content, label) in zip(old_keys, states, strict=True)
-        if said.get(key) in ((content, label), (content, None))  # a folder of one class does not say which it is
+        if incoming.get(key) in ((content, label), (content, None))  # a folder of one class does not say which it is
     }
-    keep = np.array([key in same or key not in said for key in old_keys], bool)
+    keep = np.array([key in same or key not in incoming for key in old_keys], bool)
     return keep, np.array([key not in same for key in new_keys], bool)

@@ -57,20 +57,20 @@ class Looked:
         return [(m, row) for m, row in enumerate(self.descriptors.rows) if row.enabled]
 
     @cached_property
-    def said(self) -> list[tuple[int, Descriptor]]:
+    def texts(self) -> list[tuple[int, Descriptor]]:
         """Those of them that say something."""
         return [(m, row) for m, row in self.rows if says(row.text)]
 
     @cached_property
     def key(self) -> dict[int, str]:
         """Of each of these the part in which two that say the same agree."""
-        return {m: same(row.text) for m, row in self.said}
+        return {m: same(row.text) for m, row in self.texts}
 
     @cached_property
     def by_class(self) -> dict[str, list[int]]:
         """Their numbers by class, for classes that have any."""
         rows: dict[str, list[int]] = defaultdict(list)
-        for m, row in self.said:
+        for m, row in self.texts:
             rows[row.class_id].append(m)
         return rows
 
@@ -103,11 +103,11 @@ def same(text: str) -> str:
 
 def each(of: Callable[[str], str]) -> Callable[[Looked], Found]:
     """The check that looks at each text by itself."""
-    return lambda looked: ((m, what) for m, row in looked.said if (what := of(row.text)))
+    return lambda looked: ((m, what) for m, row in looked.texts if (what := of(row.text)))
 
 
 def empty_class(looked: Looked) -> Found:
-    described = {row.class_id for _, row in looked.said if row.weight > 0}
+    described = {row.class_id for _, row in looked.texts if row.weight > 0}
     return ((id_, "has no descriptor in use") for id_ in looked.classes if id_ not in described)
 
 
@@ -117,7 +117,7 @@ def empty(looked: Looked) -> Found:
 
 def duplicate(looked: Looked) -> Found:
     first: dict[tuple[str, str], int] = {}
-    for m, row in looked.said:
+    for m, row in looked.texts:
         before = first.setdefault((row.class_id, looked.key[m]), m)
         if before != m:
             yield m, f"says the same as row {before}, '{looked.text(before)}'"
@@ -125,9 +125,9 @@ def duplicate(looked: Looked) -> Found:
 
 def shared(looked: Looked) -> Found:
     owners: dict[str, dict[str, None]] = defaultdict(dict)  # not sets, which have no order
-    for m, row in looked.said:
+    for m, row in looked.texts:
         owners[looked.key[m]][row.class_id] = None
-    for m, row in looked.said:
+    for m, row in looked.texts:
         others = (looked.classes[id_].name for id_ in owners[looked.key[m]] if id_ != row.class_id)
         if names := few(others):
             yield m, f"also describes {names}"
@@ -147,7 +147,7 @@ def class_name(looked: Looked) -> Found:
     if looked.sentences:
         return
     names = {id_: [(name, in_words(name)) for name in names_of(class_)] for id_, class_ in looked.classes.items()}
-    for m, row in looked.said:
+    for m, row in looked.texts:
         words = in_words(row.text)
         if found := next((name for name, as_words in names[row.class_id] if as_words in words), ""):
             yield m, f"holds the name '{found}' of its class"
@@ -165,7 +165,7 @@ def foreign(looked: Looked) -> Found:
 
 
 def trailing_junk(looked: Looked) -> Found:
-    for m, row in looked.said:
+    for m, row in looked.texts:
         if trimmed(row.text, looked.sentences) != row.text:
             text = row.text.rstrip().removesuffix(".") if looked.sentences else row.text
             yield m, wrong(RAGGED, text) or wrong(RAGGED, row.text)
@@ -176,7 +176,7 @@ def one_word(text: str) -> str:
 
 
 def run_on(looked: Looked) -> Found:
-    for m, row in () if looked.sentences else looked.said:
+    for m, row in () if looked.sentences else looked.texts:
         if re.search(r"[^\W\d]{3,}[\"”)]?[.!?]\s+[A-Z]\w*\s", row.text):
             yield m, "has two sentences"
         elif (n := len(row.text.split())) > MAX_WORDS:

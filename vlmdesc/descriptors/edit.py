@@ -18,23 +18,23 @@ Changes = tuple[Change, ...]
 Rows = tuple[Descriptor, ...]
 
 
-def edited(descriptors: Descriptors, edits: Iterable[Edit]) -> Descriptors:
+def edit(descriptors: Descriptors, edits: Iterable[Edit]) -> Descriptors:
     """The set after some edits, one after the other, each at the end of its history.
 
     Raises: InputError naming the edit that does not fit, and why.
     """
     edits = [*edits]
-    for number, edit in enumerate(edits, 1):
+    for number, one in enumerate(edits, 1):
         try:
-            descriptors = _edited(descriptors, edit)
+            descriptors = _apply(descriptors, one)
         except InputError as error:
-            which = f"edit {number} of {len(edits)}, {edit}" if len(edits) > 1 else "" if error.where else str(edit)
+            which = f"edit {number} of {len(edits)}, {one}" if len(edits) > 1 else "" if error.where else str(one)
             where = ", ".join(filter(None, (error.where, which)))
             raise InputError(error.what, where=where, fix=error.fix, details=error.details) from error
     return descriptors
 
 
-def _edited(descriptors: Descriptors, edit: Edit) -> Descriptors:
+def _apply(descriptors: Descriptors, edit: Edit) -> Descriptors:
     changes = CHANGES[edit.op](descriptors, edit)
     rows, classes = list(descriptors.rows), descriptors.classes
     asked, back = _asked(descriptors.history, edit)

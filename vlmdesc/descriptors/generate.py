@@ -180,8 +180,8 @@ def kept(question: Question, answers: Answers) -> Answer | None:
 
 
 def _again(reply: Reply) -> list[Message]:
-    said: list[Message] = [{"role": "assistant", "content": reply.text[:500]}] if reply.text.strip() else []
-    return [*said, {"role": "user", "content": FIRMER}]
+    earlier: list[Message] = [{"role": "assistant", "content": reply.text[:500]}] if reply.text.strip() else []
+    return [*earlier, {"role": "user", "content": FIRMER}]
 
 
 def _read(reply: Reply, question: Question) -> tuple[str, ...]:

@@ -165,26 +165,26 @@ class Endpoint:
     def _refused(self, error: openai.APIStatusError, request: Mapping[str, Any]) -> NoReturn:
         """What an error status means for this question, and for all others."""
         status, body = error.status_code, error.body if isinstance(error.body, dict) else {"message": error.body}
-        code, said = str(body.get("code")), self._safe(str(body.get("message") or body.get("detail") or ""))
-        what = f"{self.place} answers {status}" + (f": {said}" if said else "")
+        code, reason = str(body.get("code")), self._safe(str(body.get("message") or body.get("detail") or ""))
+        what = f"{self.place} answers {status}" + (f": {reason}" if reason else "")
         if status in NO_USE or 300 <= status < 400 or code == "insufficient_quota":
             why = NO_USE.get(status, "the quota is used up" if status >= 400 else "it sends us elsewhere")
             raise EndpointError(f"{what} ({why}, model '{self.name}')", fix=_fix(status, code)) from None
         if status in (408, 409, 425, 429) or (status >= 500 and status != 501):
             wait_s = _retry_after(error.response.headers)
             raise _PassingError(what, wait_s, shared=status == 429 or wait_s is not None) from None
-        lacking = self._lacking(f"{said} {body.get('param')}".casefold(), code, request)
+        lacking = self._lacking(f"{reason} {body.get('param')}".casefold(), code, request)
         if lacking:
             self._without.add(lacking)
             raise _PassingError(what, 0.0) from None
         raise AnswerError(f"http-{status}", what) from None
 
-    def _lacking(self, said: str, code: str, request: Mapping[str, Any]) -> str:
-        """The setting of a request that the endpoint lacks, by what it said, or else the likeliest; "" if none."""
-        if code == "context_length_exceeded" or "context length" in said:
+    def _lacking(self, reason: str, code: str, request: Mapping[str, Any]) -> str:
+        """The setting of a request that the endpoint lacks, by the reason it gave, else the likeliest; "" if none."""
+        if code == "context_length_exceeded" or "context length" in reason:
             return ""
         left = [name for name in SETTINGS if name in request]  # another worker may have found it meanwhile
-        named = next((name for name in left if name in said), "")
+        named = next((name for name in left if name in reason), "")
         return named or ("response_format" if "response_format" in left and not self._structured else "")
 
     def _reply(self, raw: bytes) -> Reply:
@@ -205,12 +205,12 @@ class Endpoint:
         refused = message.get("refusal") or choice.get("finish_reason") == "content_filter"
         return Reply(text, "refused" if refused else str(choice.get("finish_reason") or "stop"), *tokens)
 
-    def _safe(self, said: str) -> str:
-        """The beginning of what an endpoint said, unless it repeats the key; a placeholder for one is masked."""
-        if is_secret(self._key) and _holds(said, self._key):
+    def _safe(self, reason: str) -> str:
+        """The beginning of what an endpoint answered, unless it repeats the key; a placeholder for one is masked."""
+        if is_secret(self._key) and _holds(reason, self._key):
             return "(it repeats the key, so this is not shown)"
-        said = " ".join(without_secrets(said, self._key).split())
-        return "(a web page)" if "<html" in said.lower() else said[:200]
+        reason = " ".join(without_secrets(reason, self._key).split())
+        return "(a web page)" if "<html" in reason.lower() else reason[:200]
 
 
 @asynccontextmanager

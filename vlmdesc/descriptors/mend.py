@@ -19,7 +19,7 @@ _LINKS = frozenset("has have is are with".split())  # what follows is what the c
 
 
 @dataclass(frozen=True)
-class Change:
+class Repair:
     """What mending did to row `row` of the set it was given; `after` is None where the row was dropped."""
 
     row: int
@@ -31,13 +31,13 @@ class Change:
 
 def mend(
     descriptors: Descriptors, findings: Iterable[Finding], ignore: Iterable[str] = ()
-) -> tuple[Descriptors, tuple[Change, ...]]:
+) -> tuple[Descriptors, tuple[Repair, ...]]:
     """The set with `findings` mended where that is safe, and what was changed, by row.
 
     Mending one thing can bring another to light, such as a duplicate; that is mended too, but for the codes to
     `ignore`. A class keeps at least one descriptor. All else, ids, weights and origins too, stays as it is.
     """
-    numbers, changes = [*range(len(descriptors.rows))], list[Change]()
+    numbers, changes = [*range(len(descriptors.rows))], list[Repair]()
     others = {*CHECKS} - {*MENDS} | {*ignore}
     while new := _changes(descriptors, findings):
         changes += [replace(change, row=numbers[change.row]) for change in new.values()]
@@ -48,13 +48,13 @@ def mend(
     return descriptors, tuple(sorted(changes, key=lambda change: change.row))
 
 
-def _after(row: Descriptor, change: Change | None) -> Descriptor:
+def _after(row: Descriptor, change: Repair | None) -> Descriptor:
     return replace(row, text=change.after) if change and change.after is not None else row
 
 
-def _changes(descriptors: Descriptors, findings: Iterable[Finding]) -> dict[int, Change]:
+def _changes(descriptors: Descriptors, findings: Iterable[Finding]) -> dict[int, Repair]:
     """One change a row at most, by row; drops come first, and never take a class's last row that counts."""
-    looked, changes = Looked(descriptors, get_phrase("plain")), dict[int, Change]()
+    looked, changes = Looked(descriptors, get_phrase("plain")), dict[int, Repair]()
     left = Counter(row.class_id for row in descriptors.rows if _counts(row))
     order = [*MENDS]
     for finding in sorted((f for f in findings if f.code in MENDS), key=lambda f: order.index(f.code)):
@@ -66,7 +66,7 @@ def _changes(descriptors: Descriptors, findings: Iterable[Finding]) -> dict[int,
             continue
         if after != row.text:
             left[row.class_id] -= _counts(row) and after is None
-            changes[finding.row] = Change(finding.row, row.class_id, finding.code, row.text, after)
+            changes[finding.row] = Repair(finding.row, row.class_id, finding.code, row.text, after)
     return changes
 
 
@@ -126,11 +126,11 @@ def _rest(text: str, name: str) -> str:
     found = re.match(rf"(?:(?:an?|the|this|these|most|all)\s+)?{words}(?:e?s)?(['\u2019]s?)?,?\s+", text, re.IGNORECASE)
     if not found:
         return ""
-    said = re.sub(r"^(?:which|that)\s+", "", text[found.end() :])
-    verb, _, rest = said.partition(" ")
+    predicate = re.sub(r"^(?:which|that)\s+", "", text[found.end() :])
+    verb, _, rest = predicate.partition(" ")
     if found[1]:
-        return _with_article(said)
-    return rest.strip() if verb in _LINKS else said if verb in VERBS | ADVERBS else ""
+        return _with_article(predicate)
+    return rest.strip() if verb in _LINKS else predicate if verb in VERBS | ADVERBS else ""
 
 
 def _with_article(text: str) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmdesc.descriptors.edit import edited
+from vlmdesc.descriptors.edit import edit
 from vlmdesc.descriptors.patch import told
 from vlmdesc.errors import ConflictError, InputError, StoreError, counted
 from vlmdesc.files import cannot_write, read_text, write_atomic
@@ -56,7 +56,7 @@ def commit(seen: Revision, edits: Iterable[Edit], *, merge: bool = True) -> Revi
         if now.version != seen.version and not merge:
             raise _conflict(seen, now, "its effect was shown on what it was before", "run this again")
         try:
-            after = edited(now.descriptors, edits)
+            after = edit(now.descriptors, edits)
         except InputError as error:
             if now.version == seen.version:
                 raise

@@ -150,12 +150,12 @@ def gather(
 def without(photos: Labelled, others: Labelled) -> Labelled:
     """The pictures that are not among others, by content: what is chosen on them has not seen the others."""
     seen = set(others.contents)
-    return _of(photos, [i for i, content in enumerate(photos.contents) if content not in seen])
+    return take(photos, [i for i, content in enumerate(photos.contents) if content not in seen])
 
 
 def distinct(photos: Labelled) -> Labelled:
     """Each content under a label once: a copy would stand by when a picture is left out to be judged by the rest."""
-    return _of(photos, first_of_each(photos.contents, photos.labels, photos.groups))
+    return take(photos, first_of_each(photos.contents, photos.labels, photos.groups))
 
 
 def first_of_each(
@@ -168,8 +168,8 @@ def first_of_each(
     return [*first.values()]
 
 
-def _of(photos: Labelled, kept: Sequence[int]) -> Labelled:
-    """These pictures of them."""
+def take(photos: Labelled, kept: Sequence[int]) -> Labelled:
+    """The pictures of these numbers."""
 
     def of(column: Sequence[T]) -> tuple[T, ...]:
         return tuple(column[i] for i in kept)

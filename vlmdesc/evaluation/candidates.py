@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vlmdesc.classification.columns import TINY, Columns, Encode
+from vlmdesc.classification.columns import TINY, Encode
+from vlmdesc.classification.heads.pooled import Pooled
 from vlmdesc.classification.score import FOLDS
+from vlmdesc.descriptors.edit import edit
 from vlmdesc.descriptors.phrase import get_phrase, texts
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.effect import ahead
+from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import Descriptor, Descriptors, Edit
 from vlmdesc.records.names import WEIGHTS
 
@@ -38,150 +41,134 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Pictures to choose on: vectors (N, D), labels (N,), those aimed at (N,), and the two best classes now.
+class Aim:
+    """Scored images that edits are chosen or measured on, and which of them are aimed at (N,)."""
 
-    `best` and `scores` are (N, 2), best first.
-    """
-
-    images: Float32[np.ndarray, "n d"]
-    labels: Int[np.ndarray, " n"]
+    seen: Scored
     target: Bool[np.ndarray, " n"]
-    best: Int[np.ndarray, "n 2"]
-    scores: Float32[np.ndarray, "n 2"]
 
     @property
-    def wrong(self) -> Bool[np.ndarray, " n"]:
-        return self.best[:, 0] != self.labels
+    def images(self) -> Float32[np.ndarray, "n d"]:
+        return self.seen.images.vectors
 
-    def right_with(self, class_: int, vectors: Float32[np.ndarray, "k d"]) -> Bool[np.ndarray, "n k"]:
-        """Whether each picture is right when the class has each of these vectors: (N, K)."""
-        first = self.best[:, 0] == class_
-        rest = np.where(first, self.best[:, 1], self.best[:, 0])
-        bar = np.where(first, self.scores[:, 1], self.scores[:, 0])[:, None]
-        new = self.images @ vectors.T
-        wins = ahead(new, bar, np.array(class_), rest[:, None])
-        return np.where(wins, (self.labels == class_)[:, None], (self.labels == rest)[:, None])
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        return self.seen.images.labels
+
+    @cached_property
+    def lost(self) -> Bool[np.ndarray, " n"]:
+        """Those aimed at that go wrong: (N,)."""
+        return self.target & self.seen.wrong
 
 
 @dataclass(frozen=True)
-class Wording:
-    """A set with its columns under a phrase and pooling, and what encodes more texts.
+class Draft:
+    """A set to be edited: its head, and what encodes more texts.
 
     Raises: InputError for a pooling under which a class does not come down to one vector.
     """
 
     descriptors: Descriptors
-    columns: Columns
-    phrase: str
-    pool: str
+    head: Pooled
     encode: Encode
 
     def __post_init__(self) -> None:
-        if self.pool not in FOLDS:
-            raise InputError(f"no suggestions under pooling '{self.pool}'", fix=f"use {' or '.join(FOLDS)}")
+        if not self.head.folds:
+            what = f"no suggestions under pooling '{self.head.card.kind}'"
+            raise InputError(what, fix=f"use {' or '.join(FOLDS)}")
+
+    def edit(self, edits: Sequence[Edit]) -> Pooled:
+        """The head with some edits. Raises: InputError for one that does not fit."""
+        return self.head.revise(edit(self.descriptors, edits), self.encode)
 
     def rows_of(self, class_: int) -> list[int]:
         """Rows of a class that count; none where it is scored by its bare name."""
-        return [m for m in self.columns.rows_of(class_).tolist() if m < len(self.descriptors.rows)]
+        return [m for m in self.head.rows_of(class_) if m < len(self.descriptors.rows)]
 
-    def named(self, row: int) -> bool:
+    def is_first(self, row: int) -> bool:
         """Whether class and text name this row and no other: an edit finds the first."""
         row_ = self.descriptors.rows[row]
         return sum((other.class_id, other.text) == (row_.class_id, row_.text) for other in self.descriptors.rows) == 1
 
-    def folded(self, sums: Float[np.ndarray, "k d"], totals: Float[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"]:
-        """Class vectors of weighted sums of texts."""
-        means = sums / totals[:, None]
-        if self.pool == "renormalized":
-            means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), TINY)
-        return means.astype(np.float32)
-
-    def worded(self, class_: int, said: Sequence[str]) -> Float32[np.ndarray, "k d"]:
+    def word(self, class_: int, new: Sequence[str]) -> Float32[np.ndarray, "k d"]:
         """Vectors of descriptors as they would be worded for a class."""
         id_ = self.descriptors.classes[class_].id
-        rows = tuple(Descriptor(id_, text) for text in said)
-        return self.encode(texts(Descriptors(self.descriptors.classes, rows), get_phrase(self.phrase)))
+        rows = tuple(Descriptor(id_, text) for text in new)
+        return self.encode(texts(Descriptors(self.descriptors.classes, rows), get_phrase(self.head.phrase)))
 
 
-def drops(wording: Wording, class_: int) -> Iterator[Candidate]:
+def drops(draft: Draft, class_: int) -> Iterator[Candidate]:
     """Each descriptor of a class left out, where it has another."""
-    rows = wording.rows_of(class_)
+    rows = draft.rows_of(class_)
     if len(rows) < 2:
         return
-    weights, vectors = _of(wording, rows)
+    weights, vectors = draft.head.columns_at(rows)
     sums, total = weights @ vectors, weights.sum()
-    found = wording.folded(sums - weights[:, None] * vectors, total - weights)
+    found = draft.head.fold(sums - weights[:, None] * vectors, total - weights)
     for row, vector in zip(rows, found, strict=True):
-        if wording.named(row):
-            yield Candidate("drop", class_, (_edit(wording, "drop", row),), vector)
+        if draft.is_first(row):
+            yield Candidate("drop", class_, (_edit(draft, "drop", row),), vector)
 
 
-def reweighing(wording: Wording, class_: int, ground: Ground, fold: Int[np.ndarray, " n"]) -> Candidate | None:
+def reweighing(draft: Draft, class_: int, aim: Aim, fold: Int[np.ndarray, " n"]) -> Candidate | None:
     """Weights of a class by what its descriptors are worth, shrunk towards what they are now.
 
     A descriptor is worth how much nearer it is to the class's pictures that are aimed at than to others' pictures that
     have the class among their best two. How strongly weights follow that is chosen by cross-validation; None where
     following it not at all is best.
     """
-    rows = wording.rows_of(class_)
+    rows = draft.rows_of(class_)
     if len(rows) < 2:
         return None
-    weights, vectors = _of(wording, rows)
-    similarity = ground.images @ vectors.T.astype(np.float32)
-    own = ground.target & (ground.labels == class_)
-    near = (ground.best == class_).any(axis=1) & (ground.labels != class_)
+    weights, vectors = draft.head.columns_at(rows)
+    similarity = aim.images @ vectors.T.astype(np.float32)
+    own = aim.target & (aim.labels == class_)
+    near = (aim.seen.two[0] == class_).any(axis=1) & (aim.labels != class_)
     gains = np.zeros(len(SHRINK))
     for f in range(N_FOLDS):
-        told, held = fold != f, fold == f
-        new = _weights(weights, _worth(similarity, own & told, near & told))
-        right = _part(ground, held).right_with(class_, wording.folded(new @ vectors, new.sum(axis=1)))
-        now = ~ground.wrong[held]
-        gains += ((right & ~now[:, None]).astype(int) - (~right & now[:, None]))[ground.target[held]].sum(axis=0)
+        others, held = fold != f, aim.target & (fold == f)
+        new = _weights(weights, _worth(similarity, own & others, near & others))
+        right = aim.seen.right_with(class_, aim.images @ draft.head.fold(new @ vectors, new.sum(axis=1)).T)
+        gains += right[held].sum(axis=0) - (~aim.seen.wrong[held]).sum()
     if gains.max() <= 0:
         return None
     wanted = [_readable(weight) for weight in _weights(weights, _worth(similarity, own, near))[gains.argmax()]]
-    moved = np.array([wording.named(row) for row in rows]) & (abs(np.log(np.array(wanted) / weights)) > SLIGHT)
+    moved = np.array([draft.is_first(row) for row in rows]) & (abs(np.log(np.array(wanted) / weights)) > SLIGHT)
     settled = np.where(moved, wanted, weights)[None]
-    vector = wording.folded(settled @ vectors, settled.sum(axis=1))[0]
-    edits = tuple(_edit(wording, "weigh", rows[i], weight=wanted[i]) for i in np.flatnonzero(moved).tolist())
+    vector = draft.head.fold(settled @ vectors, settled.sum(axis=1))[0]
+    edits = tuple(_edit(draft, "weigh", rows[i], weight=wanted[i]) for i in np.flatnonzero(moved).tolist())
     return Candidate("reweigh", class_, edits, vector) if edits else None
 
 
-def additions(wording: Wording, class_: int, said: Sequence[str], kind: str) -> Iterator[Candidate]:
+def additions(draft: Draft, class_: int, found: Sequence[str], kind: str) -> Iterator[Candidate]:
     """Each of some new descriptors added to a class."""
-    has = {row.text for row in wording.descriptors.rows if row.class_id == wording.descriptors.classes[class_].id}
-    new = [text for text in dict.fromkeys(said) if text and text not in has]
+    has = {row.text for row in draft.descriptors.rows if row.class_id == draft.descriptors.classes[class_].id}
+    new = [text for text in dict.fromkeys(found) if text and text not in has]
     if not new:
         return
-    weights, vectors = _of(wording, wording.rows_of(class_))
-    sums = weights @ vectors + wording.worded(class_, new)
-    found = wording.folded(sums, np.full(len(new), weights.sum() + 1))
-    id_ = wording.descriptors.classes[class_].id
-    for text, vector in zip(new, found, strict=True):
+    weights, vectors = draft.head.columns_at(draft.rows_of(class_))
+    sums = weights @ vectors + draft.word(class_, new)
+    with_each = draft.head.fold(sums, np.full(len(new), weights.sum() + 1))
+    id_ = draft.descriptors.classes[class_].id
+    for text, vector in zip(new, with_each, strict=True):
         yield Candidate(kind, class_, (Edit("add", id_, text),), vector)
 
 
-def separating(ground: Ground, class_: int, pool: Sequence[str], vectors: Float32[np.ndarray, "m d"]) -> list[str]:
-    """The 24 texts of a pool, (M, D), that are nearest to a class's pictures that go wrong, as against their rivals'.
+def separating(aim: Aim, class_: int, pool: Sequence[str], vectors: Float32[np.ndarray, "m d"]) -> list[str]:
+    """The 24 texts of a pool, (M, D), that are nearest to a class's images that go wrong, as against their rivals'.
 
-    Ma et al. 2025, 3.2, with the pictures that are taken for another class, and those of that class, as the two sides.
+    Ma et al. 2025, 3.2, with the images that are taken for another class, and those of that class, as the two sides.
     """
-    lost = ground.target & (ground.labels == class_) & ground.wrong
-    rivals = np.unique(ground.best[lost, 0])
-    other = np.isin(ground.labels, rivals)
+    lost = aim.lost & (aim.labels == class_)
+    other = np.isin(aim.labels, np.unique(aim.seen.answers[lost]))
     if not lost.any() or not other.any():
         return []
-    apart = vectors @ (ground.images[lost].mean(axis=0) - ground.images[other].mean(axis=0))
+    apart = vectors @ (aim.images[lost].mean(axis=0) - aim.images[other].mean(axis=0))
     return [pool[m] for m in np.argsort(-apart, kind="stable")[:SHOWN]]
 
 
-def _of(wording: Wording, rows: Sequence[int]) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, "r d"]]:
-    return wording.columns.weights[rows].astype(float), wording.columns.texts[rows].astype(float)
-
-
-def _edit(wording: Wording, op: str, row: int, weight: float | None = None) -> Edit:
-    row_ = wording.descriptors.rows[row]
+def _edit(draft: Draft, op: str, row: int, weight: float | None = None) -> Edit:
+    row_ = draft.descriptors.rows[row]
     return Edit(op, row_.class_id, row_.text, weight=weight)
 
 
@@ -202,8 +189,3 @@ def _worth(
 
 def _weights(now: Float[np.ndarray, " r"], worth: Float[np.ndarray, " r"]) -> Float[np.ndarray, "s r"]:
     return now * np.clip(np.exp(np.outer(SHRINK, worth)), LEAST, MOST)
-
-
-def _part(ground: Ground, rows: Bool[np.ndarray, " n"]) -> Ground:
-    columns = (ground.images, ground.labels, ground.target, ground.best, ground.scores)
-    return Ground(*(column[rows] for column in columns))

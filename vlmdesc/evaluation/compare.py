@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vlmdesc.errors import InputError, counted, few
-from vlmdesc.evaluation.predictions import Answers, read_predictions
+from vlmdesc.evaluation.predictions import Marks, read_predictions
 from vlmdesc.evaluation.statistics import holm, interval, mcnemar, resampled_means
 from vlmdesc.records import Report
 
@@ -59,7 +59,7 @@ def _about(folder: Path, report: Report, unpaired: int) -> dict[str, Any]:
     }
 
 
-def _row(name: str, a: Answers, b: Answers, resamples: int, seed: int) -> dict[str, Any]:
+def _row(name: str, a: Marks, b: Marks, resamples: int, seed: int) -> dict[str, Any]:
     in_a, in_b = pair(a.contents, b.contents)
     if not len(in_a):
         raise InputError("no picture in common", where=name, fix="compare evaluations of the same pictures")

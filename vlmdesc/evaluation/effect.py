@@ -9,19 +9,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Int
 
-from vlmdesc.classification.columns import Columns
-from vlmdesc.classification.score import get_pool, ranking
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.errors import InputError, counted
-from vlmdesc.evaluation.credit import Best
+from vlmdesc.errors import counted
 from vlmdesc.evaluation.proportions import paired
 from vlmdesc.evaluation.statistics import holm, p_value, sign_test
 from vlmdesc.records import ClassName
 
-BLOCK, KEPT = 2_048, 5  # images at a time; best classes of each
-SAME = 5e-7  # similarities nearer than this are equal: one class's score may differ so much between two products
 CLAIM, EXAMPLES = 0.05, 24
 FEWEST = 6  # changed answers, all one way, that chance seldom gives: 2 / 2**6 < 0.05
 
@@ -143,72 +138,6 @@ def _spread(rows: Int[np.ndarray, " f"], labels: Int[np.ndarray, " n"]) -> list[
         ranked.append((seen[int(labels[row])], row))
         seen[int(labels[row])] += 1
     return [row for _, row in sorted(ranked)[:EXAMPLES]]
-
-
-def leaders(images: Float32[np.ndarray, "n d"], columns: Columns, pool: str, top: int = KEPT) -> Best:
-    """The best classes of each image (N, D), at most `top`: what the effect of any edit follows from."""
-    top = min(top, columns.n_classes)
-    best, scores = np.empty((len(images), top), np.intp), np.empty((len(images), top), np.float32)
-    for start in range(0, len(images), BLOCK):
-        found = get_pool(pool).score(images[start : start + BLOCK], columns)
-        best[start : start + BLOCK] = ranking(found, top)
-        scores[start : start + BLOCK] = np.take_along_axis(found, best[start : start + BLOCK], axis=1)
-    return Best(best, scores)
-
-
-def answers(
-    images: Float32[np.ndarray, "n d"], best: Best, before: Columns, after: Columns, pool: str
-) -> Int[np.ndarray, " n"]:
-    """The class each image (N, D) is given after an edit, where `best` are its best classes before: (N,).
-
-    Only classes that the edit changes are scored, and all of them only for images whose best are all among those. Of
-    equal scores the lower class number wins. Raises: InputError where the sets have other numbers of classes.
-    """
-    if before.n_classes != after.n_classes:
-        raise InputError("another number of classes before and after", fix="compare sets of the same classes")
-    changed = changed_classes(before, after)
-    if not len(changed):
-        return best.classes[:, 0]
-    score = get_pool(pool).score
-    new = score(images, of_classes(after, changed))
-    rival, bar = changed[new.argmax(axis=1)], new.max(axis=1)
-    same = ~np.isin(best.classes, changed)
-    at = (np.arange(len(images)), same.argmax(axis=1))
-    rest, ahead_of = best.classes[at], best.scores[at]
-    found = np.where(ahead(bar, ahead_of, rival, rest), rival, rest)
-    none = np.flatnonzero(~same.any(axis=1))
-    for start in range(0, len(none), BLOCK):
-        rows = none[start : start + BLOCK]
-        found[rows] = score(images[rows], after).argmax(axis=1)
-    return found
-
-
-def ahead(score: np.ndarray, other: np.ndarray, class_: np.ndarray, other_class: np.ndarray) -> np.ndarray:
-    """Whether classes' scores come before others' from another product; of equal ones the lower class number does."""
-    return (score > other + SAME) | ((abs(score - other) <= SAME) & (class_ < other_class))
-
-
-def changed_classes(before: Columns, after: Columns) -> Int[np.ndarray, " k"]:
-    """Numbers of the classes whose columns are not the same in both, in order."""
-    return np.array(
-        [
-            c
-            for c in range(before.n_classes)
-            if not (
-                np.array_equal(before.weights[(a := before.rows_of(c))], after.weights[(b := after.rows_of(c))])
-                and np.array_equal(before.texts[a], after.texts[b])
-            )
-        ],
-        np.intp,
-    )
-
-
-def of_classes(columns: Columns, classes: Int[np.ndarray, " k"]) -> Columns:
-    """The columns of some classes, numbered anew in that order."""
-    rows = [columns.rows_of(c) for c in classes.tolist()]
-    at = np.concatenate(rows)
-    owner = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-    return Columns(columns.texts[at], owner, columns.weights[at], len(rows))
 
 
 def effect(

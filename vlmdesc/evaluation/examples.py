@@ -9,9 +9,8 @@ import numpy as np
 
 from vlmdesc.classification.explain import because
 from vlmdesc.classification.heads.pooled import Pooled
-from vlmdesc.classification.score import FOLDS
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.evaluation.credit import Best, leave_one_out
+from vlmdesc.evaluation.credit import leave_one_out
 from vlmdesc.evaluation.outcomes import REASONS, Outcome
 from vlmdesc.records import ClassName
 
@@ -76,20 +75,20 @@ def with_examples(
 def credit(images: Labelled, outcome: Outcome, classes: Sequence[ClassName]) -> list[dict[str, Any]]:
     """Each descriptor's worth; empty for a head that it is not defined for, and for names."""
     [head, *others] = outcome.fit.heads
-    if others or not isinstance(head, Pooled) or head.card.kind not in FOLDS or len(classes) < 2:
+    if others or not isinstance(head, Pooled) or not head.folds or len(classes) < 2:
         return []
     if outcome.method.kind == "name":
         return []
-    best = Best(outcome.ranked[:, :2], outcome.scores[:, :2])
-    found = leave_one_out(images.vectors, images.labels, best, head.card.kind, head.columns)
+    found = leave_one_out(head, images, (outcome.ranked[:, :2], outcome.scores[:, :2]))
     worth = (found.only_with - found.only_without) / len(images.labels)
     return [
         {
-            "class": classes[head.columns.owner[m]].id,
-            "descriptor": head.columns.descriptors[m],
-            "credit": round(float(worth[m]), 6),
-            "only_with": int(found.only_with[m]),
-            "only_without": int(found.only_without[m]),
+            "class": classes[found.owner[k]].id,
+            "descriptor": outcome.texts[found.columns[k]],
+            "credit": round(float(worth[k]), 6),
+            "only_with": int(found.only_with[k]),
+            "only_without": int(found.only_without[k]),
         }
-        for m in np.flatnonzero(found.defined).tolist()
+        for k in np.argsort(found.columns).tolist()
+        if found.defined[k]
     ]

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import isnan
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from vlmdesc.classification.columns import Columns
-from vlmdesc.classification.score import FOLDS
+from vlmdesc.classification.explain import Without, leave_out
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation.audit import Audit, Cell, Gap
-from vlmdesc.evaluation.candidates import Ground
-from vlmdesc.evaluation.credit import Best, Credit, leave_one_out
+from vlmdesc.evaluation.lift import Lift, lifts, rivals
 from vlmdesc.evaluation.proportions import Share, difference
-from vlmdesc.evaluation.pulls import pulls, rivals
+from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import ClassName
 
-EXAMPLES, PULLS = 8, 10
+EXAMPLES, LIFTS = 8, 10
 MOST = 20  # failed classes that are explained
 
 
 @dataclass(frozen=True)
 class Audited:
-    """Pictures that were audited with the answers to them: `said[m]` is what column m says, empty for a bare name."""
+    """Images that were audited, with a head's answers to them."""
 
-    photos: Labelled
-    classes: Sequence[ClassName]
-    columns: Columns
-    pool: str
-    said: Sequence[str]
-    seen: Ground
+    seen: Scored
     audit: Audit
+
+    @property
+    def photos(self) -> Labelled:
+        return self.seen.images
+
+    @property
+    def classes(self) -> Sequence[ClassName]:
+        return self.seen.head.card.classes
 
     def findings(self) -> dict[str, Any]:
         """The whole audit, ready for JSON."""
@@ -46,7 +46,7 @@ class Audited:
             "n": found.overall.n,
             "unusable": len(self.photos.failed),
             "unlabelled": self.photos.unlabelled,
-            "pulls_defined": self.pool in FOLDS,
+            "pulls_defined": self.seen.head.card.kind != "max",
             "ungrouped": found.ungrouped,
             "accuracy": _share(found.overall),
             "groups": [{"group": name, **_gap(gap)} for name, gap in found.groups.items()],
@@ -91,8 +91,8 @@ class Audited:
         return _spread([skew.value for skew in skews]) | {"classes": rows}
 
     def _failure(self, cell: Cell) -> dict[str, Any]:
-        """What pulls wrong, and the pictures that show it: those not found, or else those of others taken for it."""
-        labels, answers = self.photos.labels, self.seen.best[:, 0]
+        """What misleads, and the images that show it: those not found, or else those of others taken for it."""
+        labels, answers = self.photos.labels, self.seen.answers
         here = np.array([group == cell.group for group in self.photos.groups])
         known = np.array([group is not None for group in self.photos.groups])
         among = known & ((labels == cell.class_) if cell.failed else (labels != cell.class_))
@@ -103,68 +103,54 @@ class Audited:
             "how": "not found" if cell.failed else "others taken for it",
             **_rates(cell),
             "taken_for": [{**self._class(rival), "n": n} for rival, n in found],
-            "pulls": self._pulls(cell, among, here, [rival for rival, _ in found]),
+            "pulls": self._misleading(cell, among, here, [rival for rival, _ in found]),
             "images": self._images(wrong),
         }
 
-    def _pulls(
+    def _misleading(
         self, cell: Cell, among: Bool[np.ndarray, " n"], here: Bool[np.ndarray, " n"], others: Sequence[int]
     ) -> list[dict[str, Any]]:
-        """Descriptors without which more of the group would be right, or that do worse here than in other groups."""
-        if self.pool not in FOLDS:
-            return []
-        sides = ([cell.class_], others) if cell.failed else ([], [cell.class_])
-        credit, elsewhere = self._credits[cell.group]
-        rows = list[dict[str, Any]]()
-        for pull in pulls(self.photos.vectors[among], here[among], *sides, self.columns, self.pool):
-            m = pull.row
-            net = int(credit.only_with[m] - credit.only_without[m])
-            if not pull.wrong and net >= 0:
-                continue
-            rows.append(
-                {
-                    **self._class(int(self.columns.owner[m])),
-                    "descriptor": self.said[m],
-                    "here": round(pull.here, 6),
-                    "others": round(pull.others, 6),
-                    "worse_by": round(pull.value, 6),
-                    "ci95": [round(end, 6) for end in pull.ci95],
-                    "right_only_with": _both(credit.only_with[m], elsewhere.only_with[m]),
-                    "right_only_without": _both(credit.only_without[m], elsewhere.only_without[m]),
-                    "net": net,
-                }
-            )
-        return sorted(rows, key=lambda row: (row["net"], -row["worse_by"]))[:PULLS]
+        """Parts without which more of the group would be right, or that do worse here than in other groups."""
+        sides = [(cell.class_, 1), *((rival, -1) for rival in others)] if cell.failed else [(cell.class_, -1)]
+        known, rows = np.array([group is not None for group in self.photos.groups]), list[dict[str, Any]]()
+        for class_, sign in sides:
+            left, only_with, only_without = self._left_out(class_)
+            found = lifts(left.take(among), class_, here[among], sign)
+            for lift, with_, without in zip(found, only_with.T, only_without.T, strict=True):
+                net = int(with_[here].sum() - without[here].sum())
+                if lift.wrong or net < 0:
+                    figures = {"right_only_with": with_, "right_only_without": without}
+                    counts = {key: _both(of[here].sum(), of[known & ~here].sum()) for key, of in figures.items()}
+                    rows.append({**self._class(class_), **_lift(lift), **counts, "net": net})
+        return sorted(rows, key=lambda row: (row["net"], -row["worse_by"]))[:LIFTS]
 
-    @cached_property
-    def _credits(self) -> dict[str, tuple[Credit, Credit]]:
-        """The credit of all descriptors in each group that some class fails, and in the other groups."""
-        found, groups = {}, np.array(self.photos.groups, object)
-        all_ = self._credit(np.array([group is not None for group in self.photos.groups]))
-        for name in dict.fromkeys(cell.group for cell in self.audit.failed[:MOST]):
-            here = self._credit(groups == name)
-            rest = (all_.only_with - here.only_with, all_.only_without - here.only_without)
-            found[name] = here, Credit(*rest, all_.defined)
-        return found
-
-    def _credit(self, part: Bool[np.ndarray, " n"]) -> Credit:
-        best = Best(self.seen.best[part], self.seen.scores[part])
-        return leave_one_out(self.photos.vectors[part], self.photos.labels[part], best, self.pool, self.columns)
+    def _left_out(self, class_: int) -> tuple[Without, Bool[np.ndarray, "n r"], Bool[np.ndarray, "n r"]]:
+        """A class's scores without each of its parts, and which images are right only with it, or only without it."""
+        left, now = leave_out(self.seen.head, self.photos.vectors, class_), ~self.seen.wrong[:, None]
+        same = left.without == left.score[:, None]
+        after = np.where(same, now, self.seen.right_with(class_, left.without))
+        return left, now & ~after, after & ~now
 
     def _images(self, wrong: Bool[np.ndarray, " n"]) -> list[dict[str, Any]]:
         """Those whose wrong class is most ahead of the next."""
         rows = np.flatnonzero(wrong)
-        ahead = self.seen.scores[rows, 0] - self.seen.scores[rows, 1]
+        ahead = -np.diff(self.seen.two[1][rows], axis=1)[:, 0]
         return [self._image(i) for i in rows[np.argsort(-ahead, kind="stable")[:EXAMPLES]].tolist()]
 
     def _image(self, i: int) -> dict[str, Any]:
-        answer, truth = int(self.seen.best[i, 0]), int(self.photos.labels[i])
+        answer, truth = int(self.seen.answers[i]), int(self.photos.labels[i])
         return {
             "image": self.photos.keys[i],
             "row": self.photos.rows[i],
             "truth": self.classes[truth].id,
             "answer": self.classes[answer].id,
         }
+
+
+def _lift(lift: Lift) -> dict[str, Any]:
+    figures = {"here": lift.here, "others": lift.others, "worse_by": lift.value}
+    rounded = {key: round(figure, 6) for key, figure in figures.items()}
+    return {"descriptor": lift.text, **rounded, "ci95": [round(end, 6) for end in lift.ci95]}
 
 
 def _both(here: Any, others: Any) -> dict[str, int]:

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from vlmdesc.classification.columns import Encode, Prompts, encoded, in_templates, prompts_of
+from vlmdesc.classification.columns import Encode, Prompts, encode_prompts, in_templates, prompts_of
 from vlmdesc.classification.heads import Head, HeadCard
 from vlmdesc.classification.heads.neighborhood import (
     Texts,
@@ -134,15 +134,15 @@ ToPickFrom = Callable[[Descriptors, int | None], tuple[Sequence[str], Int[np.nda
 
 def _pooled(method: Method, given: Given, seed: int | None) -> Fit:
     prompts = method.prompts(seed)
-    head = Pooled(_card(method, given, method.pool, prompts), encoded(prompts, given.encode))
-    return Fit((head,), *_said(method, seed))
+    head = Pooled(_card(method, given, method.pool, prompts), encode_prompts(prompts, given.encode))
+    return Fit((head,), *_example(method, seed))
 
 
 def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
     """Captions and descriptors, the captions' weight chosen on other images than those it is used on."""
     alone = _pooled(method, given, seed)
     prompts = prompts_of(method.descriptors, PHOTO)
-    captions = Pooled(_card(method, given, "mean", prompts), encoded(prompts, given.encode))
+    captions = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, given.encode))
     described = alone.heads[0]
     scores = captions.scores(given.chosen_on), described.scores(given.chosen_on)
     wrong = calibrate.wrong_by_weight(*scores, given.labels)
@@ -157,8 +157,8 @@ def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
 def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
     captions, names = captions_of(method.descriptors, given.encode, method.phrase)
     prompts = Prompts(names, names, np.arange(len(names)), np.ones(len(names), np.float32), len(names))
-    texts = Pooled(_card(method, given, "mean", prompts), encoded(prompts, lambda _: captions))
-    return Fit((fit_prototypes(texts, *given.drawn(method.per_class, seed)),), *_said(method, seed))
+    texts = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, lambda _: captions))
+    return Fit((fit_prototypes(texts, *given.drawn(method.per_class, seed)),), *_example(method, seed))
 
 
 def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickFrom, fit: str) -> Fit:
@@ -171,11 +171,11 @@ def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickF
         head = fit_unlabelled(card, found, given.images)
     else:
         head = (fit_own if fit == "own" else fit_neighborhood)(card, found, *given.drawn(method.per_class, seed))
-    form, n_captions = _said(method, seed)
+    form, n_captions = _example(method, seed)
     return Fit((head,), form, n_captions + len(pool))
 
 
-def _said(method: Method, seed: int | None) -> tuple[str, int]:
+def _example(method: Method, seed: int | None) -> tuple[str, int]:
     """An example of a method's texts, and how many count."""
     prompts = method.prompts(seed)
     return prompts.form, int((prompts.weights > 0).sum())
@@ -195,8 +195,8 @@ def _random(descriptors: Descriptors, seed: int | None) -> tuple[Sequence[str], 
 
 
 def _random_words(descriptors: Descriptors, seed: int | None) -> tuple[Sequence[str], np.ndarray]:
-    said, own = pool_of(descriptors)
-    words = [*dict.fromkeys(waffle_texts(descriptors, 2 * len(said), seed or 0))][: len(said)]
+    texts, own = pool_of(descriptors)
+    words = [*dict.fromkeys(waffle_texts(descriptors, 2 * len(texts), seed or 0))][: len(texts)]
     return words, np.full_like(own, -1)  # random words are no class's own
 
 

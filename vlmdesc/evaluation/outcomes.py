@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32
 
-from vlmdesc.classification.explain import ranked
+from vlmdesc.classification.explain import rank
 from vlmdesc.classification.heads import Head
-from vlmdesc.classification.heads.learned import measured_on
+from vlmdesc.classification.heads.learned import measure
 from vlmdesc.classification.score import ranking
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation import calibrate
@@ -79,7 +79,7 @@ def outcome(
         return Outcome(method, seed, answers, scores, confidence, why, Fit((), fit.form, fit.n_texts))
     none = np.empty(0, np.intp)
     texts = fit.heads[0].parts(images.vectors[:0], none).texts if explained else ()
-    learned = measured_on(fit.heads[0], images.vectors, images.labels)
+    learned = measure(fit.heads[0], images.vectors, images.labels)
     return Outcome(method, seed, answers, scores, confidence, why, fit, texts, temperatures, learned)
 
 
@@ -109,5 +109,5 @@ def _temperatures(
 def _reasons(head: Head, images: Float32[np.ndarray, "b d"], classes: Int[np.ndarray, " b"]) -> np.ndarray:
     """Numbers of the parts that give most to the score of each image's class: (B, R), -1 for none."""
     parts = head.parts(images, classes)
-    places, _ = ranked(parts, REASONS)
+    places, _ = rank(parts, REASONS)
     return np.where(places >= 0, np.take_along_axis(parts.number, places, axis=1), -1)

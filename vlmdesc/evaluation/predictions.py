@@ -22,7 +22,7 @@ COLUMNS = ("image", "content", "truth", "group", "method", "seed", "right", "ran
 
 
 @dataclass(frozen=True)
-class Answers:
+class Marks:
     """One method's answers as they were written: for each picture its content hash, true class, whether it was right.
 
     (N,) each, in the order of the file.
@@ -47,7 +47,7 @@ def write_predictions(path: Path, photos: Labelled, classes: Sequence[ClassName]
     write_atomic(path, buffer.getvalue())
 
 
-def read_predictions(path: Path) -> dict[str, Answers]:
+def read_predictions(path: Path) -> dict[str, Marks]:
     """The answers of each method in a file. Raises: InputError when it is none, or damaged."""
     wanted = ["content", "truth", "method", "right"]
     try:
@@ -59,7 +59,7 @@ def read_predictions(path: Path) -> dict[str, Answers]:
     method = np.array(table["method"].to_pylist())
     columns = {name: np.array(table[name].to_pylist()) for name in ("content", "truth", "right")}
     return {
-        str(name): Answers(
+        str(name): Marks(
             tuple(columns["content"][method == name].tolist()),
             tuple(columns["truth"][method == name].tolist()),
             columns["right"][method == name].astype(bool),

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Int
 
-from vlmdesc.classification.columns import Columns, columns_of
-from vlmdesc.descriptors.edit import edited
-from vlmdesc.embeddings.labelled import first_of_each
+from vlmdesc.embeddings.labelled import Labelled, first_of_each, take
 from vlmdesc.errors import InputError, counted
 from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.candidates import (
+    Aim,
     Candidate,
-    Ground,
-    Wording,
+    Draft,
     additions,
     drops,
     reweighing,
     separating,
 )
-from vlmdesc.evaluation.credit import Best
-from vlmdesc.evaluation.effect import CLAIM, Delta, answers, deltas, leaders
-from vlmdesc.evaluation.pulls import RIVALS
+from vlmdesc.evaluation.effect import CLAIM, Delta, deltas
+from vlmdesc.evaluation.lift import RIVALS
+from vlmdesc.evaluation.scored import Scored
 from vlmdesc.evaluation.statistics import holm, sign_test
 from vlmdesc.records import Edit
 
@@ -110,61 +108,45 @@ class Suggestions:
         return f"{n} of {of} {'helps' if n == 1 else 'help'}; {looked}{left or ''}"
 
 
-def ground(
-    images: Float32[np.ndarray, "n d"],
-    labels: Int[np.ndarray, " n"],
-    target: Bool[np.ndarray, " n"],
-    columns: Columns,
-    pool: str,
-) -> Ground:
-    """Pictures with the two classes that are best for each now. Raises: InputError for fewer than two classes."""
-    if columns.n_classes < 2:
-        raise InputError("one class only", fix="give at least two")
-    best = leaders(images, columns, pool, 2)
-    return Ground(images, labels, target, best.classes, best.scores)
-
-
 def suggest(
-    wording: Wording,
-    images: Float32[np.ndarray, "n d"],
-    labels: Int[np.ndarray, " n"],
+    draft: Draft,
+    images: Labelled,
     target: Bool[np.ndarray, " n"],
-    contents: Sequence[str],
-    strata: Sequence[str | None] = (),
     *,
     borrowed: Sequence[str] = (),
     ask: Ask | None = None,
     seed: int = 0,
     tick: Callable[[int], object] = bool,
 ) -> Suggestions:
-    """Edits that help the pictures aimed at: chosen on half of all pictures, measured on the other half.
+    """Edits that help the images aimed at: chosen on half of all images, measured on the other half.
 
-    Classes, and groups (`strata`) within them, are halved evenly; copies of a picture count once. `borrowed`
-    are texts of a pool beside the set's own; `ask` is given classes with their rivals and gives texts for some of them.
-    `tick` is told when a class is done.
-    Raises: InputError where nothing is aimed at.
+    Classes, and groups within them, are halved evenly; copies of an image count once. `borrowed` are texts of a pool
+    beside the set's own; `ask` is given classes with their rivals and gives texts for some of them. `tick` is told when
+    a class is done.
+    Raises: InputError where nothing is aimed at, or for one class alone.
     """
-    once = first_of_each(contents, labels, strata)
-    images, labels, target = images[once], labels[once], target[once]
-    contents, strata = [contents[i] for i in once], [strata[i] for i in once] if strata else ()
-    choosing = halves(labels, contents, strata, seed) == 0
+    once = first_of_each(images.contents, images.labels, images.groups)
+    images, target = take(images, once), target[once]
+    choosing = halves(images.labels, images.contents, images.groups, seed) == 0
     if not (target & choosing).any() or not (target & ~choosing).any():
         raise InputError("fewer than two pictures are aimed at", fix="give more pictures, or another class and group")
-    seen, held = (
-        ground(images[half], labels[half], target[half], wording.columns, wording.pool)
+    aim, held = (
+        Aim(Scored.of(draft.head, take(images, np.flatnonzero(half).tolist())), target[half])
         for half in (choosing, ~choosing)
     )
-    pool = [*dict.fromkeys([*(row.text for row in wording.descriptors.rows if row.text and row.enabled), *borrowed])]
-    vectors = wording.encode(pool) if (seen.target & seen.wrong).any() else np.empty((0, images.shape[1]), np.float32)
-    fold = calibrate.folds(seen.labels, [content for content, c in zip(contents, choosing, strict=True) if c], seed)
-    found, classes = list[Candidate](), involved(seen)
-    asked = ask({class_: rivals_of(seen, class_) for class_ in classes}) if ask else {}
+    pool = [*dict.fromkeys([*(row.text for row in draft.descriptors.rows if row.text and row.enabled), *borrowed])]
+    vectors = draft.encode(pool) if aim.lost.any() else np.empty((0, images.vectors.shape[1]), np.float32)
+    fold = calibrate.folds(aim.labels, aim.seen.images.contents, seed)
+    found, classes = list[Candidate](), involved(aim)
+    asked = ask({class_: rivals_of(aim, class_) for class_ in classes}) if ask else {}
     for class_ in classes:
-        found += _candidates(wording, class_, seen, fold, pool, vectors, asked.get(class_, ()))
+        found += drops(draft, class_)
+        found += filter(None, [reweighing(draft, class_, aim, fold)])
+        found += additions(draft, class_, separating(aim, class_, pool, vectors), "borrow")
+        found += additions(draft, class_, asked.get(class_, ()), "ask")
         tick(1)
-    chosen = choose(seen, found)
-    tried = _measured(wording, chosen, held)
-    together = _together(wording, [t for t in tried if t.helps], seen, held)
+    tried = _measure(draft, choose(aim, found), held)
+    together = _together(draft, [t for t in tried if t.helps], aim, held)
     return Suggestions(len(found), tuple(tried), together)
 
 
@@ -178,33 +160,32 @@ def halves(
     return calibrate.folds(stratum, contents, seed, 2)
 
 
-def involved(seen: Ground) -> list[int]:
-    """The classes that the pictures aimed at belong to or are taken for where they go wrong, most often first."""
-    lost = seen.target & seen.wrong
-    counts = Counter(seen.labels[lost].tolist())
-    counts.update(seen.best[lost, 0].tolist())
+def involved(aim: Aim) -> list[int]:
+    """The classes that the images aimed at belong to or are taken for where they go wrong, most often first."""
+    counts = Counter(aim.labels[aim.lost].tolist())
+    counts.update(aim.seen.answers[aim.lost].tolist())
     return [class_ for class_, _ in counts.most_common(CLASSES)]
 
 
-def rivals_of(seen: Ground, class_: int) -> list[int]:
-    """The three classes that a class's pictures are mostly taken for, or that are taken for it."""
-    lost, answers = seen.target & seen.wrong, seen.best[:, 0]
-    counts = Counter(answers[lost & (seen.labels == class_)].tolist())
-    counts.update(seen.labels[lost & (answers == class_)].tolist())
+def rivals_of(aim: Aim, class_: int) -> list[int]:
+    """The three classes that a class's images are mostly taken for, or that are taken for it."""
+    answers = aim.seen.answers
+    counts = Counter(answers[aim.lost & (aim.labels == class_)].tolist())
+    counts.update(aim.labels[aim.lost & (answers == class_)].tolist())
     return [rival for rival, _ in counts.most_common(RIVALS)]
 
 
-def choose(seen: Ground, candidates: Sequence[Candidate]) -> list[tuple[Candidate, float, float]]:
-    """The candidates to be measured, with their gain on the pictures aimed at and on all.
+def choose(aim: Aim, candidates: Sequence[Candidate]) -> list[tuple[Candidate, float, float]]:
+    """The candidates to be measured, with their gain on the images aimed at and on all.
 
     Those that gain most of the ones that cost no more than a point, and of one class and kind two at most.
     """
-    now, rated = ~seen.wrong, []
+    now, rated = ~aim.seen.wrong, []
     for class_ in dict.fromkeys(candidate.class_ for candidate in candidates):
         of_class = [candidate for candidate in candidates if candidate.class_ == class_]
-        right = seen.right_with(class_, np.stack([candidate.vector for candidate in of_class]))
-        gain = right.astype(np.int8) - now[:, None]
-        overall, aimed = gain.mean(axis=0), gain[seen.target].mean(axis=0)
+        vectors = np.stack([candidate.vector for candidate in of_class])
+        gain = aim.seen.right_with(class_, aim.images @ vectors.T).astype(np.int8) - now[:, None]
+        overall, aimed = gain.mean(axis=0), gain[aim.target].mean(axis=0)
         rated += [*zip(of_class, aimed.tolist(), overall.tolist(), strict=True)]
     rated.sort(key=lambda found: (-found[1], -found[2]))
     kept, taken = list[tuple[Candidate, float, float]](), Counter[tuple[int, str]]()
@@ -216,26 +197,10 @@ def choose(seen: Ground, candidates: Sequence[Candidate]) -> list[tuple[Candidat
     return kept
 
 
-def _candidates(
-    wording: Wording,
-    class_: int,
-    seen: Ground,
-    fold: Int[np.ndarray, " n"],
-    pool: Sequence[str],
-    vectors: Float32[np.ndarray, "m d"],
-    asked: Sequence[str],
-) -> Iterator[Candidate]:
-    yield from drops(wording, class_)
-    if reweighed := reweighing(wording, class_, seen, fold):
-        yield reweighed
-    yield from additions(wording, class_, separating(seen, class_, pool, vectors), "borrow")
-    yield from additions(wording, class_, asked, "ask")
-
-
-def _measured(wording: Wording, chosen: Sequence[tuple[Candidate, float, float]], held: Ground) -> list[Tried]:
+def _measure(draft: Draft, chosen: Sequence[tuple[Candidate, float, float]], held: Aim) -> list[Tried]:
     """The chosen edits on held-out pictures, best first, with Holm's correction over them."""
     found = [
-        _try(wording, candidate.kind, candidate.edits, (aimed, overall), held) for candidate, aimed, overall in chosen
+        _try(draft, candidate.kind, candidate.edits, (aimed, overall), held) for candidate, aimed, overall in chosen
     ]
     aimed_at, all_ = (holm([getattr(tried, part).p for tried in found]) for part in ("target", "overall"))
     found = [
@@ -245,38 +210,36 @@ def _measured(wording: Wording, chosen: Sequence[tuple[Candidate, float, float]]
     return sorted(found, key=lambda tried: (not tried.helps, -tried.target.value, -tried.overall.value))
 
 
-def _try(wording: Wording, kind: str, edits: tuple[Edit, ...], chosen: tuple[float, float], held: Ground) -> Tried:
-    was, is_ = ~held.wrong, _right(wording, edits, held)
+def _try(draft: Draft, kind: str, edits: tuple[Edit, ...], chosen: tuple[float, float], held: Aim) -> Tried:
+    was, is_ = ~held.seen.wrong, _right(draft, edits, held)
     target, overall = (deltas([part], was, is_)[0] for part in (held.target, np.ones_like(held.target)))
     return Tried(kind, edits, chosen, target, overall)
 
 
-def _right(wording: Wording, edits: Sequence[Edit], seen: Ground) -> Bool[np.ndarray, " n"]:
-    """Which pictures are right after some edits: (N,)."""
-    after = columns_of(edited(wording.descriptors, edits), wording.encode, wording.phrase)
-    best = Best(seen.best, seen.scores)
-    return answers(seen.images, best, wording.columns, after, wording.pool) == seen.labels
+def _right(draft: Draft, edits: Sequence[Edit], aim: Aim) -> Bool[np.ndarray, " n"]:
+    """Which images are right after some edits: (N,)."""
+    return ~aim.seen.rescored(draft.edit(edits)).wrong
 
 
-def _together(wording: Wording, helping: Sequence[Tried], seen: Ground, held: Ground) -> Tried | None:
+def _together(draft: Draft, helping: Sequence[Tried], aim: Aim, held: Aim) -> Tried | None:
     """The edits that help, one after the other as long as each adds to the gain on the half they are chosen on.
 
     None where that leaves those of one suggestion, or does not help on the other half.
     """
-    kept, gain, n, was = tuple[Edit, ...](), (0.0, 0.0), 0, ~seen.wrong
+    kept, gain, n, was = tuple[Edit, ...](), (0.0, 0.0), 0, ~aim.seen.wrong
     for tried in sorted(helping, key=lambda tried: -tried.chosen[0]):
         new = _joined(kept, tried.edits)
         try:
-            is_ = _right(wording, new, seen)
+            is_ = _right(draft, new, aim)
         except InputError:  # they leave a class with nothing to be scored by
             continue
-        aimed = float(is_[seen.target].mean() - was[seen.target].mean())
+        aimed = float(is_[aim.target].mean() - was[aim.target].mean())
         overall = float(is_.mean() - was.mean())
         if aimed > gain[0] and overall >= -COST:
             kept, gain, n = new, (aimed, overall), n + 1
     if n < 2:
         return None
-    found = _try(wording, "together", kept, gain, held)
+    found = _try(draft, "together", kept, gain, held)
     return found if found.helps else None
 
 

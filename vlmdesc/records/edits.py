@@ -70,12 +70,12 @@ class Edit:
     def record(self) -> dict[str, Any]:
         """The edit as JSON has it: the fields of its operation, and who, when and why where they are said."""
         fields = {("class" if name == "class_" else name): value for name, value in asdict(self).items()}
-        said = {name for name in ("who", "when", "why", "origin") if fields[name]}
-        return {name: value for name, value in fields.items() if name in {"op", *OPERATIONS[self.op]} | said}
+        noted = {name for name in ("who", "when", "why", "origin") if fields[name]}
+        return {name: value for name, value in fields.items() if name in {"op", *OPERATIONS[self.op]} | noted}
 
     def __str__(self) -> str:
         fields = self.record()
-        return " ".join([self.op, *(_said(fields[name]) for name in OPERATIONS[self.op])])
+        return " ".join([self.op, *(_spell(fields[name]) for name in OPERATIONS[self.op])])
 
 
 @dataclass(frozen=True)
@@ -122,5 +122,5 @@ def edit_of(fields: Mapping[str, Any], where: str) -> Edit:
     return edit
 
 
-def _said(value: object) -> str:
+def _spell(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -106,7 +106,7 @@ class Head(Protocol):
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Head: ...
 
 
-def adding_up(parts: Parts, scores: Float32[np.ndarray, "n c"], classes: Int[np.ndarray, " n"]) -> Parts:
+def add_up(parts: Parts, scores: Float32[np.ndarray, "n c"], classes: Int[np.ndarray, " n"]) -> Parts:
     """The parts with rounding, by which two ways to add up differ, spread over them: they add up to these scores."""
     wanted = scores[np.arange(len(classes)), classes].astype(np.float64)
     size = np.abs(parts.value)

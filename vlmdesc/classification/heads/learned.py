@@ -16,7 +16,7 @@ from vlmdesc.errors import counted, few
 Record = dict[str, Any]
 
 
-def learned(head: Head) -> Record | None:
+def summarize(head: Head) -> Record | None:
     """What a head learned, from how many images, and which classes had none; None for one that learned nothing."""
     fitted, classes = head.card.fitted_on, head.card.classes
     if fitted is None:
@@ -47,9 +47,9 @@ def learned(head: Head) -> Record | None:
     }
 
 
-def measured_on(head: Head, images: Float32[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> Record | None:
-    """`learned`, with the ceiling and the fallback of a selection on these images, whose labels teach it nothing."""
-    record = learned(head)
+def measure(head: Head, images: Float32[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> Record | None:
+    """`summarize`, with the ceiling and the fallback of a selection on these images, whose labels teach it nothing."""
+    record = summarize(head)
     if record is not None and isinstance(head, Neighborhood):
         selection = head.select(images)
         record["ceiling"] = _rounded(float((selection.candidates == labels[:, None]).any(axis=1).mean()))

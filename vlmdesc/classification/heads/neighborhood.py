@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vlmdesc.classification.columns import Encode, encoded, prompts_of
-from vlmdesc.classification.heads.head import REST, Arrays, HeadCard, Parts, adding_up
+from vlmdesc.classification.columns import Encode, encode_prompts, prompts_of
+from vlmdesc.classification.heads.head import REST, Arrays, HeadCard, Parts, add_up
 from vlmdesc.classification.leads import ROOM, separating
 from vlmdesc.classification.selection import (
     blocks,
@@ -74,7 +74,7 @@ def captions_of(
 ) -> tuple[Float32[np.ndarray, "c d"], tuple[str, ...]]:
     """The caption of each class, encoded (C, D), and as a person reads it."""
     prompts = prompts_of(descriptors, phrase)
-    columns = encoded(prompts, encode)
+    columns = encode_prompts(prompts, encode)
     return columns.means, tuple(prompts.texts[columns.rows_of(c)[0]] for c in range(prompts.n_classes))
 
 
@@ -182,7 +182,7 @@ class Neighborhood:
             self._keys,
             [*texts.descriptors, *texts.names, "(no candidate of this image)"],
         )
-        return adding_up(raw, scores, classes)
+        return add_up(raw, scores, classes)
 
     @cached_property
     def _keys(self) -> list[str]:
@@ -266,7 +266,7 @@ def fit_unlabelled(card: HeadCard, texts: Texts, images: Float32[np.ndarray, "n 
         chosen = picks(profile, found, texts.own[:, :PUBLISHED_M])
         named, picked = parts(images, texts.captions, texts.texts, chosen)
         described = running_means(picked)[:, :, -1]
-        weight = balanced(named, described) if weight < 0 else weight
+        weight = balance(named, described) if weight < 0 else weight
         scores = weight * named + described
         fresh = np.take_along_axis(found, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
         settled = bool((fresh == labels).all())
@@ -334,7 +334,7 @@ def choose(
     """k, m and name weight of most right answers on reference images, each left out in turn.
 
     At most 5,000, of classes that have two or more. Of equal choices the one nearest to the published k, then m, then
-    to a `balanced` weight, which are the choice where no class has two images.
+    to a weight in `balance`, which are the choice where no class has two images.
     """
     n_classes = len(texts.captions)
     check_labels(len(images), labels, n_classes)
@@ -349,7 +349,7 @@ def choose(
         described, right = running_means(picked), found == labels[some, None]
         by_name, ceiling, fallback = (float(x.mean()) for x in (right[:, 0], right.any(axis=1), chosen.fallback))
         for m in MS:
-            usual = balanced(named, described[:, :, m - 1])
+            usual = balance(named, described[:, :, m - 1])
             for weight, accuracy in zip(NAME_WEIGHTS, _accuracies(named, described[:, :, m - 1], right), strict=True):
                 rank = (accuracy, -abs(k - PUBLISHED_K), -abs(m - PUBLISHED_M), -abs(float(weight) - usual))
                 options.append((rank, Choice(k, m, float(weight), accuracy, by_name, ceiling, fallback)))
@@ -374,10 +374,10 @@ def _published(
     found = candidates(images, texts.captions, min(PUBLISHED_K, len(texts.captions)))
     chosen = leave_one_out(texts, known, images, labels, np.arange(len(images)), found)
     named, picked = parts(images, texts.captions, texts.texts, chosen)
-    return Choice(found.shape[1], PUBLISHED_M, balanced(named, running_means(picked)[:, :, PUBLISHED_M - 1]))
+    return Choice(found.shape[1], PUBLISHED_M, balance(named, running_means(picked)[:, :, PUBLISHED_M - 1]))
 
 
-def balanced(named: Float32[np.ndarray, "n k"], described: Float32[np.ndarray, "n k"]) -> float:
+def balance(named: Float32[np.ndarray, "n k"], described: Float32[np.ndarray, "n k"]) -> float:
     """The weight at which the name tells an image's candidates apart twice as loudly as the descriptors: the ratio of
     the spreads of their similarities within images, which needs no label.
     """

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
-from vlmdesc.classification.columns import Columns, Prompts, encoded, prompts_of
-from vlmdesc.classification.heads.head import Arrays, HeadCard, Parts, adding_up, put_beside
-from vlmdesc.classification.score import get_pool
+from vlmdesc.classification.columns import TINY, Columns, Encode, Prompts, columns_of, encode_prompts, prompts_of
+from vlmdesc.classification.heads.head import Arrays, Head, HeadCard, Parts, add_up, put_beside
+from vlmdesc.classification.score import FOLDS, get_pool
 from vlmdesc.descriptors.phrase import PHOTO
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.protocol import Encoder
@@ -46,7 +47,48 @@ class Pooled:
             number[here], similarity[here] = rows, found
         keys = [str(m) for m in range(len(columns.owner))]
         raw = Parts(number, value, share, similarity, keys, columns.descriptors or keys)
-        return adding_up(raw, self.scores(images), classes)
+        return add_up(raw, self.scores(images), classes)
+
+    @property
+    def phrase(self) -> str:
+        """How its texts are worded."""
+        return str(self.card.settings["phrase"])
+
+    @property
+    def folds(self) -> bool:
+        """Whether a class's descriptors come down to one vector."""
+        return get_pool(self.card.kind).fold is not None
+
+    def select(self, classes: Int[np.ndarray, " k"]) -> Pooled:
+        """The head of some classes alone, in that order."""
+        card = replace(self.card, classes=tuple(self.card.classes[c] for c in classes.tolist()))
+        return Pooled(card, self.columns.select(classes))
+
+    def revise(self, descriptors: Descriptors, encode: Encode) -> Pooled:
+        """The head of another version of its descriptor set, worded and pooled as this one is."""
+        columns = columns_of(descriptors, encode, self.phrase)
+        return Pooled(replace(self.card, classes=descriptors.classes), columns)
+
+    def rows_of(self, class_: int) -> list[int]:
+        """Numbers of a class's columns that count."""
+        return self.columns.rows_of(class_).tolist()
+
+    def columns_at(self, rows: Sequence[int]) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, "r d"]]:
+        """The weights (R,) and texts (R, D) of some columns, in double precision."""
+        return self.columns.weights[[*rows]].astype(float), self.columns.texts[[*rows]].astype(float)
+
+    def fold(self, sums: Float[np.ndarray, "k d"], totals: Float[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"]:
+        """Class vectors of weighted sums of texts and of the sums of their weights.
+
+        Raises: InputError for a pooling under which classes do not come down to one vector.
+        """
+        if not self.folds:
+            what = f"pooling '{self.card.kind}' has no vector of a class"
+            raise InputError(what, fix=f"use {' or '.join(FOLDS)}")
+        means = sums / totals[:, None]
+        if self.card.kind == "renormalized":
+            means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), TINY)
+        return means.astype(np.float32)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """What is saved: the columns."""
@@ -71,16 +113,63 @@ def fit_pooled(
     Raises: InputError for an unknown phrase or pooling, or a class with nothing to be scored by.
     """
     get_pool(pool)
-    return pooled(encoder, descriptors, prompts_of(descriptors, phrase), phrase, pool, store)
+    return fit_prompts(encoder, descriptors, prompts_of(descriptors, phrase), phrase, pool, store)
 
 
-def pooled(
+def fit_prompts(
     encoder: Encoder, descriptors: Descriptors, prompts: Prompts, phrase: str, pool: str, store: Store | None = None
 ) -> Pooled:
     """The head of prompts for the classes of a set, however they were made."""
-    columns = encoded(prompts, partial(text_vectors, encoder=encoder, store=store))
+    columns = encode_prompts(prompts, partial(text_vectors, encoder=encoder, store=store))
     card = HeadCard.of(pool, encoder, descriptors, phrase=phrase, form=prompts.form)
     return Pooled(card, columns)
+
+
+def rescore(
+    before: Head, after: Head, images: Float32[np.ndarray, "n d"]
+) -> tuple[Int[np.ndarray, " k"], Float32[np.ndarray, "n k"]] | None:
+    """The classes (K,) that one head scores by other columns than another did, and its scores of them (N, K).
+
+    None where it has to score everything: more than half of the classes, or heads that are not both pooled, and alike.
+    """
+    if not (isinstance(before, Pooled) and isinstance(after, Pooled) and before.card.kind == after.card.kind):
+        return None
+    changed = before.columns.changes(after.columns)
+    if 2 * len(changed) > len(after.card.classes):
+        return None
+    new = after.select(changed).scores(images) if len(changed) else np.empty((len(images), 0), np.float32)
+    return changed, new
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The vector (K, D) of a class without each of its columns, for all columns that count, class after class.
+
+    `columns` (K,) are their numbers, `owner` (K,) their classes; class c's are those from bounds[c] to bounds[c + 1].
+    The only column of a class cannot be left out: it is not `defined`, and its vector is 0.
+    """
+
+    columns: Int[np.ndarray, " k"]
+    owner: Int[np.ndarray, " k"]
+    bounds: Int[np.ndarray, " edges"]
+    vectors: Float32[np.ndarray, "k d"]
+    defined: Bool[np.ndarray, " k"]
+
+
+def leave_out_each(head: Pooled) -> LeftOut:
+    """Every column left out in turn, all at once and exactly.
+
+    Raises: InputError for a pooling under which classes do not come down to one vector.
+    """
+    columns = head.columns
+    texts, owner = columns.kept_texts.astype(np.float64), columns.owner[columns.kept]
+    weights = columns.weights[columns.kept].astype(np.float64)[:, None]
+    sums = np.stack([(weights[a:b] * texts[a:b]).sum(axis=0) for a, b in pairwise(columns.bounds)])
+    rest = columns.totals[owner] - weights[:, 0]
+    defined = (np.diff(columns.bounds) > 1)[owner]
+    vectors = head.fold(sums[owner] - weights * texts, np.where(defined, rest, 1))
+    vectors[~defined] = 0
+    return LeftOut(columns.kept, owner, columns.bounds, vectors, defined)
 
 
 @dataclass(frozen=True)
@@ -107,16 +196,16 @@ class Mixed:
             parts = head.parts(images, classes)
             keys = [mark + key for key in parts.keys]
             sides.append(replace(parts, value=weight * parts.value, share=weight * parts.share, keys=keys))
-        return adding_up(put_beside(*sides), self.scores(images), classes)
+        return add_up(put_beside(*sides), self.scores(images), classes)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """What is saved: both heads and the weight."""
-        return nested({"weight": self.weight}, {}, first=self.first, second=self.second)
+        return nest({"weight": self.weight}, {}, first=self.first, second=self.second)
 
     @classmethod
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Mixed:
         """From what was saved."""
-        first, second = (unnested(card, fields, arrays, name) for name in ("first", "second"))
+        first, second = (unnest(card, fields, arrays, name) for name in ("first", "second"))
         return cls(card, first, second, float(fields["weight"]))
 
 
@@ -134,7 +223,7 @@ def fit_mixed(
     return Mixed(card, captions, described, weight)
 
 
-def nested(fields: dict[str, Any], arrays: Arrays, **heads: Pooled) -> tuple[dict[str, Any], Arrays]:
+def nest(fields: dict[str, Any], arrays: Arrays, **heads: Pooled) -> tuple[dict[str, Any], Arrays]:
     """The state of a head that holds others: theirs under their names."""
     for name, head in heads.items():
         inner, its_arrays = head.state()
@@ -143,7 +232,7 @@ def nested(fields: dict[str, Any], arrays: Arrays, **heads: Pooled) -> tuple[dic
     return fields, arrays
 
 
-def unnested(card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name: str) -> Pooled:
+def unnest(card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name: str) -> Pooled:
     """A head that another holds, from what was saved."""
     inner = fields[name]
     mine = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from vlmdesc.classification.columns import TINY
-from vlmdesc.classification.heads.head import Arrays, HeadCard, Parts, adding_up, put_beside
-from vlmdesc.classification.heads.pooled import Pooled, nested, unnested
+from vlmdesc.classification.heads.head import Arrays, HeadCard, Parts, add_up, put_beside
+from vlmdesc.classification.heads.pooled import Pooled, nest, unnest
 from vlmdesc.classification.selection import check_labels, class_means, left_out_in_turn
 from vlmdesc.errors import InputError, ShapeError
 
@@ -43,21 +43,21 @@ class Prototypes:
 
     def parts(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts:
         """The parts of the texts, and the prototype's where there is one."""
-        said, own = self.texts.parts(images, classes), self.prototypes[classes]
+        of_texts, own = self.texts.parts(images, classes), self.prototypes[classes]
         cosine = np.einsum("nd,nd->n", images.astype(np.float64), own)[:, None]
         given = self.weight * _likeness(cosine)
         number = np.where(np.isnan(cosine), -1, 0)
         on_top = Parts(number, given, np.zeros_like(given), np.nan_to_num(cosine), [PROTOTYPE], ["(its photographs)"])
-        return adding_up(put_beside(said, on_top), self.scores(images), classes)
+        return add_up(put_beside(of_texts, on_top), self.scores(images), classes)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """What is saved: the head of the texts, prototypes and weight."""
-        return nested({"weight": self.weight}, {"prototypes": self.prototypes}, texts=self.texts)
+        return nest({"weight": self.weight}, {"prototypes": self.prototypes}, texts=self.texts)
 
     @classmethod
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Prototypes:
         """From what was saved."""
-        texts, found = unnested(card, fields, arrays, "texts"), arrays["prototypes"]
+        texts, found = unnest(card, fields, arrays, "texts"), arrays["prototypes"]
         if found.shape != (len(card.classes), texts.columns.texts.shape[1]):
             raise ShapeError(f"prototypes of shape {found.shape} for {len(card.classes)} classes", fix="save it again")
         return cls(card, texts, found, float(fields["weight"]))
@@ -86,7 +86,7 @@ def fit_prototypes(
     if n_new and base.any():
         scores = texts.scores(images[base])[:, :n_base]
         found, weight = choose(images[base], labels[base], scores)
-        new = calibrated_new(found, images[~base], labels[~base] - n_base, n_new)
+        new = calibrate_new(found, images[~base], labels[~base] - n_base, n_new)
         found = np.concatenate([found, new])
     else:
         found, weight = choose(images, labels, texts.scores(images))
@@ -95,7 +95,7 @@ def fit_prototypes(
     return Prototypes(card, texts, found, weight)
 
 
-def calibrated_new(
+def calibrate_new(
     known: Float32[np.ndarray, "b d"],
     images: Float32[np.ndarray, "r d"],
     labels: Int[np.ndarray, " _r"],
@@ -111,7 +111,7 @@ def calibrated_new(
     if not len(base):
         return new
     each = 1 / (np.bincount(labels, minlength=n_new) + 1)
-    return calibrated(new, base, each if shift is None else np.full(n_new, shift))
+    return calibrate(new, base, each if shift is None else np.full(n_new, shift))
 
 
 def prototypes(
@@ -124,7 +124,7 @@ def prototypes(
     return _unit(class_means(images, labels, n_classes))
 
 
-def calibrated(
+def calibrate(
     new: Float32[np.ndarray, "n d"], base: Float32[np.ndarray, "b d"], shift: Float[np.ndarray, " n"]
 ) -> Float32[np.ndarray, "n d"]:
     """Prototypes of few images, drawn toward those of many that they resemble: unit norm (N, D).
