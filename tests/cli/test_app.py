@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from vlmdesc.cli.app import app
 from vlmdesc.cli.border import bordered
+from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.errors import EndpointError, StoreError
 
 HEAVY = ("numpy", "torch", "open_clip", "faiss", "datasets", "transformers", "matplotlib", "sklearn")
@@ -125,6 +126,7 @@ def test_models_lists_the_starter_and_finds_others(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     rows = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)
     assert rows[0]["model"] == "starter" and rows[0]["here"]
+    assert [row["model"] for row in rows[: len(ENCODERS)]] == [*ENCODERS] and all(row["about"] for row in rows)
     found = json.loads(CliRunner().invoke(app, ["models", "ViT-B-32/laion2b_s34b", "--json"]).stdout)
     assert {
         "model": "ViT-B-32/laion2b_s34b_b79k",

@@ -127,10 +127,6 @@ def open_data(sources: list[str], **options: str) -> DataSet:
 
 def open_encoder(model: str, device: str, precision: str) -> Encoder:
     """The encoder of --model, --device and --precision; without --model the starter, and a line that says so."""
-    if model == "fake":
-        from vlmdesc.testing import FakeEncoder
-
-        return FakeEncoder()
     if not model:
         say("model: starter (small, offline, best at ImageNet's things); stronger: --model ViT-B-32/laion2b_s34b_b79k")
     from rich.console import Console
