@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from vlmdesc.cache import checksum
+from vlmdesc.cache import checksum, turn
 from vlmdesc.classification.heads.head import Arrays, Head, HeadCard
 from vlmdesc.classification.heads.neighborhood import Neighborhood
 from vlmdesc.classification.heads.pooled import Mixed, Pooled
@@ -32,6 +32,7 @@ from vlmdesc.records import ClassName
 
 SCHEMA, CARD = 1, "head.json"
 ARRAYS = re.compile(r"arrays-[0-9a-f]{32}\.safetensors")
+LEFT = re.compile(rf"{ARRAYS.pattern}|\.[0-9a-f]{{16}}\.part")  # by the head before, or by a crash
 HEADS: dict[str, type[Head]] = {
     **dict.fromkeys(POOLS, Pooled),
     "mixed": Mixed,
@@ -53,12 +54,14 @@ def save_head(head: Head, folder: str | Path, *, replace: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    write_atomic(folder / values["arrays"]["name"], raw)
-    write_atomic(folder / CARD, json_lines(values | {"check": checksum(values)}).encode())
-    for name in os.listdir(folder):
-        if ARRAYS.fullmatch(name) and name != values["arrays"]["name"]:
-            with suppress(OSError):
-                (folder / name).unlink()
+    with turn(folder) as alone:
+        check_place(folder, replace)
+        write_atomic(folder / values["arrays"]["name"], raw)
+        write_atomic(folder / CARD, json_lines(values | {"check": checksum(values)}).encode())
+        for name in os.listdir(folder) if alone else ():
+            if LEFT.fullmatch(name) and name != values["arrays"]["name"]:
+                with suppress(OSError):
+                    (folder / name).unlink()
 
 
 def head_id(head: Head) -> str:
