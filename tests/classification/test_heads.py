@@ -29,7 +29,7 @@ from vlmdesc.testing import COLOURS, FakeEncoder
 ZOO = Descriptors.of(
     {"flamingo": ["pink feathers", "long pink legs"], "frog": ["green skin"], "raven": ["black wings", "a black bill"]}
 )
-KINDS = sorted(HEADS)
+KINDS = sorted([*POOLS, *HEADS])
 
 
 def card(kind, n_classes):

@@ -18,7 +18,7 @@ def found(images, labels, columns, pool):
 
 def by_force(images, labels, columns, pool):
     """Drop each descriptor in turn and classify anew."""
-    score = get_pool(pool)
+    score = get_pool(pool).score
     before = score(images, columns).argmax(axis=1) == labels
     only_with, only_without = [], []
     for m in range(len(columns.owner)):

@@ -29,7 +29,7 @@ def test_a_pull_is_what_leaving_the_descriptor_out_does_to_the_lead(seed, pool):
     images, here = unit(rng.standard_normal((30, 5))), np.arange(30) < 12
     found = {pull.row: pull for pull in pulls(images, here, [1], [0, 2], columns, pool)}
     assert sorted(found) == [*range(10)]
-    score = get_pool(pool)
+    score = get_pool(pool).score
     for row, pull in found.items():
         if (owner == owner[row]).sum() == 1:
             assert (pull.here, pull.others, pull.error) == (0, 0, 0)

@@ -13,9 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from vlmdesc.classification.columns import TINY, Columns, Encode
-from vlmdesc.classification.score import FOLDS
+from vlmdesc.classification.score import get_fold
 from vlmdesc.descriptors.phrase import get_phrase, texts
-from vlmdesc.errors import InputError
 from vlmdesc.evaluation.effect import ahead
 from vlmdesc.records import Descriptor, Descriptors, Edit
 from vlmdesc.records.names import WEIGHTS
@@ -78,8 +77,7 @@ class Wording:
     encode: Encode
 
     def __post_init__(self) -> None:
-        if self.pool not in FOLDS:
-            raise InputError(f"no suggestions under pooling '{self.pool}'", fix=f"use {' or '.join(FOLDS)}")
+        get_fold(self.pool, "suggestions")
 
     def rows_of(self, class_: int) -> list[int]:
         """Rows of a class that count; none where it is scored by its bare name."""
@@ -92,10 +90,7 @@ class Wording:
 
     def folded(self, sums: Float[np.ndarray, "k d"], totals: Float[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"]:
         """Class vectors of weighted sums of texts."""
-        means = sums / totals[:, None]
-        if self.pool == "renormalized":
-            means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), TINY)
-        return means.astype(np.float32)
+        return get_fold(self.pool, "suggestions")(sums / totals[:, None]).astype(np.float32)
 
     def worded(self, class_: int, said: Sequence[str]) -> Float32[np.ndarray, "k d"]:
         """Vectors of descriptors as they would be worded for a class."""

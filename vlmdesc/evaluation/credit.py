@@ -15,9 +15,8 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vlmdesc.classification.columns import TINY, Columns
-from vlmdesc.classification.score import FOLDS
-from vlmdesc.errors import InputError
+from vlmdesc.classification.columns import Columns
+from vlmdesc.classification.score import get_fold
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Best:
 def leave_one_out(
     images: Float32[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], best: Best, pool: str, columns: Columns
 ) -> Credit:
-    """The credit of every descriptor under "mean" or "renormalized" pooling.
+    """The credit of every descriptor under a pooling that folds, such as "mean".
 
     `best` are the answers with all descriptors. Raises: InputError for another pooling.
     """
@@ -83,16 +82,13 @@ def without_one(pool: str, columns: Columns) -> Float32[np.ndarray, "k d"]:
 
     Raises: InputError for a pooling under which classes do not come down to one vector.
     """
-    if pool not in FOLDS:
-        raise InputError(f"no credit of descriptors under pooling '{pool}'", fix=f"use {' or '.join(FOLDS)}")
+    fold = get_fold(pool, "credit of descriptors")
     texts, owner = columns.kept_texts.astype(np.float64), columns.owner[columns.kept]
     weights = columns.weights[columns.kept].astype(np.float64)[:, None]
     sums = np.stack([(weights[a:b] * texts[a:b]).sum(axis=0) for a, b in pairwise(columns.bounds)])
     rest = columns.totals[owner][:, None] - weights
     alone = ~_has_others(columns)
-    vectors = (sums[owner] - weights * texts) / np.where(alone[:, None], 1, rest)
-    if pool == "renormalized":
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), TINY)
+    vectors = fold((sums[owner] - weights * texts) / np.where(alone[:, None], 1, rest))
     vectors[alone] = 0
     return vectors.astype(np.float32)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from vlmdesc.classification.explain import because
 from vlmdesc.classification.heads.pooled import Pooled
-from vlmdesc.classification.score import FOLDS
+from vlmdesc.classification.score import POOLS
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation.credit import Best, leave_one_out
 from vlmdesc.evaluation.outcomes import REASONS, Outcome
@@ -76,7 +76,7 @@ def with_examples(
 def credit(images: Labelled, outcome: Outcome, classes: Sequence[ClassName]) -> list[dict[str, Any]]:
     """Each descriptor's worth; empty for a head that it is not defined for, and for names."""
     [head, *others] = outcome.fit.heads
-    if others or not isinstance(head, Pooled) or head.card.kind not in FOLDS or len(classes) < 2:
+    if others or not isinstance(head, Pooled) or not POOLS[head.card.kind].fold or len(classes) < 2:
         return []
     if outcome.method.kind == "name":
         return []

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from vlmdesc.classification.columns import Columns
-from vlmdesc.classification.score import FOLDS
+from vlmdesc.classification.score import get_pool
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation.audit import Audit, Cell, Gap
 from vlmdesc.evaluation.candidates import Ground
@@ -46,7 +46,7 @@ class Audited:
             "n": found.overall.n,
             "unusable": len(self.photos.failed),
             "unlabelled": self.photos.unlabelled,
-            "pulls_defined": self.pool in FOLDS,
+            "pulls_defined": get_pool(self.pool).fold is not None,
             "ungrouped": found.ungrouped,
             "accuracy": _share(found.overall),
             "groups": [{"group": name, **_gap(gap)} for name, gap in found.groups.items()],
@@ -111,7 +111,7 @@ class Audited:
         self, cell: Cell, among: Bool[np.ndarray, " n"], here: Bool[np.ndarray, " n"], others: Sequence[int]
     ) -> list[dict[str, Any]]:
         """Descriptors without which more of the group would be right, or that do worse here than in other groups."""
-        if self.pool not in FOLDS:
+        if get_pool(self.pool).fold is None:
             return []
         sides = ([cell.class_], others) if cell.failed else ([], [cell.class_])
         credit, elsewhere = self._credits[cell.group]

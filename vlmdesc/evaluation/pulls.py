@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from vlmdesc.classification.columns import Columns
-from vlmdesc.classification.score import FOLDS
+from vlmdesc.classification.score import get_fold
 from vlmdesc.evaluation.credit import without_one
 from vlmdesc.evaluation.effect import of_classes
 
@@ -84,7 +84,7 @@ def _lifts(images: Float32[np.ndarray, "n d"], class_: int, columns: Columns, po
     own = of_classes(columns, np.array([class_]))
     if len(own.owner) < 2:
         return np.zeros((len(images), len(own.owner)), np.float32)
-    return images @ (FOLDS[pool](own) - without_one(pool, own)).T
+    return images @ (get_fold(pool, "pulls of descriptors")(own.means) - without_one(pool, own)).T
 
 
 def _mean(values: Float[np.ndarray, " n"]) -> float:
