@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -36,7 +37,7 @@ def main() -> None:
     print(json.dumps(measured(options.n, options.model)))
 
 
-def measured(n: int, model: str) -> dict[str, object]:
+def measured(n: int, model: str) -> dict[str, Any]:
     """Median seconds of each command, and the ratio of those with a selection to the one without."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
