@@ -51,6 +51,7 @@ def main() -> None:
         reading(50_000),
         opening(100_000 if quick else 1_000_000),
         embedding(64 if quick else 1_000),
+        batch(200 if quick else 1_000),
         evaluating(10_000 if quick else 50_000),
         asking(200 if quick else 1_000),
         selecting(5_000 if quick else 50_000),
@@ -73,6 +74,16 @@ def asking(n: int) -> Iterator[Row]:
         f"describe {n:,} classes, 32 at once, answers in 50 ms: time / ideal", f"{first / ideal:.2f}", "at most 1.5"
     )
     yield Row(f"describe {n:,} classes again, all from the cache", f"{again:.2f} s", "under 1 s for 1,000")
+
+
+def batch(n: int) -> Iterator[Row]:
+    """Whole `vlmdesc classify` commands on stored pictures, with a selection and without, taking turns."""
+    from eval.batch import measured
+
+    ratio = measured(n, "fake")["ratio"]
+    for way in ("head", "reference"):
+        what = f"classify {n:,} stored pictures with a selection (--{way}) / without"
+        yield Row(what, f"{ratio[way]:.2f}", "at most 1.3")
 
 
 def start_up() -> Iterator[Row]:

@@ -3,20 +3,22 @@
     python -m eval.killpoints [--operation embed] [--points 250] [--nested 0] [--strace] [--json]
 
 The real command runs with the fake encoder on small pictures: `vlmdesc embed`; or, with all pictures embedded before,
-`vlmdesc index build`, that with --replace where an index of other pictures is, or `vlmdesc index add` to such a one.
-Or descriptors are added to a file in a plain form, one commit each (edit).
+`vlmdesc index build`, that with --replace where an index of other pictures is, `vlmdesc index add` to such a one, or
+`vlmdesc fit --replace` where a head of another kind is (head). Or descriptors are added to a file in a plain form, one
+commit each (edit).
 By default each run is a fork of this process that is killed as it enters its K-th mkdir, open for writing, write,
 fsync, rename or unlink, K = 1, 2, 3 ...; with --strace it is a process of its own, and the kernel kills it as it enters
 such a system call, each kind of call in turn. --nested kills restarts too.
 
-unreadable  the store, the index or the descriptor file could not be opened
+unreadable  the store, the index, the head or the descriptor file could not be opened
 stuck       the restart failed
 
 lost        acknowledged (the store's `put` or the edit's `commit` had returned), but not there afterwards, bit for bit
 repaid      pictures encoded twice beyond the batch in flight
 twice       contents stored more than once, or vectors other than those of a run that nobody killed
 
-mixed       the index is neither the old one nor the new one; the rows, or the file kept, are not what the history says
+mixed       the index or head is neither the old one nor the new one; the rows, or the file kept, are not what the
+            history says
 other       after the restart it is another than after a run that nobody killed
 left        files in its folder, after the restart, that it does not name
 """
@@ -43,6 +45,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vlmdesc.classification.heads.store import CARD as HEAD_CARD
+from vlmdesc.classification.heads.store import head_id, load_head
 from vlmdesc.cli.app import app
 from vlmdesc.concepts.card import CARD
 from vlmdesc.concepts.index import open_index
@@ -56,14 +60,18 @@ from vlmdesc.records import Descriptors, Edit
 from vlmdesc.testing import FakeEncoder
 
 PICTURES, BATCH = 72, 2
+BATCHES = f"--model fake --batch-size {BATCH} --workers 1"
+FIT = "fit labels.csv --descriptors zoo.json --out cache/out --model fake --kind"
 COMMANDS = {
-    "embed": "embed data --model fake",
-    "build": "index build data --out cache/idx --model fake",
-    "replace": "index build data --out cache/idx --model fake --replace",
-    "add": "index add cache/idx data",
-    "old": "index build data/0[0-3]*.png --out cache/idx --model fake",  # what is replaced, or added to
+    "embed": f"embed data {BATCHES}",
+    "build": f"index build data --out cache/out {BATCHES}",
+    "replace": f"index build data --out cache/out --replace {BATCHES}",
+    "add": f"index add cache/out data {BATCHES}",
+    "head": f"{FIT} neighborhood --replace",
 }
-DATA, CACHE, BEFORE, INDEX = Path("data"), Path("cache"), Path("before"), "idx"  # in the working folder
+FIRST_PICTURES = f"index build data/0[0-3]*.png --out cache/out {BATCHES}"
+OLD = {"replace": FIRST_PICTURES, "add": FIRST_PICTURES, "head": f"{FIT} prototypes"}  # what is replaced, or added to
+DATA, CACHE, BEFORE, OUT = Path("data"), Path("cache"), Path("before"), "out"  # in the working folder
 SET, ADDED = "zoo.json", ("a red comb", "a wattle", "white down")
 OF_INDEX, OF_EDIT = ("unreadable", "mixed", "stuck", "other", "left"), ("lost", "unreadable", "mixed", "stuck", "other")
 COUNTS = {"embed": ("lost", "unreadable", "stuck", "repaid", "twice"), "edit": OF_EDIT}
@@ -73,7 +81,7 @@ PATCHED = ((os, "mkdir"), (builtins, "open"), (os, "fsync"), (os, "replace"), (o
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--operation", choices=("embed", "build", "replace", "add", "edit"), default="embed")
+    parser.add_argument("--operation", choices=(*COMMANDS, "edit"), default="embed")
     parser.add_argument("--points", type=int, default=250, help="kill points at most")
     parser.add_argument("--every", type=int, default=1, help="only each such kill point")
     parser.add_argument("--nested", type=int, default=0, help="of these, how many kill the restart as well")
@@ -103,7 +111,7 @@ def kill_all(operation: str, points: int, every: int, nested: int, strace: bool)
                 if operation == "edit":
                     found += judge_edit(whole)
                 else:
-                    found += judge(whole, 1 + twice) if operation == "embed" else judge_index(operation, whole)
+                    found += judge(whole, 1 + twice) if operation == "embed" else judge_folder(operation, whole)
                 kills += 1
     counts = {what: found[what] for what in COUNTS.get(operation, OF_INDEX)}
     return {"kill points": kills, **counts, "seconds": round(time.perf_counter() - began, 1)}
@@ -118,8 +126,12 @@ def prepare(operation: str) -> Any:
     for i in range(PICTURES):
         picture(i).save(DATA / f"{i:03d}.png")
     CACHE.mkdir()
-    if operation in ("replace", "add"):
-        run("old", "", 0)
+    if operation == "head":
+        rows = [f"{path},{'hen' if i % 2 else 'cock'}\n" for i, path in enumerate(sorted(DATA.iterdir()))]
+        Path("labels.csv").write_text("image,label\n" + "".join(rows))
+        Path(SET).write_text(json.dumps({"hen": ["a beak"], "cock": ["tail feathers", "a red comb"]}))
+    if operation in OLD:
+        quietly(OLD[operation])
         picture(PICTURES).save(DATA / "000.png")
     if operation == "edit":
         (CACHE / SET).write_text(json.dumps({"hen": ["a beak"], "cock": ["tail feathers"]}))
@@ -129,13 +141,13 @@ def prepare(operation: str) -> Any:
     if operation == "edit":
         edit()
         return Descriptors.load(CACHE / SET)
+    quietly(COMMANDS[operation])
+    return vectors() if operation == "embed" else held(operation, CACHE / OUT)
+
+
+def quietly(command: str) -> None:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        app(arguments(operation), standalone_mode=False)
-    return vectors() if operation == "embed" else indexed(CACHE / INDEX)
-
-
-def arguments(operation: str) -> list[str]:
-    return [*COMMANDS[operation].split(), "--batch-size", str(BATCH), "--workers", "1"]
+        app(command.split(), standalone_mode=False)
 
 
 def afresh() -> None:
@@ -164,18 +176,17 @@ def judge(whole: np.ndarray, kills: int) -> Counter[str]:
     return found
 
 
-def judge_index(operation: str, whole: Any) -> Counter[str]:
-    """What a killed run left of an index, and what the next run makes of it."""
+def judge_folder(operation: str, whole: Any) -> Counter[str]:
+    """What a killed run left of an index or a head, and what the next run makes of it."""
     found = Counter[str]()
     try:
-        found["mixed"] = indexed(CACHE / INDEX) not in (indexed(BEFORE / INDEX), whole)
+        found["mixed"] = held(operation, CACHE / OUT) not in (held(operation, BEFORE / OUT), whole)
     except VlmdescError:
         found["unreadable"] = 1
     try:
         run(operation, "", 0)
-        found["other"] = indexed(CACHE / INDEX) != whole
-        files = open_index(CACHE / INDEX).card.files.values()
-        found["left"] = len({*os.listdir(CACHE / INDEX)} - {file.name for file in files} - {CARD, ".lock"})
+        found["other"] = held(operation, CACHE / OUT) != whole
+        found["left"] = len({*os.listdir(CACHE / OUT)} - named(operation, CACHE / OUT))
     except (VlmdescError, AssertionError):
         found["stuck"] = 1
     return found
@@ -236,7 +247,7 @@ def command(operation: str, kill_at: int) -> None:
         if kill_at:
             count_down(kill_at)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        sys.exit(edit() if operation == "edit" else app(arguments(operation)))
+        sys.exit(edit() if operation == "edit" else app(COMMANDS[operation].split()))
     except SystemExit as end:
         code = int(end.code or 0)
     finally:
@@ -325,13 +336,22 @@ def vectors() -> np.ndarray:
     return found.vectors
 
 
-def indexed(folder: Path) -> Any:
-    """All that an index holds, None where there is none."""
+def held(operation: str, folder: Path) -> Any:
+    """All that an index or a head holds, None where there is none."""
     try:
+        if operation == "head":
+            return head_id(load_head(folder))
         found = open_index(folder)
     except InputError:
         return None
     return found.rows.origins, found.rows.table.to_pylist(), found.nearest.vectors(np.arange(len(found))).tolist()
+
+
+def named(operation: str, folder: Path) -> set[str]:
+    """The files that an index or a head says it has."""
+    if operation == "head":
+        return {HEAD_CARD, ".lock", json.loads((folder / HEAD_CARD).read_text())["arrays"]["name"]}
+    return {CARD, ".lock", *(file.name for file in open_index(folder).card.files.values())}
 
 
 def lines(log: str) -> list[str]:

@@ -20,7 +20,7 @@ from vlmdesc.classification.heads.neighborhood import OWN, Choice, Neighborhood,
 from vlmdesc.classification.heads.pooled import Mixed, Pooled
 from vlmdesc.classification.heads.prototypes import SHARPNESS, Prototypes, calibrate, choose
 from vlmdesc.classification.heads.store import head_id
-from vlmdesc.classification.score import FOLDS, POOLS
+from vlmdesc.classification.score import POOLS
 from vlmdesc.classification.selection import first_of_each, profile
 from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError
 from vlmdesc.records import ClassName, Hit
@@ -29,7 +29,7 @@ from vlmdesc.testing import COLOURS, FakeEncoder
 ZOO = Descriptors.of(
     {"flamingo": ["pink feathers", "long pink legs"], "frog": ["green skin"], "raven": ["black wings", "a black bill"]}
 )
-KINDS = sorted(HEADS)
+KINDS = sorted([*POOLS, *HEADS])
 
 
 def card(kind, n_classes):
@@ -167,7 +167,7 @@ def test_reasons_give_most_first_and_leave_out_what_lowers_the_score(kind, seed,
 def test_a_part_left_out_is_a_descriptor_switched_off(seed):
     """By the vectors of the mean and its like, and by the parts of a mean; the only one of a class leaves the score."""
     rng = np.random.default_rng(seed)
-    for pool in FOLDS:
+    for pool in (name for name, pool in POOLS.items() if pool.fold):
         head, images = made(pool, seed)
         columns, classes = head.columns, len(head.card.classes)
         class_ = int(rng.integers(classes))
@@ -325,7 +325,7 @@ def test_a_head_replaces_another_only_when_told_and_nothing_else_ever(tmp_path):
     with pytest.raises(InputError, match="there is a head"):
         save_head(other, tmp_path / "head")
     save_head(other, tmp_path / "head", replace=True)
-    assert same(load_head(tmp_path / "head"), other) and len(list((tmp_path / "head").iterdir())) == 2
+    assert same(load_head(tmp_path / "head"), other) and len(list((tmp_path / "head").glob("[!.]*"))) == 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_bytes(b"x")
     for place in (tmp_path / "mine", tmp_path / "mine" / "photo.jpg"):
@@ -342,7 +342,7 @@ def test_a_flipped_bit_or_a_cut_is_found(kind, tmp_path):
     rng = np.random.default_rng(0)
     for trial in range(40):
         shutil.copytree(tmp_path / "whole", folder := tmp_path / f"{kind}{trial}")
-        path = sorted(folder.iterdir())[trial % 2]
+        path = sorted(folder.glob("[!.]*"))[trial % 2]
         raw = bytearray(path.read_bytes())
         at_ = int(rng.integers(len(raw)))
         if trial % 5:

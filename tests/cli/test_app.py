@@ -2,15 +2,21 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from typer.testing import CliRunner
 
+from vlmdesc.classification.heads import HEADS
+from vlmdesc.classification.score import POOLS
 from vlmdesc.cli.app import app
 from vlmdesc.cli.border import bordered
+from vlmdesc.descriptors.phrase import PHRASES
+from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.errors import EndpointError, StoreError
+from vlmdesc.evaluation.methods import METHODS
 
 HEAVY = ("numpy", "torch", "open_clip", "faiss", "datasets", "transformers", "matplotlib", "sklearn")
 
@@ -26,6 +32,15 @@ def test_help_groups_commands_by_room():
 def test_every_command_has_help_an_example_or_defaults_and_json(command):
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0 and "--json" in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [("eval", METHODS), ("eval", PHRASES), ("classify", POOLS), ("fit", [k for k in HEADS if HEADS[k].fit])],
+)
+def test_help_lists_what_registries_hold(command, names):
+    output = CliRunner().invoke(app, [command, "--help"], terminal_width=200).output
+    assert all(re.search(rf"[ ,]{re.escape(name)}[:, \n]", output) for name in names)
 
 
 def test_version():
@@ -125,6 +140,7 @@ def test_models_lists_the_starter_and_finds_others(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     rows = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)
     assert rows[0]["model"] == "starter" and rows[0]["here"]
+    assert [row["model"] for row in rows[: len(ENCODERS)]] == [*ENCODERS] and all(row["about"] for row in rows)
     found = json.loads(CliRunner().invoke(app, ["models", "ViT-B-32/laion2b_s34b", "--json"]).stdout)
     assert {
         "model": "ViT-B-32/laion2b_s34b_b79k",

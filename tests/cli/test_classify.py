@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from vlmdesc.cli.app import app
 from vlmdesc.cli.output import render
-from vlmdesc.records import Hit, Prediction
+from vlmdesc.records import Contrast, Hit, Prediction
 from vlmdesc.testing import COLOURS
 
 
@@ -233,10 +233,29 @@ def test_a_folder_named_like_a_shipped_set_does_not_hide_it(album, monkeypatch, 
     assert run(album / "red.png", "--descriptors", "everyday", "--model", "fake").exit_code == 0
 
 
+def plain(prediction, width):
+    return ["".join(text for text, _ in line) for line in render(prediction, Console(width=width))]
+
+
 def test_a_low_score_never_has_the_longer_bar():
     hits = (Hit("a", 0.3, "first"), Hit("b", 0.01, "second"), Hit("c", -0.2, "last"))
-    console = Console(width=80)
-    with console.capture() as captured:
-        console.print(render(Prediction("x.png", hits, (), 0.29)))
-    lengths = [line.count("━") for line in captured.get().splitlines()]
-    assert lengths == [24, 1, 0]
+    lines = [
+        "".join(text for text, _ in line) for line in render(Prediction("x.png", hits, (), 0.29), Console(width=80))
+    ]
+    assert [line.count("━") for line in lines] == [24, 1, 0]
+
+
+def test_what_wraps_stays_in_its_column_in_cells_not_letters():
+    """深 and its like take two cells."""
+    a, b = Hit("hen", 0.3, "hen"), Hit("cock", 0.1, "cock")
+    of_a, of_b = (Hit("0", 0.15, "a small red comb 深深 and wattles"),), (Hit("1", 0.05, "arched tail"),)
+    found = plain(Prediction("x.png", (a, b), (), 0.2, Contrast(a, b, 0.2, of_a, of_b)), 60)
+    assert [line.rstrip() for line in found] == [
+        "  0.300 ━━━━━━━━━━━━━━━━━━━━━━━━ hen",
+        "  0.100 ━━━━━━━━                 cock",
+        "  hen 0.300, cock 0.100: hen is 0.200 ahead",
+        "  by what it shows of hen      by what it lacks of cock",
+        "  +0.150 ━━━━━━━━ a small red  +0.050 ━━━      arched tail",
+        "                  comb 深深",
+        "                  and wattles",
+    ]

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -563,10 +565,20 @@ def test_nothing_that_is_there_is_lost(home):
     assert refused.exit_code == 2 and "there is a head" in refused.stderr
     assert (home / "zoo.head" / "head.json").read_bytes() == before
     assert fitted("--kind", "neighborhood", "--replace").exit_code == 0
-    assert len(list((home / "zoo.head").iterdir())) == 2
+    assert len(list((home / "zoo.head").glob("[!.]*"))) == 2
 
 
 def test_a_picture_that_cannot_be_used_is_named_and_the_rest_teaches(home):
     (home / "known" / "frog" / "9.png").write_bytes(b"no picture")
     found = fitted("--json")
     assert found.exit_code == 1 and "9.png" in found.stderr and json.loads(found.stdout)["fitted_on"]["images"] == 16
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_call_leaves_the_old_head_or_the_new_one():
+    """A slice of `python -m eval.killpoints --operation head`, which goes through all of them."""
+    command = [sys.executable, "-m", "eval.killpoints", "--operation", "head", "--every", "4", "--json"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
+    found = json.loads(said)
+    assert found.pop("kill points") > 12 and found.pop("seconds")
+    assert found == {"unreadable": 0, "mixed": 0, "stuck": 0, "other": 0, "left": 0}

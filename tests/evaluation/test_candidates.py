@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.evaluation.test_scored import head_of, scored_by
 from vlmdesc import Descriptors
 from vlmdesc.classification.columns import Columns, columns_of
-from vlmdesc.classification.score import FOLDS, get_pool
+from vlmdesc.classification.score import POOLS, get_pool
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.candidates import LEAST, MOST, SHOWN, Aim, Draft, additions, drops, reweighing, separating
@@ -16,6 +16,7 @@ from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import ClassName, Descriptor
 from vlmdesc.testing import labelled
 
+FOLDS = [name for name, pool in POOLS.items() if pool.fold]
 WAYS = [(pool, phrase) for pool in FOLDS for phrase in ("plain", "free")]
 
 
@@ -52,7 +53,7 @@ def zoo(seed):
 def really(candidate, draft):
     """The class's vector in the set that has the edits."""
     after = draft.edit(candidate.edits)
-    return FOLDS[after.card.kind](after.columns)[candidate.class_]
+    return POOLS[after.card.kind].fold(after.columns.means)[candidate.class_]
 
 
 def planted(weight=1.0, n=600):

@@ -11,7 +11,7 @@ from vlmdesc import Descriptors, Report, Store
 from vlmdesc.classification.heads.learned import sentence
 from vlmdesc.embeddings.labelled import Joining
 from vlmdesc.errors import InputError, shown
-from vlmdesc.evaluation.methods import LEARNERS, METHODS
+from vlmdesc.evaluation.methods import METHODS, learners
 from vlmdesc.evaluation.report import page
 from vlmdesc.evaluation.roles import drawn, pairs, selection_verdicts, selections
 from vlmdesc.evaluation.run import Plan, evaluate
@@ -86,7 +86,7 @@ def test_what_is_no_method_is_refused(spec, says):
 
 
 def test_without_a_reference_what_needs_one_is_refused_and_all_does_not_ask_for_it():
-    for spec in (*LEARNERS, "few-shot-3"):
+    for spec in (*learners(), "few-shot-3"):
         with pytest.raises(InputError, match=f"'{spec}' learns from labelled images; fix: .* --reference"):
             build(["photo", spec], {"zoo": ZOO}, Wording())
     methods, left_out = build(["photo", "neighborhood-free"], {"zoo": ZOO}, Wording())
@@ -164,7 +164,7 @@ def test_a_template_may_hold_a_slash_beside_a_number():
 def test_a_curve_of_all_is_every_method_with_its_numbers():
     found = curve(("all",), "1,all,1")
     assert [spec for spec in found if parse(spec).per_class is None] == [*ALL, *ABOUT]
-    assert [spec for spec in found if parse(spec).per_class == 1] == [f"{name}-1" for name in LEARNERS]
+    assert [spec for spec in found if parse(spec).per_class == 1] == [f"{name}-1" for name in learners()]
 
 
 # What is drawn

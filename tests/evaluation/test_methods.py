@@ -3,6 +3,7 @@ import pytest
 
 from vlmdesc import Descriptors
 from vlmdesc.classification.heads import HEADS
+from vlmdesc.classification.score import POOLS
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.methods import METHODS
@@ -112,7 +113,7 @@ def test_every_method_fits_heads_of_a_kind_that_there_is(spec):
     [method], _ = build([spec], {"zoo": ZOO}, Wording(seeds=(0, 1)), reference=True)
     given = given_of(FakeEncoder(), ZOO, images, reference=images)
     fit = method.fit(given, method.seeds[0])
-    assert {head.card.kind for head in fit.heads} <= set(HEADS) and fit.n_texts >= 3 and fit.form
+    assert {head.card.kind for head in fit.heads} <= {*POOLS, *HEADS} and fit.n_texts >= 3 and fit.form
     assert all(head.card.classes == ZOO.classes and head.card.encoder == "fake-1" for head in fit.heads)
     found = outcome(method, method.seeds[0], given, images, calibrate.folds(images.labels, images.contents, 0))
     assert found.ranked.shape == (40, 3) and (found.confidence > 0).all()

@@ -16,11 +16,10 @@ from PIL import Image
 
 from vlmdesc.classification.columns import prompts_of
 from vlmdesc.classification.explain import because, contrast
-from vlmdesc.classification.heads import Head, HeadCard, load_head, save_head
+from vlmdesc.classification.heads import Fitting, Head, HeadCard, load_head, save_head
 from vlmdesc.classification.heads.head import check_classes, check_encoder
-from vlmdesc.classification.heads.neighborhood import fit_neighborhood, texts_of
-from vlmdesc.classification.heads.pooled import Pooled, fit_prompts
-from vlmdesc.classification.heads.prototypes import fit_prototypes
+from vlmdesc.classification.heads.pooled import fit_prompts
+from vlmdesc.classification.heads.store import get_fit
 from vlmdesc.classification.score import get_pool, ranking
 from vlmdesc.descriptors.phrase import PHOTO, Phrase, completed, get_phrase
 from vlmdesc.embeddings.embed import text_vectors
@@ -64,12 +63,13 @@ class Classifier:
             if descriptors is not None:
                 check_classes(head.card, descriptors.classes)
             self.head, self.descriptors = head, descriptors or Descriptors(head.card.classes, ())
+            self._given = self.descriptors
             return
         if descriptors is None:
             raise InputError("no descriptors", fix="give a descriptor set, or a head that was fitted")
         wording = get_phrase(phrase)
         get_pool(head)
-        self.descriptors = _complete(descriptors, wording)
+        self.descriptors, self._given = _complete(descriptors, wording), descriptors
         prompts = prompts_of(self.descriptors, phrase)
         self.head = fit_prompts(encoder, self.descriptors, prompts, phrase, head, store)
 
@@ -95,23 +95,15 @@ class Classifier:
 
         "prototypes" count on top of the texts, as much as serves best on these images; the last `n_new` classes, known
         by few images, are calibrated by the others, and classes without images keep their scores exactly.
-        "neighborhood" decides by the descriptors that tell an image's few candidates apart; `phrase` words captions.
+        "neighborhood" decides by the descriptors that tell an image's few candidates apart; `phrase` words captions. So
+        does every entry of `HEADS` that says how it is fitted.
         Raises: InputError without an image, for an unknown kind, or for prototypes on a head that was fitted;
         ShapeError when labels do not fit.
         """
-        other = copy(self)
-        if head == "prototypes":
-            if not isinstance(self.head, Pooled):
-                raise InputError(
-                    f"prototypes beside '{self.head.card.kind}'", fix="give all images to a plain classifier"
-                )
-            other.head = fit_prototypes(self.head, images, labels, n_new)
-        elif head == "neighborhood":
-            encode = partial(text_vectors, encoder=self.encoder, store=self._store)
-            card = HeadCard.of(head, self.encoder, self.descriptors, phrase=phrase)
-            other.head = fit_neighborhood(card, texts_of(self.descriptors, encode, phrase), images, labels)
-        else:
-            raise InputError(f"no head '{head}' that images are fitted to", fix="use prototypes or neighborhood")
+        fit, other = get_fit(head), copy(self)
+        encode = partial(text_vectors, encoder=self.encoder, store=self._store)
+        card = HeadCard.of(head, self.encoder, self.descriptors, phrase=phrase)
+        other.head = fit(Fitting(card, self.head, self._given, encode, images, labels, n_new))
         return other
 
     @overload

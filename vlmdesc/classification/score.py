@@ -60,27 +60,33 @@ def to_the_best(similarity: Float[np.ndarray, "n r"], columns: Columns, class_: 
     return best * similarity, best
 
 
+def unit(means: Float[np.ndarray, "k d"]) -> Float[np.ndarray, "k d"]:
+    """Vectors at unit norm; texts that cancel out have none, and score 0."""
+    return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), TINY)
+
+
+Fold = Callable[[Float[np.ndarray, "k d"]], Float[np.ndarray, "k d"]]
+
+
 @dataclass(frozen=True)
 class Pool:
     """A way to pool the similarities of a class's descriptors into its score.
 
     `score` makes class scores (N, C) of images (N, D) and columns. `give` takes similarities (N, R) to one class's
     descriptors, the columns and the class's number: what each gives, which adds up to the score, and the share of the
-    class it holds. Where descriptors come down to one vector a class, `fold` makes these (C, D) of the columns.
+    class it holds. Where descriptors come down to one vector a class, `fold` makes it of their weighted mean: (K, D).
     """
 
     score: Callable[[Float32[np.ndarray, "n d"], Columns], Float32[np.ndarray, "n c"]]
     give: Callable[[Float[np.ndarray, "n r"], Columns, int], Given]
-    fold: Callable[[Columns], Float32[np.ndarray, "c d"]] | None = None
+    fold: Fold | None = None
 
 
 POOLS: dict[str, Pool] = {
-    "mean": Pool(mean, by_share, lambda columns: columns.means),
+    "mean": Pool(mean, by_share, lambda means: means),
     "max": Pool(maximum, to_the_best),
-    "renormalized": Pool(renormalized, by_unit_share, lambda columns: columns.directions),
+    "renormalized": Pool(renormalized, by_unit_share, unit),
 }
-# The poolings under which the descriptors of a class come down to one vector.
-FOLDS = {name: pool.fold for name, pool in POOLS.items() if pool.fold}
 
 
 def get_pool(name: str) -> Pool:
@@ -88,6 +94,14 @@ def get_pool(name: str) -> Pool:
     if name not in POOLS:
         raise InputError(f"unknown pooling '{name}'", fix=f"{did_you_mean(name, POOLS)}known: {', '.join(POOLS)}")
     return POOLS[name]
+
+
+def get_fold(name: str, what: str) -> Fold:
+    """How a class comes down to one vector under a pooling. Raises: InputError, for which it needs that, where not."""
+    if (fold := get_pool(name).fold) is None:
+        known = " or ".join(other for other, pool in POOLS.items() if pool.fold)
+        raise InputError(f"no {what} under pooling '{name}'", fix=f"use {known}")
+    return fold
 
 
 def ranking(scores: Float[np.ndarray, "n c"], k: int) -> Int[np.ndarray, "n k"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ from vlmdesc.cli.index import index
 from vlmdesc.cli.lint import lint
 from vlmdesc.cli.models import models
 from vlmdesc.cli.name import name
+from vlmdesc.cli.options import Listed
 from vlmdesc.cli.reproduce import reproduce
 from vlmdesc.cli.search import search
 from vlmdesc.cli.select import select
@@ -42,25 +44,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(rich_help_panel=DESCRIBE)(bordered(describe))
-app.command(rich_help_panel=DESCRIBE)(bordered(lint))
-app.command(rich_help_panel=DESCRIBE)(bordered(edit))
-app.command(rich_help_panel=CLASSIFY)(bordered(classify))
-app.command(rich_help_panel=CLASSIFY)(bordered(demo))
-app.command(rich_help_panel=CLASSIFY)(bordered(select))
-app.command(rich_help_panel=CLASSIFY)(bordered(fit))
+command = partial(app.command, cls=Listed)
+command(rich_help_panel=DESCRIBE)(bordered(describe))
+command(rich_help_panel=DESCRIBE)(bordered(lint))
+command(rich_help_panel=DESCRIBE)(bordered(edit))
+command(rich_help_panel=CLASSIFY)(bordered(classify))
+command(rich_help_panel=CLASSIFY)(bordered(demo))
+command(rich_help_panel=CLASSIFY)(bordered(select))
+command(rich_help_panel=CLASSIFY)(bordered(fit))
 app.add_typer(head, name="head", rich_help_panel=CLASSIFY)
-app.command(rich_help_panel=CONCEPTS)(bordered(search))
-app.command(rich_help_panel=CONCEPTS)(bordered(name))
+command(rich_help_panel=CONCEPTS)(bordered(search))
+command(rich_help_panel=CONCEPTS)(bordered(name))
 app.add_typer(index, name="index", rich_help_panel=CONCEPTS)
-app.command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
-app.command(rich_help_panel=EVALUATE)(bordered(audit))
-app.command(rich_help_panel=EVALUATE)(bordered(suggest))
-app.command(rich_help_panel=EVALUATE)(bordered(compare))
-app.command(rich_help_panel=EVALUATE)(bordered(reproduce))
-app.command(rich_help_panel=ENCODE)(bordered(data))
-app.command(rich_help_panel=ENCODE)(bordered(embed))
-app.command(rich_help_panel=ENCODE)(bordered(models))
+command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
+command(rich_help_panel=EVALUATE)(bordered(audit))
+command(rich_help_panel=EVALUATE)(bordered(suggest))
+command(rich_help_panel=EVALUATE)(bordered(compare))
+command(rich_help_panel=EVALUATE)(bordered(reproduce))
+command(rich_help_panel=ENCODE)(bordered(data))
+command(rich_help_panel=ENCODE)(bordered(embed))
+command(rich_help_panel=ENCODE)(bordered(models))
 app.add_typer(cache, name="cache", rich_help_panel=ENCODE)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.options import (
+    KNOWN,
     LABELS,
     AllowAbsent,
     Device,
@@ -43,12 +44,6 @@ DataOrTask = Annotated[
 ]
 
 
-def _methods() -> list[str]:
-    from vlmdesc.evaluation.methods import METHODS
-
-    return [*METHODS, "all"]
-
-
 Sets = Annotated[
     list[str],
     typer.Option(
@@ -62,13 +57,10 @@ Sets = Annotated[
 Methods = Annotated[
     str,
     typer.Option(
-        help="With commas between: name, photo, templates, templates-7, describe, free, name+describe, and the "
-        "controls waffle, random, shared, swapped, scrambled; with --reference neighborhood, few-shot, and the "
-        "controls neighborhood-own, neighborhood-waffle, neighborhood-random; neighborhood-free needs no labels; or "
-        "all. A method may say its wording and pooling: describe:dclip/max.",
+        help="With commas between, or all. A method may say its wording and pooling: describe:dclip/max.",
         metavar="A,B,...|all",
         show_default="name,photo,templates,describe,waffle",
-        autocompletion=_methods,
+        autocompletion=KNOWN["methods"],
     ),
 ]
 Reference = Annotated[

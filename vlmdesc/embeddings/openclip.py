@@ -29,6 +29,7 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from vlmdesc.embeddings.encoder import Built
+from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.embeddings.model_folder import check_config, check_text_files, code_off
 from vlmdesc.errors import (
     EndpointError,
@@ -110,9 +111,9 @@ def parse(name: str) -> Spec:
         return _local_dir(name)
     architecture, _, weights = name.partition("/")
     if open_clip.get_model_config(architecture) is None:
-        forms = "use starter, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO"
+        forms = f"use {', '.join(ENCODERS)}, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO"
         raise ModelError(
-            f"unknown model '{name}'", fix=did_you_mean(architecture, ["starter", *open_clip.list_models()]) + forms
+            f"unknown model '{name}'", fix=did_you_mean(architecture, [*ENCODERS, *open_clip.list_models()]) + forms
         )
     return (
         _local_file(name, architecture, Path(weights[1:]))

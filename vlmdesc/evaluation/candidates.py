@@ -15,10 +15,9 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from vlmdesc.classification.columns import TINY, Encode
 from vlmdesc.classification.heads.pooled import Pooled
-from vlmdesc.classification.score import FOLDS
+from vlmdesc.classification.score import get_fold
 from vlmdesc.descriptors.edit import edit
 from vlmdesc.descriptors.phrase import get_phrase, texts
-from vlmdesc.errors import InputError
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import Descriptor, Descriptors, Edit
 from vlmdesc.records.names import WEIGHTS
@@ -73,9 +72,7 @@ class Draft:
     encode: Encode
 
     def __post_init__(self) -> None:
-        if not self.head.folds:
-            what = f"no suggestions under pooling '{self.head.card.kind}'"
-            raise InputError(what, fix=f"use {' or '.join(FOLDS)}")
+        get_fold(self.head.card.kind, "suggestions")
 
     def edit(self, edits: Sequence[Edit]) -> Pooled:
         """The head with some edits. Raises: InputError for one that does not fit."""

@@ -115,8 +115,11 @@ class Fit:
 class Entry:
     """What a method is: for help, its part in comparisons, its texts, and how a head is fitted.
 
-    `takes` are what its name may say of it: "phrase", "pool". `learns` says from what, "" for nothing. One that is
-    `drawn` has a head for each seed; one that does not `read` descriptors is the same for every set.
+    `takes` are what its name may say of it: "phrase" or a "template", "pool". Where it does not, `phrase` and `pool`
+    hold, or where there is no `phrase`, or a pool may be said, what the call says. `learns` says from what, "" for
+    nothing. One that is `drawn` has a head for each seed; one that does not `read` descriptors is the same for every
+    set. `part` is what it plays in the verdict: "main" is judged, "name" is the baseline; there it is `called` so.
+    `variants` are run beside it by "all".
     """
 
     about: str
@@ -127,6 +130,11 @@ class Entry:
     learns: str = ""
     drawn: bool = False
     reads: bool = True
+    phrase: str = ""
+    pool: str = "mean"
+    part: str = ""
+    called: str = ""
+    variants: tuple[str, ...] = ()
 
 
 ToPickFrom = Callable[[Descriptors, int | None], tuple[Sequence[str], Int[np.ndarray, "c r"]]]
@@ -204,20 +212,26 @@ def _worded(method: Method, seed: int | None) -> Prompts:
     return prompts_of(method.descriptors, method.phrase)
 
 
-def _name(about: str, **more: str) -> Entry:
-    return Entry(about, "name", _pooled, _worded, reads=False, takes=frozenset(more))
-
-
 def _templates(templates: Sequence[str]) -> Entry:
-    about = f"{len(templates)} sentences with the name, averaged"
-    return Entry(about, "name", _pooled, lambda method, _: in_templates(method.descriptors, templates), reads=False)
+    n = len(templates)
+    return Entry(
+        f"{n} sentences with the name, averaged",
+        "name",
+        _pooled,
+        lambda method, _: in_templates(method.descriptors, templates),
+        reads=False,
+        phrase=f"{n} templates",
+        pool="renormalized",
+        part="templates" if templates is EIGHTY else "",
+    )
 
 
-def _control(name: str, about: str) -> Entry:
+def _control(name: str) -> Entry:
     def prompts(method: Method, seed: int | None) -> Prompts:
         return prompts_of(CONTROLS[name](method.descriptors, seed or 0), method.phrase)
 
-    return Entry(f"control: {about}", "control", _pooled, prompts, PHRASE | POOL, drawn=True)
+    about = f"control: {(CONTROLS[name].__doc__ or name).partition(chr(10))[0].rstrip('.')}"
+    return Entry(about, "control", _pooled, prompts, PHRASE | POOL, drawn=True, part=name)
 
 
 def _selected(
@@ -225,7 +239,9 @@ def _selected(
 ) -> Entry:
     kind = "control" if about.startswith("control") else "fitted"
     learns = LEARNS_FROM_IMAGES if fit == "unlabelled" else LEARNS_FROM_LABELS
-    return Entry(about, kind, partial(_neighborhood, texts=texts, fit=fit), _checked, PHRASE, learns, drawn)
+    return Entry(
+        about, kind, partial(_neighborhood, texts=texts, fit=fit), _checked, PHRASE, learns, drawn, phrase=PHOTO
+    )
 
 
 def _checked(method: Method, seed: int | None) -> Prompts:
@@ -235,8 +251,27 @@ def _checked(method: Method, seed: int | None) -> Prompts:
 
 PHRASE, POOL = frozenset({"phrase"}), frozenset({"pool"})
 METHODS: dict[str, Entry] = {
-    "name": _name("the bare name; name:TEMPLATE for a sentence with {c} in it", phrase="a template"),
-    "photo": _name("a photo of a NAME."),
+    "name": Entry(
+        "the bare name; name:TEMPLATE for a sentence with {c} in it",
+        "name",
+        _pooled,
+        _worded,
+        frozenset({"template"}),
+        reads=False,
+        phrase="name",
+        part="name",
+        called="the name alone",
+    ),
+    "photo": Entry(
+        "a photo of a NAME.",
+        "name",
+        _pooled,
+        _worded,
+        reads=False,
+        phrase=PHOTO,
+        part="name",
+        called='the name in "a photo of a ..."',
+    ),
     "templates": _templates(EIGHTY),
     "templates-7": _templates(SEVEN),
     "describe": Entry(
@@ -245,16 +280,31 @@ METHODS: dict[str, Entry] = {
         _pooled,
         _worded,
         PHRASE | POOL,
+        part="main",
+        called="Descriptors",
+        variants=("/max", "/renormalized", ":dclip", ":dclip-imagenet", ":waffleclip", ":disclip"),
     ),
-    "free": Entry("the descriptors without the name", "descriptors", _pooled, _worded, POOL),
+    "free": Entry(
+        "the descriptors without the name",
+        "descriptors",
+        _pooled,
+        _worded,
+        POOL,
+        phrase="free",
+        part="main",
+        called="Descriptors without the names",
+    ),
     "name+describe": Entry(
-        "w of photo and 1 - w of free, w chosen on other images", "mix", _mixed, _worded, PHRASE | POOL
+        "w of photo and 1 - w of free, w chosen on other images",
+        "mix",
+        _mixed,
+        _worded,
+        PHRASE | POOL,
+        phrase="free",
+        part="main",
+        called="Names with descriptors",
     ),
-    "waffle": _control("waffle", "random words and characters (WaffleCLIP)"),
-    "random": _control("random", "descriptors drawn from those of all classes"),
-    "shared": _control("shared", "the same random descriptors for every class"),
-    "swapped": _control("swapped", "whole lists change classes"),
-    "scrambled": _control("scrambled", "words of a class's descriptors in random order"),
+    **{name: _control(name) for name in CONTROLS},
     "neighborhood": _selected(
         "the name, and the descriptors that tell its few candidates apart on the reference", _descriptors, "selected"
     ),
@@ -278,6 +328,16 @@ METHODS: dict[str, Entry] = {
         PHRASE,
         LEARNS_FROM_LABELS,
         reads=False,
+        phrase=PHOTO,
     ),
 }
-LEARNERS = tuple(name for name, entry in METHODS.items() if entry.learns == LEARNS_FROM_LABELS)
+
+
+def learners() -> list[str]:
+    """The methods that learn from labelled images."""
+    return [name for name, entry in METHODS.items() if entry.learns == LEARNS_FROM_LABELS]
+
+
+def playing(part: str) -> list[str]:
+    """The methods that play a part in the verdict, the one that is preferred first."""
+    return [name for name, entry in METHODS.items() if entry.part == part]

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vlmdesc.evaluation.methods import Method
+from vlmdesc.evaluation.methods import METHODS, Method, playing
 from vlmdesc.evaluation.verdict import NO_DESCRIPTORS, Difference, Verdict, judge, judge_selection
-
-SUBJECTS = {
-    "describe": "Descriptors",
-    "free": "Descriptors without the names",
-    "name+describe": "Names with descriptors",
-}
 
 
 def roles(methods: Sequence[Method], of: str) -> dict[str, Method]:
@@ -20,16 +14,16 @@ def roles(methods: Sequence[Method], of: str) -> dict[str, Method]:
     Controls count only where they are worded and pooled as the main method is: else the wording would be judged.
     """
     mine = [method for method in methods if method.of in ("", of)]
-    main = _first(mine, SUBJECTS)
+    main = _first(mine, playing("main"))
     if main is None:
         return {}
     alike = [m for m in mine if (m.phrase, m.pool) == (main.phrase, main.pool)]
     found = {
         "main": main,
-        "name": _first(mine, ("name", "photo")),
-        "templates": _first(mine, ("templates",)),
-        "waffle": _first(alike, ("waffle",)),
-        "swapped": _first(alike, ("swapped",)),
+        "name": _first(mine, playing("name")),
+        "templates": _first(mine, playing("templates")),
+        "waffle": _first(alike, playing("waffle")),
+        "swapped": _first(alike, playing("swapped")),
         "free": _first(mine, ("free",)) if main.base != "free" else None,
     }
     return {role: method for role, method in found.items() if method}
@@ -79,11 +73,13 @@ def verdicts(
         main = parts["main"]
         against = {r: by_pair[main.name, m.name] for r, m in parts.items() if (main.name, m.name) in by_pair}
         name = parts.get("name")
-        subject = SUBJECTS[main.base] + (f" of {of}" if len(sets(methods)) > 1 else "")
-        baseline = "the name alone" if name is None or name.base == "name" else 'the name in "a photo of a ..."'
+        subject = METHODS[main.base].called + (f" of {of}" if len(sets(methods)) > 1 else "")
+        baseline = METHODS[name.base].called if name else ""
         reached = free.get(parts["free"].name) if "free" in parts else None
         found[of] = judge(against, subject, baseline, reached, chance)
-    return found or {"": NO_DESCRIPTORS}
+    judged = ", ".join([*playing("main"), "neighborhood"])
+    text = f"No method that judges descriptors was measured ({judged})."
+    return found or {"": Verdict(NO_DESCRIPTORS, text)}
 
 
 def selections(methods: Sequence[Method]) -> list[dict[str, Method]]:
@@ -95,7 +91,7 @@ def selections(methods: Sequence[Method]) -> list[dict[str, Method]]:
         alike = [m for m in methods if m.phrase == main.phrase and m.per_class is None and m.of in ("", main.of)]
         parts = {
             "main": main,
-            "name": _first([m for m in alike if m.kind == "name"], ("name", "photo")),
+            "name": _first(alike, playing("name")),
             "waffle": _first(alike, ("neighborhood-waffle",)),
             "own": _first(alike, ("neighborhood-own",)),
             "random": _first(alike, ("neighborhood-random",)),
@@ -121,7 +117,7 @@ def selection_verdicts(methods: Sequence[Method], comparisons: Iterable[Differen
 
 def sets(methods: Sequence[Method]) -> list[str]:
     """The descriptor sets that some method judges, in order."""
-    return [*dict.fromkeys(m.of for m in methods if m.base in SUBJECTS)]
+    return [*dict.fromkeys(m.of for m in methods if METHODS[m.base].part == "main")]
 
 
 def _first(methods: Sequence[Method], bases: Iterable[str]) -> Method | None:

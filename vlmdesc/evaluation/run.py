@@ -177,7 +177,7 @@ def _verdict(summary: Summary, methods: Sequence[Method], comparisons: Sequence[
     found = {of: vars(v) for of, v in verdicts(methods, comparisons, free, chance).items()}
     selected = [vars(verdict) for verdict in selection_verdicts(methods, comparisons)]
     first = next(iter(found.values()))
-    if selected and first["code"] == NO_DESCRIPTORS.code:
+    if selected and first["code"] == NO_DESCRIPTORS:
         first = selected[0]
     more = ({"sets": found} if len(found) > 1 else {}) | ({"selection": selected} if selected else {})
     return dict(first) | more

@@ -8,17 +8,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from vlmdesc.classification.score import get_pool
-from vlmdesc.descriptors.controls import CONTROLS
-from vlmdesc.descriptors.phrase import PHOTO, get_phrase, name_phrase
-from vlmdesc.descriptors.templates import EIGHTY, SEVEN
+from vlmdesc.descriptors.phrase import get_phrase, name_phrase
 from vlmdesc.errors import InputError, did_you_mean
-from vlmdesc.evaluation.methods import LEARNERS, METHODS, Method
+from vlmdesc.evaluation.methods import METHODS, Method, learners
 from vlmdesc.records import Descriptors
 
 DEFAULT = ("name", "photo", "templates", "describe", "waffle")
-VARIANTS = {  # what "all" runs beside a base alone
-    "describe": ("/max", "/renormalized", ":dclip", ":dclip-imagenet", ":waffleclip", ":disclip"),
-}
 
 
 def every(reference: bool) -> list[str]:
@@ -28,7 +23,7 @@ def every(reference: bool) -> list[str]:
     (['name', 'photo', 'templates'], True)
     """
     some = [name for name, entry in METHODS.items() if reference or not entry.learns]
-    return [name + variant for name in some for variant in ("", *VARIANTS.get(name, ()))]
+    return [name + variant for name in some for variant in ("", *METHODS[name].variants)]
 
 
 class Spec(NamedTuple):
@@ -50,9 +45,9 @@ def parse(spec: str) -> Spec:
     """
     base, _, phrase = spec.partition(":")
     pool, per_class = "", None
-    if base != "name":
+    if not (base in METHODS and "template" in METHODS[base].takes):
         base, _, pool = base.partition("/")
-        if (few := re.fullmatch(r"(.+)-([0-9]{1,9})", base)) and few[1] in LEARNERS:
+        if (few := re.fullmatch(r"(.+)-([0-9]{1,9})", base)) and few[1] in learners():
             base, per_class = few[1], int(few[2])
             if not per_class:
                 raise InputError("no reference images", where=spec, fix=f"use {base}-1 or more")
@@ -61,13 +56,14 @@ def parse(spec: str) -> Spec:
     if base not in METHODS:
         fix = f"{did_you_mean(base, METHODS)}known: {', '.join(METHODS)}, all"
         raise InputError(f"unknown method '{spec}'", fix=fix)
-    for what, value, noun in (("phrase", phrase, "wording"), ("pool", pool, "pooling")):
-        if value and what not in METHODS[base].takes:
+    takes = METHODS[base].takes
+    for whats, value, noun in ((("phrase", "template"), phrase, "wording"), (("pool",), pool, "pooling")):
+        if value and takes.isdisjoint(whats):
             raise InputError(f"method '{base}' has its own {noun}", where=spec, fix=f"leave the {noun} out")
-    if phrase and base == "name":
+    if phrase and "template" in takes:
         name_phrase(phrase)
-    elif phrase and get_phrase(phrase).reads_descriptor and base == "few-shot":
-        raise InputError("few-shot reads names, no descriptors", where=spec, fix="use few-shot:name, or alone")
+    elif phrase and get_phrase(phrase).reads_descriptor and not METHODS[base].reads:
+        raise InputError(f"{base} reads names, no descriptors", where=spec, fix=f"use {base}:name, or alone")
     if pool:
         get_pool(pool)
     return Spec(base, phrase, pool, per_class)
@@ -87,9 +83,11 @@ def curve(specs: Sequence[str], per_class: str) -> tuple[str, ...]:
     found: list[str] = []
     for spec in [name for given in specs for name in (every(True) if given == "all" else (given,))]:
         base, rest = re.fullmatch(r"([^:/]*)(.*)", spec, re.DOTALL).groups()  # type: ignore[union-attr]
-        found += [base + (f"-{size}" if size != "all" else "") + rest for size in sizes] if base in LEARNERS else [spec]
-    if not any(parse(spec).base in LEARNERS for spec in found):
-        fix = f"add --methods with one of {', '.join(LEARNERS)}"
+        found += (
+            [base + (f"-{size}" if size != "all" else "") + rest for size in sizes] if base in learners() else [spec]
+        )
+    if not any(parse(spec).base in learners() for spec in found):
+        fix = f"add --methods with one of {', '.join(learners())}"
         raise InputError("no method that learns from reference images", where="--per-class", fix=fix)
     return tuple(found)
 
@@ -122,7 +120,7 @@ def build(
     left_out: dict[str, str] = {}
     for given, spec in parsed.items():
         entry = METHODS[spec.base]
-        if spec.base in LEARNERS and not reference:
+        if spec.base in learners() and not reference:
             fix = "give them with --reference, or leave it out"
             raise InputError(f"'{given}' learns from labelled images", fix=fix)
         for of, descriptors in sets.items() if entry.reads else [*sets.items()][:1]:
@@ -145,15 +143,10 @@ def _with(wording: Wording, spec: Spec) -> Wording:
 def _method(spec: Spec, descriptors: Descriptors, wording: Wording, as_main: Wording) -> Method:
     """A method but for its name."""
     base, entry = spec.base, METHODS[spec.base]
-    parts = _with(as_main if base in CONTROLS else wording, spec)
-    phrase = {
-        "name": f"name:{spec.phrase}" if spec.phrase else "name",
-        "photo": PHOTO,
-        "templates": f"{len(EIGHTY)} templates",
-        "templates-7": f"{len(SEVEN)} templates",
-        "free": "free",
-        "name+describe": spec.phrase or "free",
-    }.get(base, spec.phrase or PHOTO if entry.learns else parts.phrase)
-    pool = "renormalized" if base.startswith("templates") else "mean" if "pool" not in entry.takes else parts.pool
+    parts = _with(as_main if entry.kind == "control" and not entry.learns else wording, spec)
+    phrase = spec.phrase or entry.phrase or parts.phrase
+    if spec.phrase and "template" in entry.takes:
+        phrase = f"name:{phrase}"
+    pool = parts.pool if "pool" in entry.takes else entry.pool
     seeds = wording.seeds if entry.drawn or spec.per_class is not None else (None,)
     return Method(base, base, phrase, pool, descriptors, seeds, per_class=spec.per_class)

@@ -114,9 +114,7 @@ def judge_selection(against: Mapping[str, Difference], of: str = "") -> Verdict:
     return Verdict(code, " ".join((text, *more)))
 
 
-NO_DESCRIPTORS = Verdict(
-    "no-descriptors", "No method that judges descriptors was measured (describe, free, name+describe, neighborhood)."
-)
+NO_DESCRIPTORS = "no-descriptors"
 
 
 ENSEMBLING = ("ensembling", "the gain is ensembling, not meaning")

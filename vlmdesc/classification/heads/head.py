@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from vlmdesc.classification.columns import TINY
+from vlmdesc.classification.columns import TINY, Encode
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.errors import InputError, ModelError, few
 from vlmdesc.records import ClassName, Descriptors
@@ -104,6 +104,41 @@ class Head(Protocol):
     def state(self) -> tuple[dict[str, Any], Arrays]: ...
     @classmethod
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Head: ...
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a head is fitted with: labelled embeddings (R, D) and class numbers (R,), and what is said of the classes.
+
+    `card` has classes, encoder and phrase. `head` decides without these images. The last `n_new` classes are known by
+    few images.
+    """
+
+    card: HeadCard
+    head: Head
+    descriptors: Descriptors
+    encode: Encode
+    images: Float32[np.ndarray, "r d"]
+    labels: Int[np.ndarray, " _r"]
+    n_new: int = 0
+
+    @property
+    def phrase(self) -> str:
+        """How names and descriptors are worded."""
+        return str(self.card.settings["phrase"])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of head: how it is loaded, and where labelled images make one, how, with a word about it.
+
+    `phrase` is how descriptors are worded where nothing is said.
+    """
+
+    restore: Callable[[HeadCard, Mapping[str, Any], Arrays], Head]
+    fit: Callable[[Fitting], Head] | None = None
+    about: str = ""
+    phrase: str = "plain"
 
 
 def add_up(parts: Parts, scores: Float32[np.ndarray, "n c"], classes: Int[np.ndarray, " n"]) -> Parts:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from vlmdesc.classification.columns import Encode, encode_prompts, prompts_of
-from vlmdesc.classification.heads.head import REST, Arrays, HeadCard, Parts, add_up
+from vlmdesc.classification.heads.head import REST, Arrays, Fitting, HeadCard, Parts, add_up
 from vlmdesc.classification.leads import ROOM, separating
 from vlmdesc.classification.selection import (
     blocks,
@@ -235,6 +235,12 @@ def fit_neighborhood(
         raise InputError("no reference images", fix="give at least one of some class")
     found = profile_of(texts, images, labels)
     return Neighborhood(_fitted(card, len(images)), texts, choose(texts, found, images, labels), found)
+
+
+def of_texts(given: Fitting) -> Neighborhood:
+    """The same over what is said of the classes. Raises: InputError without an image or a descriptor."""
+    texts = texts_of(given.descriptors, given.encode, given.phrase)
+    return fit_neighborhood(given.card, texts, given.images, given.labels)
 
 
 def fit_own(

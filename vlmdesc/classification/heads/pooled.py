@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vlmdesc.classification.columns import TINY, Columns, Encode, Prompts, columns_of, encode_prompts, prompts_of
+from vlmdesc.classification.columns import Columns, Encode, Prompts, columns_of, encode_prompts, prompts_of
 from vlmdesc.classification.heads.head import Arrays, Head, HeadCard, Parts, add_up, put_beside
-from vlmdesc.classification.score import FOLDS, get_pool
+from vlmdesc.classification.score import get_fold, get_pool
 from vlmdesc.descriptors.phrase import PHOTO
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.protocol import Encoder
@@ -82,13 +82,7 @@ class Pooled:
 
         Raises: InputError for a pooling under which classes do not come down to one vector.
         """
-        if not self.folds:
-            what = f"pooling '{self.card.kind}' has no vector of a class"
-            raise InputError(what, fix=f"use {' or '.join(FOLDS)}")
-        means = sums / totals[:, None]
-        if self.card.kind == "renormalized":
-            means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), TINY)
-        return means.astype(np.float32)
+        return get_fold(self.card.kind, "vector of a class")(sums / totals[:, None]).astype(np.float32)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """What is saved: the columns."""

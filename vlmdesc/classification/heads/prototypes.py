@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from vlmdesc.classification.columns import TINY
-from vlmdesc.classification.heads.head import Arrays, HeadCard, Parts, add_up, put_beside
+from vlmdesc.classification.heads.head import Arrays, Fitting, HeadCard, Parts, add_up, put_beside
 from vlmdesc.classification.heads.pooled import Pooled, nest, unnest
 from vlmdesc.classification.selection import check_labels, class_means, left_out_in_turn
 from vlmdesc.errors import InputError, ShapeError
@@ -93,6 +93,14 @@ def fit_prototypes(
     learned = {"images": len(images), "labels": "given", "new_classes": n_new}
     card = replace(texts.card, kind="prototypes", name="prototypes", fitted_on=learned)
     return Prototypes(card, texts, found, weight)
+
+
+def beside_texts(given: Fitting) -> Prototypes:
+    """Prototypes beside the head there is. Raises: InputError where that was fitted itself; as `fit_prototypes`."""
+    if not isinstance(given.head, Pooled):
+        what = f"prototypes beside '{given.head.card.kind}'"
+        raise InputError(what, fix="give all images to a plain classifier")
+    return fit_prototypes(given.head, given.images, given.labels, given.n_new)
 
 
 def calibrate_new(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,23 +20,26 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from vlmdesc.cache import checksum
-from vlmdesc.classification.heads.head import Arrays, Head, HeadCard
-from vlmdesc.classification.heads.neighborhood import Neighborhood
+from vlmdesc.cache import checksum, turn
+from vlmdesc.classification.heads.head import Arrays, Fitting, Head, HeadCard, Kind
+from vlmdesc.classification.heads.neighborhood import Neighborhood, of_texts
 from vlmdesc.classification.heads.pooled import Mixed, Pooled
-from vlmdesc.classification.heads.prototypes import Prototypes
+from vlmdesc.classification.heads.prototypes import Prototypes, beside_texts
 from vlmdesc.classification.score import POOLS
+from vlmdesc.descriptors.phrase import PHOTO
 from vlmdesc.errors import InputError, StoreError, VlmdescError, did_you_mean, few
 from vlmdesc.files import cannot_write, json_lines, read_json, write_atomic
 from vlmdesc.records import ClassName
 
 SCHEMA, CARD = 1, "head.json"
 ARRAYS = re.compile(r"arrays-[0-9a-f]{32}\.safetensors")
-HEADS: dict[str, type[Head]] = {
-    **dict.fromkeys(POOLS, Pooled),
-    "mixed": Mixed,
-    "prototypes": Prototypes,
-    "neighborhood": Neighborhood,
+LEFT = re.compile(rf"{ARRAYS.pattern}|\.[0-9a-f]{{16}}\.part")  # by the head before, or by a crash
+HEADS: dict[str, Kind] = {
+    "mixed": Kind(Mixed.restore),
+    "prototypes": Kind(Prototypes.restore, beside_texts, "class means of the pictures on top of the descriptors"),
+    "neighborhood": Kind(
+        Neighborhood.restore, of_texts, "the descriptors that tell a picture's few candidate classes apart", PHOTO
+    ),
 }
 AGAIN = "make it again, with vlmdesc fit"
 
@@ -53,12 +56,23 @@ def save_head(head: Head, folder: str | Path, *, replace: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    write_atomic(folder / values["arrays"]["name"], raw)
-    write_atomic(folder / CARD, json_lines(values | {"check": checksum(values)}).encode())
-    for name in os.listdir(folder):
-        if ARRAYS.fullmatch(name) and name != values["arrays"]["name"]:
-            with suppress(OSError):
-                (folder / name).unlink()
+    with turn(folder) as alone:
+        check_place(folder, replace)
+        write_atomic(folder / values["arrays"]["name"], raw)
+        write_atomic(folder / CARD, json_lines(values | {"check": checksum(values)}).encode())
+        for name in os.listdir(folder) if alone else ():
+            if LEFT.fullmatch(name) and name != values["arrays"]["name"]:
+                with suppress(OSError):
+                    (folder / name).unlink()
+
+
+def get_fit(name: str) -> Callable[[Fitting], Head]:
+    """How a head of this kind is fitted to labelled images. Raises: InputError for one that is not, or unknown."""
+    fits = {kind: entry.fit for kind, entry in HEADS.items() if entry.fit}
+    if name not in fits:
+        fix = f"{did_you_mean(name, fits)}known: {', '.join(fits)}"
+        raise InputError(f"no head '{name}' that images are fitted to", fix=fix)
+    return fits[name]
 
 
 def head_id(head: Head) -> str:
@@ -80,7 +94,7 @@ def load_head(folder: str | Path) -> Head:
     try:
         arrays = load(raw)
         _check_arrays(arrays)
-        return HEADS[card.kind].restore(card, inner, arrays)
+        return (Pooled if card.kind in POOLS else HEADS[card.kind]).restore(card, inner, arrays)
     except (VlmdescError, SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
         raise StoreError(f"no whole head: {error}", where=folder, fix=AGAIN) from error
 
@@ -112,8 +126,9 @@ def _read_card(folder: Path) -> tuple[HeadCard, Mapping[str, Any], Mapping[str, 
             raise ValueError("its checksum is another")
         if values["schema"] > SCHEMA:
             raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc")
-        if values["kind"] not in HEADS:
-            known = f"{did_you_mean(str(values['kind']), HEADS)}known: {few(HEADS, 20)}"
+        if not isinstance(values["kind"], str) or not (values["kind"] in HEADS or values["kind"] in POOLS):
+            kinds = [*POOLS, *HEADS]
+            known = f"{did_you_mean(str(values['kind']), kinds)}known: {few(kinds, 20)}"
             raise StoreError(f"a head of kind '{values['kind']}'", where=path, fix=f"upgrade vlmdesc; {known}")
         classes = tuple(ClassName(c["id"], c["name"], tuple(c["aliases"])) for c in values["classes"])
         about = {field.name: values[field.name] for field in fields(HeadCard)} | {"classes": classes}
