@@ -45,8 +45,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vlmdesc.classification.heads.store import CARD as HEAD_CARD
-from vlmdesc.classification.heads.store import head_id, load_head
+from vlmdesc.classification.heads.folder import CARD as HEAD_CARD
+from vlmdesc.classification.heads.folder import head_id, load_head
 from vlmdesc.cli.app import app
 from vlmdesc.concepts.card import CARD
 from vlmdesc.concepts.index import open_index

@@ -64,7 +64,7 @@ MAY = {
     ("vlmdesc/embeddings/starter.py", "torch.load"): "weights_only, and the file's SHA-256 is pinned",
     ("vlmdesc/embeddings/hub.py", "datasets.load_dataset"): "datasets has run no script of a data set since 4.0",
     ("vlmdesc/embeddings/hub.py", "datasets.load_from_disk"): "Arrow and JSON; what it cannot read is an error",
-    ("vlmdesc/classification/heads/store.py", "safetensors.numpy.load"): "a header and numbers, held against the card",
+    ("vlmdesc/classification/heads/folder.py", "safetensors.numpy.load"): "a header and numbers, held against the card",
 }
 
 

@@ -6,6 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vlmdesc.assets import shipped as shipped
     from vlmdesc.classification.classifier import Classifier as Classifier
+    from vlmdesc.classification.heads import Head as Head
+    from vlmdesc.classification.heads import HeadCard as HeadCard
+    from vlmdesc.classification.heads import Parts as Parts
+    from vlmdesc.classification.heads import load_head as load_head
+    from vlmdesc.classification.heads import save_head as save_head
     from vlmdesc.embeddings.data import load_data as load_data
     from vlmdesc.embeddings.embed import embed as embed
     from vlmdesc.embeddings.load import load_encoder as load_encoder
@@ -28,6 +33,9 @@ _HOMES = {
     "Descriptor": "vlmdesc.records",
     "Descriptors": "vlmdesc.records",
     "Embeddings": "vlmdesc.records",
+    "Head": "vlmdesc.classification.heads",
+    "HeadCard": "vlmdesc.classification.heads",
+    "Parts": "vlmdesc.classification.heads",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
     "Scored": "vlmdesc.evaluation.scored",
@@ -36,6 +44,8 @@ _HOMES = {
     "embed": "vlmdesc.embeddings.embed",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
+    "load_head": "vlmdesc.classification.heads",
+    "save_head": "vlmdesc.classification.heads",
     "shipped": "vlmdesc.assets",
 }
 __all__ = ["__version__", *_HOMES]

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.classification.test_score import unit
-from vlmdesc import Classifier, Descriptors
+from vlmdesc import Classifier, Descriptors, Store, load_data
 from vlmdesc.classification.classifier import RUNNER_UP
 from vlmdesc.classification.columns import Columns
 from vlmdesc.classification.explain import because, contrast, leave_out, leave_out_parts
 from vlmdesc.classification.heads import HEADS, Head, HeadCard, Parts, load_head, save_head
+from vlmdesc.classification.heads.folder import head_id
 from vlmdesc.classification.heads.neighborhood import OWN, Choice, Neighborhood, Texts, fit_own
 from vlmdesc.classification.heads.pooled import Mixed, Pooled
 from vlmdesc.classification.heads.prototypes import SHARPNESS, Prototypes, calibrate, choose
-from vlmdesc.classification.heads.store import head_id
 from vlmdesc.classification.score import POOLS
 from vlmdesc.classification.selection import first_of_each, profile
 from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError
 from vlmdesc.records import ClassName, Hit
-from vlmdesc.testing import COLOURS, FakeEncoder
+from vlmdesc.testing import COLOURS, FakeEncoder, labelled
 
 ZOO = Descriptors.of(
     {"flamingo": ["pink feathers", "long pink legs"], "frog": ["green skin"], "raven": ["black wings", "a black bill"]}
@@ -531,3 +531,26 @@ def test_parts_of_nothing_are_nothing():
         head, images = made(kind, 1)
         parts = head.parts(images[:0], np.empty(0, np.intp))
         assert isinstance(parts, Parts) and len(parts.number) == 0 and because(parts, 3) == []
+
+
+def test_a_data_set_is_fitted_to_by_its_labels(tmp_path):
+    """Of no class: unicorn; a broken file; a copy of an image under its label once more."""
+    for name, (main, other) in {
+        "frog": ("green", "white"),
+        "raven": ("black", "red"),
+        "unicorn": ("pink", "pink"),
+    }.items():
+        (tmp_path / name).mkdir()
+        picture(main, other).save(tmp_path / name / "0.png")
+        picture(main, other).save(tmp_path / name / "1.png")
+    (tmp_path / "frog" / "broken.png").write_bytes(b"no image")
+    store = Store(tmp_path / "store")
+    plain = Classifier(FakeEncoder(), ZOO, store=store)
+    by_data = plain.fit(load_data(tmp_path, label_column=""), head="prototypes")
+    vectors = seen(("green", "white"), ("black", "red"))
+    by_arrays = plain.fit(vectors, np.array([1, 2]))
+    by_labelled = plain.fit(labelled(vectors, [1, 2]))
+    for other in (by_arrays, by_labelled):
+        assert same(other.head, by_data.head)
+    with pytest.raises(InputError, match="embeddings without labels"):
+        plain.fit(vectors)

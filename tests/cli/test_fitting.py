@@ -508,8 +508,9 @@ def test_the_card_of_a_head_is_read_as_text_and_as_json(home):
     assert as_json["id"] in shown.stdout and as_json["learned"]["pictures"] == 16
 
 
-def test_the_model_of_a_head_is_its_own(home):
+def test_the_model_of_a_head_is_its_own(home, monkeypatch):
     fitted()
+    monkeypatch.setenv("VLMDESC_MODEL", "starter")
     found = CliRunner().invoke(app, ["classify", "frog.png", "--head", "zoo.head", "--json"])
     assert found.exit_code == 0 and json.loads(found.stdout)["model"] == "fake"
 

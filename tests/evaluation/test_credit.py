@@ -88,5 +88,5 @@ def test_the_only_descriptor_of_a_class_has_no_credit_and_max_pooling_has_none()
     columns = Columns(np.eye(2, dtype=np.float32), np.array([0, 1]), np.ones(2, np.float32), 2)
     credit = found(np.eye(2, dtype=np.float32), np.array([0, 1]), columns, "mean")
     assert not credit.defined.any() and not credit.only_with.any() and not credit.only_without.any()
-    with pytest.raises(InputError, match="pooling 'max' has no vector of a class"):
+    with pytest.raises(InputError, match="no vector of a class under pooling 'max'"):
         found(np.eye(2, dtype=np.float32), np.array([0, 1]), columns, "max")

@@ -17,12 +17,14 @@ from PIL import Image
 from vlmdesc.classification.columns import prompts_of
 from vlmdesc.classification.explain import because, contrast
 from vlmdesc.classification.heads import Fitting, Head, HeadCard, load_head, save_head
+from vlmdesc.classification.heads.folder import get_fit
 from vlmdesc.classification.heads.head import check_classes, check_encoder
 from vlmdesc.classification.heads.pooled import fit_prompts
-from vlmdesc.classification.heads.store import get_fit
 from vlmdesc.classification.score import get_pool, ranking
 from vlmdesc.descriptors.phrase import PHOTO, Phrase, completed, get_phrase
+from vlmdesc.embeddings.data import DataSet
 from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, distinct, gather
 from vlmdesc.embeddings.picture import Source
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.embeddings.protocol import Encoder
@@ -84,14 +86,16 @@ class Classifier:
 
     def fit(
         self,
-        images: Float32[np.ndarray, "r d"],
-        labels: Int[np.ndarray, " _r"],
+        data: DataSet | Labelled | Float32[np.ndarray, "r d"],
+        labels: Int[np.ndarray, " _r"] | None = None,
         head: str = "prototypes",
         *,
         n_new: int = 0,
         phrase: str = PHOTO,
     ) -> Classifier:
-        """Another classifier, whose head learns from labelled embeddings (R, D) and class numbers (R,).
+        """Another classifier, whose head learns from labelled images: a data set, whose labels name classes, labelled
+        embeddings, or embeddings (R, D) and class numbers (R,). Images of no class, or that cannot be used, and copies
+        are passed over.
 
         "prototypes" count on top of the texts, as much as serves best on these images; the last `n_new` classes, known
         by few images, are calibrated by the others, and classes without images keep their scores exactly.
@@ -101,10 +105,23 @@ class Classifier:
         ShapeError when labels do not fit.
         """
         fit, other = get_fit(head), copy(self)
+        images, numbers = self._labelled(data, labels)
         encode = partial(text_vectors, encoder=self.encoder, store=self._store)
         card = HeadCard.of(head, self.encoder, self.descriptors, phrase=phrase)
-        other.head = fit(Fitting(card, self.head, self._given, encode, images, labels, n_new))
+        other.head = fit(Fitting(card, self.head, self._given, encode, images, numbers, n_new))
         return other
+
+    def _labelled(
+        self, data: DataSet | Labelled | Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " _r"] | None
+    ) -> tuple[Float32[np.ndarray, "r d"], Int[np.ndarray, " _r"]]:
+        if isinstance(data, DataSet):
+            numbers = class_numbers(data, self.descriptors, Joining(allow_absent=True, ignore_unknown=True))[1]
+            data = distinct(gather(data, numbers, self.encoder, self._store or Store()))
+        if isinstance(data, Labelled):
+            return data.vectors, data.labels
+        if labels is None:
+            raise InputError("embeddings without labels", fix="give the number of each one's class")
+        return data, labels
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a path here, not an iterable

@@ -61,7 +61,7 @@ def fit(
     Example: vlmdesc fit labelled/ --descriptors everyday --kind neighborhood --out everyday.head
     """
     from vlmdesc.classification.classifier import Classifier
-    from vlmdesc.classification.heads.store import HEADS, check_place, get_fit, save_head
+    from vlmdesc.classification.heads.folder import HEADS, check_place, get_fit, save_head
     from vlmdesc.classification.score import get_pool
     from vlmdesc.cli.progress import encoding_texts
     from vlmdesc.descriptors.phrase import get_phrase
@@ -111,8 +111,8 @@ def record(head: Head) -> dict[str, Any]:
     """A head's card as JSON has it, with what it learned as a sentence."""
     from dataclasses import asdict
 
+    from vlmdesc.classification.heads.folder import head_id
     from vlmdesc.classification.heads.learned import sentence, summarize
-    from vlmdesc.classification.heads.store import head_id
 
     about = summarize(head)
     more = {"learned": about, "text": sentence(about)} if about else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -134,9 +135,9 @@ def from_head(
     head = load_head(folder)
     if against:
         Descriptors(head.card.classes, ()).find(against)
-    encoder = open_encoder(
-        model or head.card.model, device, precision if precision in ("bf16", "fp16") else head.card.precision
-    )
+    named = "" if model == os.environ.get("VLMDESC_MODEL") else model  # a head has a model of its own
+    own = precision if precision != "fp32" else head.card.precision
+    encoder = open_encoder(named or head.card.model, device, own)
     return Classifier(encoder, head=head, store=Store() if stored else None)
 
 
