@@ -18,7 +18,7 @@ from vlmdesc.classification.columns import prompts_of
 from vlmdesc.classification.explain import because, contrast
 from vlmdesc.classification.heads import Fitting, Head, HeadCard, load_head, save_head
 from vlmdesc.classification.heads.folder import get_fit
-from vlmdesc.classification.heads.head import check_classes, check_encoder
+from vlmdesc.classification.heads.head import check_classes, check_encoder, check_width
 from vlmdesc.classification.heads.pooled import fit_prompts
 from vlmdesc.classification.score import get_pool, ranking
 from vlmdesc.descriptors.phrase import PHOTO, Phrase, completed, get_phrase
@@ -62,6 +62,7 @@ class Classifier:
         self._collection = store.images(encoder) if store else None
         if not isinstance(head, str):
             check_encoder(head.card, encoder.fingerprint, encoder.name)
+            check_width(head, encoder.dim)
             if descriptors is not None:
                 check_classes(head.card, descriptors.classes)
             self.head, self.descriptors = head, descriptors or Descriptors(head.card.classes, ())
