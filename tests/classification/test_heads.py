@@ -236,6 +236,9 @@ def test_pooled_by_hand():
     best = Pooled(card("max", 2), columns_by_hand()).parts(image, np.array([0]))
     assert best.value.round(3).tolist() == [[0.9, 0.0]] and best.share.tolist() == [[1.0, 0.0]]
     assert [hit.text for hit in because(best, 5)[0]] == ["comb", "beak"]
+    sides = tuple(Pooled(card("max", 2), columns_by_hand()).parts(image, np.array([c])) for c in (0, 1))
+    found = contrast((Hit("h", 0.9, "hen"), Hit("z", 0.4, "zebra")), sides, 0)
+    assert [hit.text for hit in (*found.of_a, *found.of_b)] == ["comb", "stripes"]  # the beak has no part in it
     [[against]] = because(Pooled(card("max", 2), columns_by_hand()).parts(-image, np.array([0])), 1)
     assert against.text == "beak"  # all speak against it; beak the least
 
