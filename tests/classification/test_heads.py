@@ -690,3 +690,24 @@ def test_a_data_set_is_fitted_to_by_its_labels(tmp_path):
         assert same(other.head, by_data.head)
     with pytest.raises(InputError, match="embeddings without labels"):
         plain.fit(vectors)
+
+
+@pytest.mark.parametrize("kind", ["prototypes", "neighborhood"])
+def test_what_is_no_labelled_embedding_is_refused_before_anything_is_fitted(kind):
+    plain = Classifier(FakeEncoder(), ZOO)
+    expected = plain.fit(PHOTOS, LABELS, kind).scores(PHOTOS)
+    for images, labels in ((PHOTOS.tolist(), LABELS.tolist()), (PHOTOS.astype(np.float64), LABELS.astype(np.uint8))):
+        assert np.array_equal(plain.fit(images, labels, kind).scores(PHOTOS), expected)
+    nothing = np.full_like(PHOTOS, np.nan)
+    for images in (PHOTOS[:, :8], PHOTOS[0], PHOTOS[None], 2 * PHOTOS, nothing, ["a.png"] * 9, [[1.0], [2.0, 3.0]]):
+        with pytest.raises(ShapeError, match="embeddings"):
+            plain.fit(images, LABELS, kind)
+    for labels in (LABELS / 1, LABELS[:, None], LABELS.astype(str), LABELS > 1, LABELS - 1):
+        with pytest.raises(ShapeError, match="labels"):
+            plain.fit(PHOTOS, labels, kind)
+    with pytest.raises(InputError, match="load_data"):
+        plain.fit("photos", head=kind)
+    with pytest.raises(InputError, match="has its own"):
+        plain.fit(labelled(PHOTOS, LABELS), LABELS, kind)
+    with pytest.raises(InputError, match="unknown phrase"):
+        plain.fit(PHOTOS, LABELS, kind, phrase="plian")

@@ -517,7 +517,8 @@ def test_the_model_of_a_head_is_its_own(home, monkeypatch):
 
 def test_what_a_head_answers_is_not_given_beside_it(home):
     fitted()
-    for more in (DESCRIBED, ("--phrase", "name"), ("--pool", "max"), ("--reference", "known"), ("--classes", "a,b")):
+    for more in (DESCRIBED, ("--phrase", "name"), ("--pool", "max"), ("--reference", "known"), ("--classes", "a,b"),
+                 ("--label-column", "label"), ("--reference-split", "train")):  # fmt: skip
         refused = run("classify", "frog.png", "--head", "zoo.head", *more)
         assert refused.exit_code == 2 and f"--head and {more[0]}" in refused.stderr
     for folder, says in (("nothing", "no head"), ("known", "no head")):

@@ -70,8 +70,8 @@ def save_head(head: Head, folder: str | Path, *, replace: bool = False) -> None:
 def get_fit(name: str) -> Callable[[Fitting], Head]:
     """How a head of this kind is fitted to labelled images. Raises: InputError for one that is not, or unknown."""
     fits = {kind: entry.fit for kind, entry in HEADS.items() if entry.fit}
-    if name not in fits:
-        fix = f"{did_you_mean(name, fits)}known: {', '.join(fits)}"
+    if not isinstance(name, str) or name not in fits:
+        fix = f"{did_you_mean(str(name), fits)}known: {', '.join(fits)}"
         raise InputError(f"no head '{name}' that images are fitted to", fix=fix)
     return fits[name]
 
