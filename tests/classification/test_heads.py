@@ -97,6 +97,15 @@ def test_parts_add_up_to_the_score(kind, seed):
         assert len(parts.keys) == len(parts.texts)
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_parts_of_next_to_nothing_add_up_to_it(pool):
+    rng = np.random.default_rng(0)
+    head = Pooled(card(pool, 3), pooled(rng, 3, 8, pool).columns)
+    images, classes = unit(rng.normal(size=(200, 8))) * np.float32(1e-20), rng.integers(0, 3, 200)
+    value, scores = head.parts(images, classes).value, head.scores(images)[np.arange(200), classes]
+    assert (np.abs(value.sum(axis=1) - scores) <= 1e-6 * np.abs(value).sum(axis=1)).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_rounding_is_spread_over_parts_is_rounding(kind, monkeypatch):
     """The parts as they are, before they are made to add up to the last bit, are off by float32's rounding only."""

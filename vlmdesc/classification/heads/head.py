@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from vlmdesc.classification.columns import TINY, Encode
+from vlmdesc.classification.columns import Encode
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.errors import InputError, ModelError, few
 from vlmdesc.records import ClassName, Descriptors
@@ -156,7 +156,8 @@ def add_up(parts: Parts, scores: Float32[np.ndarray, "n c"], classes: Int[np.nda
     """The parts with rounding, by which two ways to add up differ, spread over them: they add up to these scores."""
     wanted = scores[np.arange(len(classes)), classes].astype(np.float64)
     size = np.abs(parts.value)
-    off = (wanted - parts.value.sum(axis=1)) / np.maximum(size.sum(axis=1), TINY)
+    total = size.sum(axis=1)
+    off = (wanted - parts.value.sum(axis=1)) / np.where(total > 0, total, 1)
     value = parts.value + size * off[:, None]
     return Parts(parts.number, value, parts.share, parts.similarity, parts.keys, parts.texts)
 
