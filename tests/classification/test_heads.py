@@ -1,6 +1,8 @@
 """Laws of every head: parts add up, what is saved comes back, and what does not belong is refused."""
 
+import hashlib
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -93,6 +95,15 @@ def test_parts_add_up_to_the_score(kind, seed):
         assert (parts.value[~parts.here] == 0).all() and (parts.number < len(parts.keys)).all()
         assert parts.share.sum(axis=1) == pytest.approx(np.ones(len(images)), abs=1e-5)
         assert len(parts.keys) == len(parts.texts)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_parts_of_next_to_nothing_add_up_to_it(pool):
+    rng = np.random.default_rng(0)
+    head = Pooled(card(pool, 3), pooled(rng, 3, 8, pool).columns)
+    images, classes = unit(rng.normal(size=(200, 8))) * np.float32(1e-20), rng.integers(0, 3, 200)
+    value, scores = head.parts(images, classes).value, head.scores(images)[np.arange(200), classes]
+    assert (np.abs(value.sum(axis=1) - scores) <= 1e-6 * np.abs(value).sum(axis=1)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -234,6 +245,9 @@ def test_pooled_by_hand():
     best = Pooled(card("max", 2), columns_by_hand()).parts(image, np.array([0]))
     assert best.value.round(3).tolist() == [[0.9, 0.0]] and best.share.tolist() == [[1.0, 0.0]]
     assert [hit.text for hit in because(best, 5)[0]] == ["comb", "beak"]
+    sides = tuple(Pooled(card("max", 2), columns_by_hand()).parts(image, np.array([c])) for c in (0, 1))
+    found = contrast((Hit("h", 0.9, "hen"), Hit("z", 0.4, "zebra")), sides, 0)
+    assert [hit.text for hit in (*found.of_a, *found.of_b)] == ["comb", "stripes"]  # the beak has no part in it
     [[against]] = because(Pooled(card("max", 2), columns_by_hand()).parts(-image, np.array([0])), 1)
     assert against.text == "beak"  # all speak against it; beak the least
 
@@ -377,6 +391,137 @@ def test_a_card_that_someone_else_wrote_can_do_no_harm(change, tmp_path):
         if len(head.card.classes) == 1 and "classes" in change and change["classes"] != "abc":
             continue
         with pytest.raises((StoreError, InputError)):
+            load_head(folder)
+
+
+def rewritten(kind, folder, card=lambda values: None, arrays=lambda arrays: None, seed=7):
+    """A head's folder that a stranger changed, and signed anew."""
+    from safetensors.numpy import load, save
+
+    from vlmdesc.cache import checksum
+
+    head, _ = made(kind, seed)
+    save_head(replace(head, card=replace(head.card, fitted_on={"images": 3, "labels": "reference"})), folder)
+    values = json.loads((folder / "head.json").read_text())
+    found = load((folder / values["arrays"]["name"]).read_bytes())
+    (folder / values["arrays"]["name"]).unlink()
+    found = {name: array.copy() for name, array in found.items()}
+    arrays(found)
+    raw = save({name: np.ascontiguousarray(array) for name, array in found.items()})
+    digest = hashlib.sha256(raw).hexdigest()
+    values["arrays"] = {"name": f"arrays-{digest[:32]}.safetensors", "bytes": len(raw), "sha256": digest}
+    (folder / values["arrays"]["name"]).write_bytes(raw)
+    card(values)
+    del values["check"]
+    (folder / "head.json").write_text(json.dumps(values | {"check": checksum(values)}))
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": None},
+        {"settings": [1]},
+        {"fitted_on": 3},
+        {"fitted_on": {}},
+        {"fitted_on": {"images": "x"}},
+        {"name": 3},
+        {"model": ["starter"]},
+        {"precision": None},
+        {"encoder": {}},
+        {"parent": 1},
+        {"temperature": "x"},
+        {"temperature": -1},
+        {"temperature": 0},
+        {"temperature": True},
+    ],
+)
+def test_a_card_of_odd_values_is_refused(kind, change, tmp_path):
+    with pytest.raises(StoreError, match="damaged"):
+        load_head(rewritten(kind, tmp_path / "head", lambda values: values.update(change)))
+
+
+def test_a_card_without_a_checksum_of_its_arrays_or_with_a_class_twice_is_refused(tmp_path):
+    for i, change in enumerate((
+        lambda values: values["arrays"].pop("sha256"),
+        lambda values: values["classes"].append(values["classes"][0]),
+    )):  # fmt: skip
+        with pytest.raises(StoreError, match="damaged"):
+            load_head(rewritten("mean", tmp_path / str(i), change))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("mixed", {"weight": "nan"}),
+        ("mixed", {"weight": 1.5}),
+        ("prototypes", {"weight": -1}),
+        ("prototypes", {"weight": 1e300}),
+        ("prototypes", {"weight": True}),
+        ("mean", {"descriptors": [3]}),
+        ("mean", {"descriptors": "ab"}),
+        ("neighborhood", {"names": {"a": 1}}),
+        *[
+            ("neighborhood", {"choice": {"k": 1, "m": 1, "name_weight": 1.0} | odd})
+            for odd in (
+                {"k": True}, {"m": 1.5}, {"m": 0}, {"name_weight": "x"}, {"name_weight": -1}, {"name_weight": 1e300},
+                {"ceiling": "x"}, {"fallback": 2}, {"accuracy": 0.5}, {"more": 1},
+            )
+        ],
+    ],
+)  # fmt: skip
+def test_odd_values_of_a_head_itself_are_refused(kind, change, tmp_path):
+    with pytest.raises(StoreError, match="no whole head"):
+        load_head(rewritten(kind, tmp_path / "head", lambda values: values["head"].update(change)))
+
+
+@pytest.mark.parametrize("change", [{"kind": None}, {"kind": "prototypes"}, {"settings": [1]}, {"settings": "x"}])
+def test_odd_values_of_a_head_within_a_head_are_refused(change, tmp_path):
+    for kind, inner in (("mixed", "first"), ("mixed", "second"), ("prototypes", "texts")):
+        folder = rewritten(kind, tmp_path / (kind + inner), lambda values, k=inner: values["head"][k].update(change))
+        with pytest.raises(StoreError, match="no whole head"):
+            load_head(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: array.astype(np.float64),
+        lambda array: np.nan_to_num(array).astype(np.int32),
+        lambda array: array[None],
+        lambda array: array[:0],
+        lambda array: np.full_like(array, 2**62),
+        lambda array: np.full_like(array, -2),
+    ],
+)
+def test_arrays_of_another_type_shape_or_size_are_refused(kind, change, tmp_path):
+    for name in made(kind, 7)[0].state()[1]:
+
+        def odd(arrays, name=name):
+            arrays[name] = change(arrays[name])
+
+        with pytest.raises(StoreError, match="no whole head"):
+            load_head(rewritten(kind, tmp_path / name, arrays=odd))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_of_another_width_than_its_encoder_s_is_refused(kind):
+    head, images = made(kind, 7)
+    assert images.shape[1] != FakeEncoder().dim
+    with pytest.raises(ModelError, match="another width than 16"):
+        Classifier(FakeEncoder(), head=head)
+
+
+@pytest.mark.parametrize("place", ["head.json", "arrays"])
+def test_pipes_and_devices_in_a_head_s_folder_are_not_read(place, tmp_path):
+    for i, put in enumerate((os.mkfifo, lambda path: path.symlink_to("/dev/zero"), os.mkdir)):
+        save_head(made("mean", 7)[0], folder := tmp_path / str(i))
+        [path] = folder.glob(f"{place}*")
+        path.unlink()
+        put(path)
+        with pytest.raises((InputError, StoreError), match=r"no head|damaged"):
             load_head(folder)
 
 
@@ -554,3 +699,24 @@ def test_a_data_set_is_fitted_to_by_its_labels(tmp_path):
         assert same(other.head, by_data.head)
     with pytest.raises(InputError, match="embeddings without labels"):
         plain.fit(vectors)
+
+
+@pytest.mark.parametrize("kind", ["prototypes", "neighborhood"])
+def test_what_is_no_labelled_embedding_is_refused_before_anything_is_fitted(kind):
+    plain = Classifier(FakeEncoder(), ZOO)
+    expected = plain.fit(PHOTOS, LABELS, kind).scores(PHOTOS)
+    for images, labels in ((PHOTOS.tolist(), LABELS.tolist()), (PHOTOS.astype(np.float64), LABELS.astype(np.uint8))):
+        assert np.array_equal(plain.fit(images, labels, kind).scores(PHOTOS), expected)
+    nothing = np.full_like(PHOTOS, np.nan)
+    for images in (PHOTOS[:, :8], PHOTOS[0], PHOTOS[None], 2 * PHOTOS, nothing, ["a.png"] * 9, [[1.0], [2.0, 3.0]]):
+        with pytest.raises(ShapeError, match="embeddings"):
+            plain.fit(images, LABELS, kind)
+    for labels in (LABELS / 1, LABELS[:, None], LABELS.astype(str), LABELS > 1, LABELS - 1):
+        with pytest.raises(ShapeError, match="labels"):
+            plain.fit(PHOTOS, labels, kind)
+    with pytest.raises(InputError, match="load_data"):
+        plain.fit("photos", head=kind)
+    with pytest.raises(InputError, match="has its own"):
+        plain.fit(labelled(PHOTOS, LABELS), LABELS, kind)
+    with pytest.raises(InputError, match="unknown phrase"):
+        plain.fit(PHOTOS, LABELS, kind, phrase="plian")

@@ -517,7 +517,8 @@ def test_the_model_of_a_head_is_its_own(home, monkeypatch):
 
 def test_what_a_head_answers_is_not_given_beside_it(home):
     fitted()
-    for more in (DESCRIBED, ("--phrase", "name"), ("--pool", "max"), ("--reference", "known"), ("--classes", "a,b")):
+    for more in (DESCRIBED, ("--phrase", "name"), ("--pool", "max"), ("--reference", "known"), ("--classes", "a,b"),
+                 ("--label-column", "label"), ("--reference-split", "train")):  # fmt: skip
         refused = run("classify", "frog.png", "--head", "zoo.head", *more)
         assert refused.exit_code == 2 and f"--head and {more[0]}" in refused.stderr
     for folder, says in (("nothing", "no head"), ("known", "no head")):
@@ -536,6 +537,34 @@ def test_a_damaged_head_is_named_and_so_is_one_of_another_model(home):
     card.write_text(json.dumps(signed(values)))
     refused = run("classify", "frog.png", "--head", "zoo.head")
     assert refused.exit_code == 2 and "these are of fake (fake-1)" in refused.stderr
+
+
+def test_a_head_that_asks_for_a_model_of_the_hub_gets_it_only_when_that_is_given(home, monkeypatch):
+    fitted()
+    by_head = ["classify", "frog.png", "--head", "zoo.head"]
+    said = CliRunner().invoke(app, by_head)
+    assert "model: fake, as the head says" in said.stderr
+    card = home / "zoo.head" / "head.json"
+    card.write_text(json.dumps(signed(json.loads(card.read_text()) | {"model": "hf-hub:stranger/model"})))
+    loaded = []
+    monkeypatch.setattr("vlmdesc.cli.fitting.open_encoder", lambda model, *_: loaded.append(model) or FakeEncoder())
+    refused = CliRunner().invoke(app, by_head)
+    assert refused.exit_code == 2 and "--model hf-hub:stranger/model" in refused.stderr and not loaded
+    for environment in ("", "hf-hub:stranger/model"):
+        monkeypatch.setenv("VLMDESC_MODEL", environment)
+        assert CliRunner().invoke(app, [*by_head, "--model", "hf-hub:stranger/model"]).exit_code == 0
+    assert loaded == ["hf-hub:stranger/model"] * 2
+
+
+def test_settings_of_a_card_hide_nothing_and_are_shown_as_escapes(home):
+    fitted()
+    card = home / "zoo.head" / "head.json"
+    odd = {"kind": "other", "temperature": "9", "\x1b[31mred": "\x1b[0m"}
+    card.write_text(json.dumps(signed(json.loads(card.read_text()) | {"settings": odd})))
+    shown = CliRunner().invoke(app, ["head", "show", "zoo.head"])
+    assert shown.exit_code == 0 and "\x1b" not in shown.stdout and "\\x1b[31mred" in shown.stdout
+    found = dict(line.split(maxsplit=1) for line in shown.stdout.splitlines())
+    assert found["kind"] == "prototypes" and found["temperature"] == "none"
 
 
 def signed(values):

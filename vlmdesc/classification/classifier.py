@@ -12,24 +12,26 @@ from typing import overload
 
 import numpy as np
 from jaxtyping import Float32, Int
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from vlmdesc.classification.columns import prompts_of
 from vlmdesc.classification.explain import because, contrast
 from vlmdesc.classification.heads import Fitting, Head, HeadCard, load_head, save_head
 from vlmdesc.classification.heads.folder import get_fit
-from vlmdesc.classification.heads.head import check_classes, check_encoder
+from vlmdesc.classification.heads.head import check_classes, check_encoder, check_width
 from vlmdesc.classification.heads.pooled import fit_prompts
 from vlmdesc.classification.score import get_pool, ranking
 from vlmdesc.descriptors.phrase import PHOTO, Phrase, completed, get_phrase
 from vlmdesc.embeddings.data import DataSet
 from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.kind import IMAGES
 from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, distinct, gather
 from vlmdesc.embeddings.picture import Source
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, encode_pictures
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
-from vlmdesc.errors import ImageError, InputError, VlmdescWarning, counted, few
+from vlmdesc.errors import ImageError, InputError, ShapeError, VlmdescWarning, counted, few
 from vlmdesc.records import ClassName, Contrast, Descriptors, Hit, Prediction
 from vlmdesc.records.names import reads_as
 
@@ -60,8 +62,11 @@ class Classifier:
     ) -> None:
         self.encoder, self._store = encoder, store
         self._collection = store.images(encoder) if store else None
+        if not isinstance(head, (str, Head)):
+            raise InputError(f"a head of type {type(head).__name__}", fix="give the name of a pooling, or a head")
         if not isinstance(head, str):
             check_encoder(head.card, encoder.fingerprint, encoder.name)
+            check_width(head, encoder.dim)
             if descriptors is not None:
                 check_classes(head.card, descriptors.classes)
             self.head, self.descriptors = head, descriptors or Descriptors(head.card.classes, ())
@@ -86,8 +91,8 @@ class Classifier:
 
     def fit(
         self,
-        data: DataSet | Labelled | Float32[np.ndarray, "r d"],
-        labels: Int[np.ndarray, " _r"] | None = None,
+        data: DataSet | Labelled | ArrayLike,
+        labels: ArrayLike | None = None,
         head: str = "prototypes",
         *,
         n_new: int = 0,
@@ -101,10 +106,11 @@ class Classifier:
         by few images, are calibrated by the others, and classes without images keep their scores exactly.
         "neighborhood" decides by the descriptors that tell an image's few candidates apart; `phrase` words captions. So
         does every entry of `HEADS` that says how it is fitted.
-        Raises: InputError without an image, for an unknown kind, or for prototypes on a head that was fitted;
-        ShapeError when labels do not fit.
+        Raises: InputError without an image, for what is no data set and no embeddings, for an unknown kind or phrase,
+        or for prototypes on a head that was fitted; ShapeError when embeddings or labels do not fit.
         """
         fit, other = get_fit(head), copy(self)
+        get_phrase(phrase)
         images, numbers = self._labelled(data, labels)
         encode = partial(text_vectors, encoder=self.encoder, store=self._store)
         card = HeadCard.of(head, self.encoder, self.descriptors, phrase=phrase)
@@ -112,16 +118,20 @@ class Classifier:
         return other
 
     def _labelled(
-        self, data: DataSet | Labelled | Float32[np.ndarray, "r d"], labels: Int[np.ndarray, " _r"] | None
+        self, data: DataSet | Labelled | ArrayLike, labels: ArrayLike | None
     ) -> tuple[Float32[np.ndarray, "r d"], Int[np.ndarray, " _r"]]:
+        if isinstance(data, (DataSet, Labelled)) and labels is not None:
+            raise InputError("labels beside what has its own", fix="leave them out, or give embeddings")
         if isinstance(data, DataSet):
             numbers = class_numbers(data, self.descriptors, Joining(allow_absent=True, ignore_unknown=True))[1]
             data = distinct(gather(data, numbers, self.encoder, self._store or Store()))
         if isinstance(data, Labelled):
-            return data.vectors, data.labels
+            return _checked(data.vectors, data.labels, self.encoder.dim)
+        if isinstance(data, (str, Path)):
+            raise InputError("a path to fit to", where=data, fix="give load_data(path)")
         if labels is None:
             raise InputError("embeddings without labels", fix="give the number of each one's class")
-        return data, labels
+        return _checked(data, labels, self.encoder.dim)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a path here, not an iterable
@@ -203,6 +213,23 @@ class Classifier:
     def _hit(self, class_: int, scores: Float32[np.ndarray, " c"]) -> Hit:
         found = self.descriptors.classes[class_]
         return Hit(found.id, float(scores[class_]), found.name)
+
+
+def _checked(
+    vectors: ArrayLike, labels: ArrayLike, dim: int
+) -> tuple[Float32[np.ndarray, "r d"], Int[np.ndarray, " _r"]]:
+    """Embeddings and class numbers as arrays. Raises: ShapeError for what is none."""
+    try:
+        images, numbers = np.asarray(vectors, np.float32), np.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"no array of embeddings: {error}", fix=f"give an array (R, {dim})") from error
+    if images.ndim != 2 or images.shape[1] != dim or not IMAGES.sound(images).all():
+        what = f"embeddings of shape {images.shape}, or not of norm 1"
+        raise ShapeError(what, fix=f"give what the encoder gives, (R, {dim})")
+    if numbers.ndim != 1 or (numbers.dtype.kind not in "iu" and len(numbers)):
+        what = f"labels of {numbers.dtype} and shape {numbers.shape}"
+        raise ShapeError(what, fix="give each image the number of its class, from 0")
+    return images, numbers.astype(np.intp)
 
 
 def _complete(descriptors: Descriptors, phrase: Phrase) -> Descriptors:

@@ -116,5 +116,6 @@ def _exactly(head: Pooled, images: Float32[np.ndarray, "n d"], class_: int) -> W
 
 
 def _hits(side: Parts, values: np.ndarray, i: int) -> Hits:
-    order = [at for at in np.argsort(-values, kind="stable").tolist() if side.number[i, at] >= 0]
+    counts = side.here[i] & ((side.share[i] != 0) | (side.value[i] != 0))  # of a maximum only the best descriptor does
+    order = [at for at in np.argsort(-values, kind="stable").tolist() if counts[at]]
     return tuple(Hit(side.keys[m], float(values[at]), side.texts[m]) for at in order for m in (side.number[i, at],))

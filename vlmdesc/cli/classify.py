@@ -99,6 +99,7 @@ def classify(
 
     with_head = {"--classes": classes, "--descriptors": descriptors, "--phrase": phrase, "--reference": reference}
     with_head |= {"--shots": shots, "--pool": pool if pool != "mean" else ""}
+    with_head |= {"--label-column": label_column, "--reference-split": reference_split}
     if head and (other := next((option for option, value in with_head.items() if value), "")):
         raise InputError(f"--head and {other}", fix="leave one out: a head has its classes, wording and pooling")
     paths = find(images) if head else ()

@@ -123,17 +123,20 @@ def _print(found: Mapping[str, Any]) -> None:
     """The card, one thing a line."""
     names = few((class_["name"] for class_ in found["classes"]), 8)
     fitted = found["fitted_on"]
-    lines = {
+    about = {
         "kind": found["kind"],
         "id": found["id"],
         "classes": f"{counted(len(found['classes']), 'class')}: {names}",
         "model": f"{found['model']} in {found['precision']} ({found['encoder']})",
-        **found["settings"],
+    }
+    learned = {
         "fitted on": f"{counted(fitted['images'], 'image')} of {fitted.get('data', '?')}" if fitted else "nothing",
         "learned": found.get("text", ""),
         "temperature": found["temperature"] or "none",
         "made from": found["parent"],
     }
+    settings = {shown(name): value for name, value in found["settings"].items()}
+    lines = about | settings | about | learned  # a setting of such a name hides nothing
     width = max(map(len, lines)) + 2
     for name, value in lines.items():
         if value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -126,7 +127,10 @@ def fitted(
 def from_head(
     folder: str, model: str, device: str, precision: str, against: str = "", stored: bool = True
 ) -> Classifier:
-    """The classifier of a head's folder, with its own model where none is given. Raises: InputError, StoreError."""
+    """The classifier of a head's folder, with its own model where none is given.
+
+    Raises: InputError, also where that is a stranger's repository, which is fetched only when asked for; StoreError.
+    """
     from vlmdesc.classification.classifier import Classifier
     from vlmdesc.classification.heads import load_head
     from vlmdesc.embeddings.store import Store
@@ -137,6 +141,11 @@ def from_head(
         Descriptors(head.card.classes, ()).find(against)
     named = "" if model == os.environ.get("VLMDESC_MODEL") else model  # a head has a model of its own
     own = precision if precision != "fp32" else head.card.precision
+    if head.card.model.startswith("hf-hub:") and head.card.model not in (named, model):
+        fix = f"where you trust it, add --model {shlex.quote(head.card.model)}"
+        raise InputError(f"the head asks for a model of the hub, {head.card.model}", where=folder, fix=fix)
+    if not named:
+        say(f"model: {shown(head.card.model)}, as the head says")
     encoder = open_encoder(named or head.card.model, device, own)
     return Classifier(encoder, head=head, store=Store() if stored else None)
 

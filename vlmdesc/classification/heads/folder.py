@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from vlmdesc.cache import checksum, turn
-from vlmdesc.classification.heads.head import Arrays, Fitting, Head, HeadCard, Kind
+from vlmdesc.classification.heads.head import Arrays, Fitting, Head, HeadCard, Kind, number
+from vlmdesc.classification.heads.learned import sentence, summarize
 from vlmdesc.classification.heads.neighborhood import Neighborhood, of_texts
 from vlmdesc.classification.heads.pooled import Mixed, Pooled
 from vlmdesc.classification.heads.prototypes import Prototypes, beside_texts
@@ -29,7 +30,7 @@ from vlmdesc.classification.score import POOLS
 from vlmdesc.descriptors.phrase import PHOTO
 from vlmdesc.errors import InputError, StoreError, VlmdescError, did_you_mean, few
 from vlmdesc.files import cannot_write, json_lines, read_json, write_atomic
-from vlmdesc.records import ClassName
+from vlmdesc.records import ClassName, Descriptors
 
 SCHEMA, CARD = 1, "head.json"
 ARRAYS = re.compile(r"arrays-[0-9a-f]{32}\.safetensors")
@@ -69,8 +70,8 @@ def save_head(head: Head, folder: str | Path, *, replace: bool = False) -> None:
 def get_fit(name: str) -> Callable[[Fitting], Head]:
     """How a head of this kind is fitted to labelled images. Raises: InputError for one that is not, or unknown."""
     fits = {kind: entry.fit for kind, entry in HEADS.items() if entry.fit}
-    if name not in fits:
-        fix = f"{did_you_mean(name, fits)}known: {', '.join(fits)}"
+    if not isinstance(name, str) or name not in fits:
+        fix = f"{did_you_mean(str(name), fits)}known: {', '.join(fits)}"
         raise InputError(f"no head '{name}' that images are fitted to", fix=fix)
     return fits[name]
 
@@ -88,15 +89,18 @@ def load_head(folder: str | Path) -> Head:
     folder = Path(folder)
     card, inner, file = _read_card(folder)
     path = folder / file["name"]
-    raw = _read(path) if path.exists() or _read_card(folder)[2] == file else None
+    raw = _read(path, file["bytes"]) if path.exists() or _read_card(folder)[2] == file else None
     if raw is None:  # another head came meanwhile
         return load_head(folder)
-    if len(raw) != file["bytes"] or hashlib.sha256(raw).hexdigest() != file["sha256"]:
-        raise StoreError("damaged: it is not what was written", where=path, fix=AGAIN)
+    if hashlib.sha256(raw).hexdigest() != file["sha256"]:
+        raise _damaged(path)
     try:
         arrays = load(raw)
         _check_arrays(arrays)
-        return (Pooled if card.kind in POOLS else HEADS[card.kind]).restore(card, inner, arrays)
+        head = (Pooled if card.kind in POOLS else HEADS[card.kind]).restore(card, inner, arrays)
+        if learned := summarize(head):
+            sentence(learned)  # it can be told
+        return head
     except (VlmdescError, SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
         raise StoreError(f"no whole head: {error}", where=folder, fix=AGAIN) from error
 
@@ -134,14 +138,27 @@ def _read_card(folder: Path) -> tuple[HeadCard, Mapping[str, Any], Mapping[str, 
             raise StoreError(f"a head of kind '{values['kind']}'", where=path, fix=f"upgrade vlmdesc; {known}")
         classes = tuple(ClassName(c["id"], c["name"], tuple(c["aliases"])) for c in values["classes"])
         about = {field.name: values[field.name] for field in fields(HeadCard)} | {"classes": classes}
+        _check_card(card := HeadCard(**about))
         file = values["arrays"]
-        if not ARRAYS.fullmatch(file["name"]) or type(file["bytes"]) is not int:
+        if not ARRAYS.fullmatch(file["name"]) or type(file["bytes"]) is not int or len(file["sha256"]) != 64:
             raise ValueError("no name of its arrays")  # it might lead out of the folder
         if not isinstance(values["head"], dict):
             raise TypeError("nothing of a head")
-        return HeadCard(**about), values["head"], file
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+        return card, values["head"], file
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, InputError) as error:
         raise StoreError(f"damaged: {error}", where=path, fix=AGAIN) from error
+
+
+def _check_card(card: HeadCard) -> None:
+    """Raises: TypeError or ValueError for what no card says; InputError for two classes of one id."""
+    Descriptors(card.classes, ())
+    texts = (card.encoder, card.name, card.model, card.precision, card.parent)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(card.settings, dict):
+        raise TypeError("a name or its settings are none")
+    if card.fitted_on is not None and not (isinstance(card.fitted_on, dict) and type(card.fitted_on["images"]) is int):
+        raise TypeError("it does not say from how many images")
+    if card.temperature is not None and number("a temperature", card.temperature) == 0:
+        raise ValueError("a temperature of 0")
 
 
 def _check_arrays(arrays: Arrays) -> None:
@@ -159,13 +176,20 @@ def _check_arrays(arrays: Arrays) -> None:
         raise ValueError(f"embeddings of {len(widths)} widths")
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, size: int) -> bytes:
+    """A file of that size. Anything else is not opened: a pipe would wait for ever, and a device never end."""
     try:
+        if not path.is_file() or path.stat().st_size != size:
+            raise FileNotFoundError(path) if not path.exists() else _damaged(path)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise StoreError("a file of the head is missing", where=path, fix=AGAIN) from error
     except OSError as error:
         raise StoreError(f"cannot read: {error.strerror}", where=path, fix="check its permissions") from error
+
+
+def _damaged(path: Path) -> StoreError:
+    return StoreError("damaged: it is not what was written", where=path, fix=AGAIN)
 
 
 def check_place(folder: Path, replace: bool) -> None:

@@ -9,11 +9,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from vlmdesc.classification.columns import TINY, Encode
+from vlmdesc.classification.columns import Encode
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.errors import InputError, ModelError, few
 from vlmdesc.records import ClassName, Descriptors
 
+MOST = 1e9  # of a weight in a file: beyond it float32 sums might overflow
+SLACK = 1e-3  # of a norm, by rounding
 REST = "rest"  # the key of what no descriptor, caption or prototype gives
 Arrays = dict[str, np.ndarray]
 
@@ -51,6 +53,15 @@ def check_encoder(card: HeadCard, fingerprint: str, name: str = "") -> None:
         what = f"the head '{card.name}' is for embeddings of {card.model or 'another model'} ({card.encoder})"
         came = f"{name or 'another model'} ({fingerprint})"
         raise ModelError(f"{what}, these are of {came}", fix="use its model and precision, or fit it again with this")
+
+
+def check_width(head: Head, dim: int) -> None:
+    """Raises: ModelError when embeddings of this width cannot meet the head, whatever its card says."""
+    try:
+        head.scores(np.zeros((1, dim), np.float32))
+    except (TypeError, ValueError) as error:  # numpy's, or that of checked shapes
+        what = f"the head '{head.card.name}' is for embeddings of another width than {dim}"
+        raise ModelError(what, fix="fit it again with this model") from error
 
 
 def check_classes(card: HeadCard, classes: Sequence[ClassName]) -> None:
@@ -145,7 +156,8 @@ def add_up(parts: Parts, scores: Float32[np.ndarray, "n c"], classes: Int[np.nda
     """The parts with rounding, by which two ways to add up differ, spread over them: they add up to these scores."""
     wanted = scores[np.arange(len(classes)), classes].astype(np.float64)
     size = np.abs(parts.value)
-    off = (wanted - parts.value.sum(axis=1)) / np.maximum(size.sum(axis=1), TINY)
+    total = size.sum(axis=1)
+    off = (wanted - parts.value.sum(axis=1)) / np.where(total > 0, total, 1)
     value = parts.value + size * off[:, None]
     return Parts(parts.number, value, parts.share, parts.similarity, parts.keys, parts.texts)
 
@@ -158,3 +170,40 @@ def put_beside(parts: Parts, more: Parts) -> Parts:
     similarity = np.concatenate([parts.similarity, more.similarity], axis=1)
     keys, texts = [*parts.keys, *more.keys], [*parts.texts, *more.texts]
     return Parts(number, value, share, similarity, keys, texts)
+
+
+def number(what: str, value: Any, most: float = MOST) -> float:
+    """A number from a file, from 0 to `most`. Raises: TypeError, ValueError."""
+    if type(value) not in (int, float):
+        raise TypeError(f"{what} is {value!r:.40}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{what} is {value!r:.40}, not from 0 to {most:g}")
+    return float(value)
+
+
+def strings(what: str, value: Any) -> tuple[str, ...]:
+    """Texts from a file. Raises: TypeError."""
+    if not (isinstance(value, list) and all(isinstance(text, str) for text in value)):
+        raise TypeError(f"{what} are no list of texts")
+    return tuple(value)
+
+
+def embeddings(arrays: Mapping[str, np.ndarray], name: str, blank: bool = False) -> Float32[np.ndarray, "m d"]:
+    """Vectors from a file, each of norm 1 or a mean of such; with `blank` a row may be NaN all through.
+
+    Raises: KeyError, ValueError.
+    """
+    found = of_type(arrays, name, np.float32, 2)
+    norms = np.linalg.norm(found.astype(np.float64), axis=1)
+    fine = (norms <= 1 + SLACK) | (blank & np.isnan(found).all(axis=1))
+    if not fine.all():
+        raise ValueError(f"{name} has vectors that are no embeddings")
+    return found
+
+
+def of_type(arrays: Mapping[str, np.ndarray], name: str, dtype: type[np.generic], ndim: int) -> np.ndarray:
+    """An array from a file. Raises: KeyError; ValueError for one of another type or number of axes."""
+    found = arrays[name]
+    if found.dtype != dtype or found.ndim != ndim:
+        raise ValueError(f"{name} is {found.dtype} with {found.ndim} axes, not {np.dtype(dtype)} with {ndim}")
+    return found

@@ -14,7 +14,19 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from vlmdesc.classification.columns import Encode, encode_prompts, prompts_of
-from vlmdesc.classification.heads.head import REST, Arrays, Fitting, HeadCard, Parts, add_up
+from vlmdesc.classification.heads.head import (
+    REST,
+    SLACK,
+    Arrays,
+    Fitting,
+    HeadCard,
+    Parts,
+    add_up,
+    embeddings,
+    number,
+    of_type,
+    strings,
+)
 from vlmdesc.classification.leads import ROOM, separating
 from vlmdesc.classification.selection import (
     blocks,
@@ -206,18 +218,31 @@ class Neighborhood:
     @classmethod
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Neighborhood:
         """From what was saved."""
-        lists = tuple(fields["names"]), tuple(fields["descriptors"])
-        texts = Texts(arrays["captions"], arrays["texts"], arrays["own"].astype(np.intp), *lists)
-        n, m, profile = len(card.classes), len(texts.descriptors), arrays.get("profile")
-        fits = len(texts.captions) == len(texts.own) == len(texts.names) == n and len(texts.texts) == m
-        if not fits or texts.own.max(initial=-1) >= m or texts.own.min(initial=0) < -1:
+        names, descriptors = (strings(key, fields[key]) for key in ("names", "descriptors"))
+        captions, rows = (embeddings(arrays, key) for key in ("captions", "texts"))
+        own = of_type(arrays, "own", np.int64, 2).astype(np.intp)
+        n, m, profile = len(card.classes), len(descriptors), arrays.get("profile")
+        fits = len(captions) == len(own) == len(names) == n and len(rows) == m
+        if not fits or not m or not own.shape[1] or own.max(initial=-1) >= m or own.min(initial=0) < -1:
             raise ShapeError("captions, texts and classes do not fit together", fix="save the head again")
-        if profile is not None and profile.shape != (n, m):
-            raise ShapeError(f"a profile of shape {profile.shape} for {n} classes", fix="save the head again")
-        choice = Choice(**fields["choice"])
-        if not 1 <= choice.k <= n or choice.m < 1:
-            raise ShapeError(f"{choice.k} candidates of {n} classes", fix="save the head again")
-        return cls(card, texts, choice, profile)
+        if profile is not None and (profile.dtype != np.float32 or profile.shape != (n, m)):
+            what = f"a profile of {profile.dtype}, {profile.shape}, for {n} classes"
+            raise ShapeError(what, fix="save the head again")
+        if profile is not None and not ((abs(profile) <= 1 + SLACK).all(axis=1) | np.isnan(profile).all(axis=1)).all():
+            raise ValueError("a profile of what are no similarities")
+        return cls(card, Texts(captions, rows, own, names, descriptors), _choice(fields["choice"], n), profile)
+
+
+def _choice(given: Mapping[str, Any], n_classes: int) -> Choice:
+    """From what was saved."""
+    choice = Choice(**given)
+    if not (type(choice.k) is type(choice.m) is int and 1 <= choice.k <= n_classes and choice.m >= 1):
+        raise ShapeError(f"{choice.k} candidates of {n_classes} classes", fix="save the head again")
+    number("the weight of a name", choice.name_weight)
+    for share in (choice.accuracy, choice.by_name, choice.ceiling, choice.fallback):
+        if share is not None:
+            number("a share", share, 1.0)
+    return choice
 
 
 def _own(found: Int[np.ndarray, "n k"], own: Int[np.ndarray, "c r"]) -> Selection:

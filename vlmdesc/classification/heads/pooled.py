@@ -12,7 +12,19 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from vlmdesc.classification.columns import Columns, Encode, Prompts, columns_of, encode_prompts, prompts_of
-from vlmdesc.classification.heads.head import Arrays, Head, HeadCard, Parts, add_up, put_beside
+from vlmdesc.classification.heads.head import (
+    MOST,
+    Arrays,
+    Head,
+    HeadCard,
+    Parts,
+    add_up,
+    embeddings,
+    number,
+    of_type,
+    put_beside,
+    strings,
+)
 from vlmdesc.classification.score import get_fold, get_pool
 from vlmdesc.descriptors.phrase import PHOTO
 from vlmdesc.embeddings.embed import text_vectors
@@ -93,10 +105,15 @@ class Pooled:
     @classmethod
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Pooled:
         """From what was saved."""
-        owner, texts = arrays["owner"].astype(np.intp), tuple(fields["descriptors"])
+        owner, texts = of_type(arrays, "owner", np.int64, 1), strings("descriptors", fields["descriptors"])
+        weights = of_type(arrays, "weights", np.float32, 1)
         if len(texts) not in (0, len(owner)):
             raise InputError(f"{len(texts)} descriptors for {len(owner)} columns", fix="save it again")
-        return cls(card, Columns(arrays["texts"], owner, arrays["weights"], len(card.classes), texts))
+        if not ((weights >= 0) & (weights <= MOST)).all():
+            raise InputError("weights that are none", fix="save it again")
+        get_pool(card.kind)
+        embedded = embeddings(arrays, "texts")
+        return cls(card, Columns(embedded, owner.astype(np.intp), weights, len(card.classes), texts))
 
 
 def fit_pooled(
@@ -200,7 +217,7 @@ class Mixed:
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Mixed:
         """From what was saved."""
         first, second = (unnest(card, fields, arrays, name) for name in ("first", "second"))
-        return cls(card, first, second, float(fields["weight"]))
+        return cls(card, first, second, number("its weight", fields["weight"], 1.0))
 
 
 def fit_mixed(
@@ -229,6 +246,8 @@ def nest(fields: dict[str, Any], arrays: Arrays, **heads: Pooled) -> tuple[dict[
 def unnest(card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name: str) -> Pooled:
     """A head that another holds, from what was saved."""
     inner = fields[name]
+    if not isinstance(inner["kind"], str) or not isinstance(inner["settings"], dict):
+        raise TypeError(f"{name} is no head")
     mine = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
     its_card = replace(card, kind=inner["kind"], name=inner["kind"], settings=inner["settings"], fitted_on=None)
     return Pooled.restore(its_card, inner["fields"], mine)

@@ -10,7 +10,16 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from vlmdesc.classification.columns import TINY
-from vlmdesc.classification.heads.head import Arrays, Fitting, HeadCard, Parts, add_up, put_beside
+from vlmdesc.classification.heads.head import (
+    Arrays,
+    Fitting,
+    HeadCard,
+    Parts,
+    add_up,
+    embeddings,
+    number,
+    put_beside,
+)
 from vlmdesc.classification.heads.pooled import Pooled, nest, unnest
 from vlmdesc.classification.selection import check_labels, class_means, left_out_in_turn
 from vlmdesc.errors import InputError, ShapeError
@@ -57,10 +66,10 @@ class Prototypes:
     @classmethod
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Prototypes:
         """From what was saved."""
-        texts, found = unnest(card, fields, arrays, "texts"), arrays["prototypes"]
+        texts, found = unnest(card, fields, arrays, "texts"), embeddings(arrays, "prototypes", blank=True)
         if found.shape != (len(card.classes), texts.columns.texts.shape[1]):
             raise ShapeError(f"prototypes of shape {found.shape} for {len(card.classes)} classes", fix="save it again")
-        return cls(card, texts, found, float(fields["weight"]))
+        return cls(card, texts, found, number("its weight", fields["weight"]))
 
 
 def bonus(
