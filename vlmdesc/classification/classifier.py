@@ -192,12 +192,12 @@ class Classifier:
         scores = self.head.scores(vectors)
         best = ranking(scores, max(top_k, 2))
         lead = best[:, 0]
-        of_best = self.head.parts(vectors, lead) if reasons or rival is not None else None
+        of_best = self.head.parts(vectors, lead, scores) if reasons or rival is not None else None
         why = because(of_best, reasons) if of_best is not None and reasons else [()] * len(items)
         against: list[Contrast | None] = [None] * len(items)
         if of_best is not None and rival is not None and best.shape[1] > 1:
             other = np.where((lead == rival) | (rival < 0), best[:, 1], rival)
-            of_other = self.head.parts(vectors, other)
+            of_other = self.head.parts(vectors, other, scores)
             pairs = [
                 (self._hit(a, row), self._hit(b, row))
                 for a, b, row in zip(lead.tolist(), other.tolist(), scores, strict=True)

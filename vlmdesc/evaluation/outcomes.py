@@ -73,7 +73,7 @@ def outcome(
         if temperatures is not None:
             confidence[at] = calibrate.confidences(found, temperatures[fold[at]])
         if explained:
-            why[at] = _reasons(fit.heads[0], block, best[:, 0])
+            why[at] = _reasons(fit.heads[0], block, best[:, 0], found if len(fit.heads) == 1 else None)
         tick(len(block))
     if not first:
         return Outcome(method, seed, answers, scores, confidence, why, Fit((), fit.form, fit.n_texts))
@@ -106,8 +106,13 @@ def _temperatures(
     return calibrate.TEMPERATURES[calibrate.choose(calibrate.log_losses(scores, labels), folds)]
 
 
-def _reasons(head: Head, images: Float32[np.ndarray, "b d"], classes: Int[np.ndarray, " b"]) -> np.ndarray:
+def _reasons(
+    head: Head,
+    images: Float32[np.ndarray, "b d"],
+    classes: Int[np.ndarray, " b"],
+    scores: Float32[np.ndarray, "b c"] | None,
+) -> np.ndarray:
     """Numbers of the parts that give most to the score of each image's class: (B, R), -1 for none."""
-    parts = head.parts(images, classes)
+    parts = head.parts(images, classes, scores)
     places, _ = rank(parts, REASONS)
     return np.where(places >= 0, np.take_along_axis(parts.number, places, axis=1), -1)

@@ -103,7 +103,8 @@ class Parts:
 
 @runtime_checkable
 class Head(Protocol):
-    """Whatever decides. `classes` of `parts` are one class number an image: (N,).
+    """Whatever decides. `classes` of `parts` are one class number an image: (N,); `scores` (N, C) are those of the
+    images where they are known already, so that they need not be made again.
 
     |sum of parts - score| <= 1e-6 x sum |parts|. `state` and `restore` are for saving: fields of JSON, and arrays.
     """
@@ -111,7 +112,12 @@ class Head(Protocol):
     @property
     def card(self) -> HeadCard: ...
     def scores(self, images: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]: ...
-    def parts(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts: ...
+    def parts(
+        self,
+        images: Float32[np.ndarray, "n d"],
+        classes: Int[np.ndarray, " n"],
+        scores: Float32[np.ndarray, "n c"] | None = None,
+    ) -> Parts: ...
     def state(self) -> tuple[dict[str, Any], Arrays]: ...
     @classmethod
     def restore(cls, card: HeadCard, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Head: ...

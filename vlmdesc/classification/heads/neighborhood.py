@@ -163,7 +163,12 @@ class Neighborhood:
         np.put_along_axis(whole, chosen.candidates.astype(np.intp), found, axis=1)
         return whole
 
-    def parts(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts:
+    def parts(
+        self,
+        images: Float32[np.ndarray, "n d"],
+        classes: Int[np.ndarray, " n"],
+        scores: Float32[np.ndarray, "n c"] | None = None,
+    ) -> Parts:
         """The descriptors picked for each image's class, and its caption. Of a class that is no candidate the caption
         alone, and the rest that puts it behind the candidates.
         """
@@ -180,7 +185,7 @@ class Neighborhood:
         each = np.where(picked >= 0, 1 / np.maximum(n_picked, 1), 0)
         weights = np.concatenate([named, each], axis=1)
         similarity = np.concatenate([caption, found], axis=1)
-        value, scores = weights * similarity, self._scores(images, chosen)
+        value, scores = weights * similarity, self._scores(images, chosen) if scores is None else scores
         rest = np.where(candidate, 0, scores[rows, classes] - value.sum(axis=1))[:, None]
         number = np.concatenate(
             [m + classes[:, None], picked, np.where(candidate, -1, m + len(texts.names))[:, None]], 1

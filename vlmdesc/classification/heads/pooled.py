@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -45,8 +45,17 @@ class Pooled:
         """Class scores: (N, C)."""
         return get_pool(self.card.kind).score(images, self.columns)
 
-    def parts(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts:
+    def parts(
+        self,
+        images: Float32[np.ndarray, "n d"],
+        classes: Int[np.ndarray, " n"],
+        scores: Float32[np.ndarray, "n c"] | None = None,
+    ) -> Parts:
         """The columns of each image's class, in row order, and what each gives."""
+        return add_up(self.split(images, classes), self.scores(images) if scores is None else scores, classes)
+
+    def split(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts:
+        """The same but for the rounding by which they may miss the score: for heads that hold this one."""
         columns, give = self.columns, get_pool(self.card.kind).give
         most = int(np.diff(columns.bounds).max())
         number = np.full((len(images), most), -1, np.intp)
@@ -57,9 +66,11 @@ class Pooled:
             here = np.ix_(at, np.arange(len(rows)))
             value[here], share[here] = give(found, columns, class_)
             number[here], similarity[here] = rows, found
-        keys = [str(m) for m in range(len(columns.owner))]
-        raw = Parts(number, value, share, similarity, keys, columns.descriptors or keys)
-        return add_up(raw, self.scores(images), classes)
+        return Parts(number, value, share, similarity, self._keys, columns.descriptors or self._keys)
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return [*map(str, range(len(self.columns.owner)))]
 
     @property
     def phrase(self) -> str:
@@ -200,14 +211,19 @@ class Mixed:
         weight = np.float32(self.weight)
         return weight * self.first.scores(images) + (1 - weight) * self.second.scores(images)
 
-    def parts(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts:
+    def parts(
+        self,
+        images: Float32[np.ndarray, "n d"],
+        classes: Int[np.ndarray, " n"],
+        scores: Float32[np.ndarray, "n c"] | None = None,
+    ) -> Parts:
         """The parts of both, each as much as it counts; keys of the first have "name:" before them."""
         sides = []
         for head, weight, mark in ((self.first, self.weight, "name:"), (self.second, 1 - self.weight, "")):
-            parts = head.parts(images, classes)
+            parts = head.split(images, classes)
             keys = [mark + key for key in parts.keys]
             sides.append(replace(parts, value=weight * parts.value, share=weight * parts.share, keys=keys))
-        return add_up(put_beside(*sides), self.scores(images), classes)
+        return add_up(put_beside(*sides), self.scores(images) if scores is None else scores, classes)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """What is saved: both heads and the weight."""

@@ -50,14 +50,19 @@ class Prototypes:
         """Class scores: (N, C)."""
         return self.texts.scores(images) + bonus(images, self.prototypes, self.weight)
 
-    def parts(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts:
+    def parts(
+        self,
+        images: Float32[np.ndarray, "n d"],
+        classes: Int[np.ndarray, " n"],
+        scores: Float32[np.ndarray, "n c"] | None = None,
+    ) -> Parts:
         """The parts of the texts, and the prototype's where there is one."""
-        of_texts, own = self.texts.parts(images, classes), self.prototypes[classes]
+        of_texts, own = self.texts.split(images, classes), self.prototypes[classes]
         cosine = np.einsum("nd,nd->n", images.astype(np.float64), own)[:, None]
         given = self.weight * _likeness(cosine)
         number = np.where(np.isnan(cosine), -1, 0)
         on_top = Parts(number, given, np.zeros_like(given), np.nan_to_num(cosine), [PROTOTYPE], ["(its photographs)"])
-        return add_up(put_beside(of_texts, on_top), self.scores(images), classes)
+        return add_up(put_beside(of_texts, on_top), self.scores(images) if scores is None else scores, classes)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """What is saved: the head of the texts, prototypes and weight."""
