@@ -143,7 +143,7 @@ ToPickFrom = Callable[[Descriptors, int | None], tuple[Sequence[str], Int[np.nda
 def _pooled(method: Method, given: Given, seed: int | None) -> Fit:
     prompts = method.prompts(seed)
     head = Pooled(_card(method, given, method.pool, prompts), encode_prompts(prompts, given.encode))
-    return Fit((head,), *_example(method, seed))
+    return Fit((head,), *_example(prompts))
 
 
 def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
@@ -166,7 +166,7 @@ def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
     captions, names = captions_of(method.descriptors, given.encode, method.phrase)
     prompts = Prompts(names, names, np.arange(len(names)), np.ones(len(names), np.float32), len(names))
     texts = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, lambda _: captions))
-    return Fit((fit_prototypes(texts, *given.drawn(method.per_class, seed)),), *_example(method, seed))
+    return Fit((fit_prototypes(texts, *given.drawn(method.per_class, seed)),), *_example(method.prompts(seed)))
 
 
 def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickFrom, fit: str) -> Fit:
@@ -179,13 +179,12 @@ def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickF
         head = fit_unlabelled(card, found, given.images)
     else:
         head = (fit_own if fit == "own" else fit_neighborhood)(card, found, *given.drawn(method.per_class, seed))
-    form, n_captions = _example(method, seed)
+    form, n_captions = _example(method.prompts(seed))
     return Fit((head,), form, n_captions + len(pool))
 
 
-def _example(method: Method, seed: int | None) -> tuple[str, int]:
-    """An example of a method's texts, and how many count."""
-    prompts = method.prompts(seed)
+def _example(prompts: Prompts) -> tuple[str, int]:
+    """An example of texts, and how many count."""
     return prompts.form, int((prompts.weights > 0).sum())
 
 
