@@ -720,3 +720,9 @@ def test_what_is_no_labelled_embedding_is_refused_before_anything_is_fitted(kind
         plain.fit(labelled(PHOTOS, LABELS), LABELS, kind)
     with pytest.raises(InputError, match="unknown phrase"):
         plain.fit(PHOTOS, LABELS, kind, phrase="plian")
+
+
+@pytest.mark.parametrize("n_new", [1, 9, -1])
+def test_a_neighbourhood_does_not_pass_over_what_is_said_of_new_classes(n_new):
+    with pytest.raises(InputError, match="new classes in a neighbourhood"):
+        Classifier(FakeEncoder(), ZOO).fit(PHOTOS, LABELS, "neighborhood", n_new=n_new)

@@ -268,7 +268,12 @@ def fit_neighborhood(
 
 
 def of_texts(given: Fitting) -> Neighborhood:
-    """The same over what is said of the classes. Raises: InputError without an image or a descriptor."""
+    """The same over what is said of the classes. Raises: InputError without an image or a descriptor, or for new
+    classes, which it has no other way to treat.
+    """
+    if given.n_new:
+        fix = "fit prototypes, which new classes are calibrated for, or leave n_new out"
+        raise InputError(f"{given.n_new} new classes in a neighbourhood", fix=fix)
     texts = texts_of(given.descriptors, given.encode, given.phrase)
     return fit_neighborhood(given.card, texts, given.images, given.labels)
 
