@@ -163,15 +163,17 @@ def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
 
 
 def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
-    captions, names = captions_of(method.descriptors, given.encode, method.phrase)
+    worded = method.prompts(seed)
+    captions, names = captions_of(worded, given.encode)
     prompts = Prompts(names, names, np.arange(len(names)), np.ones(len(names), np.float32), len(names))
     texts = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, lambda _: captions))
-    return Fit((fit_prototypes(texts, *given.drawn(method.per_class, seed)),), *_example(method.prompts(seed)))
+    return Fit((fit_prototypes(texts, *given.drawn(method.per_class, seed)),), *_example(worded))
 
 
 def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickFrom, fit: str) -> Fit:
     """A neighbourhood over the texts that `texts(descriptors, seed)` gives."""
-    captions, names = captions_of(method.descriptors, given.encode, method.phrase)
+    worded = method.prompts(seed)
+    captions, names = captions_of(worded, given.encode)
     pool, own = texts(method.descriptors, seed)
     found = Texts(captions, given.encode(pool), own, names, tuple(pool))
     card = replace(given.card, kind="neighborhood", name=method.name, settings={"phrase": method.phrase})
@@ -179,7 +181,7 @@ def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickF
         head = fit_unlabelled(card, found, given.images)
     else:
         head = (fit_own if fit == "own" else fit_neighborhood)(card, found, *given.drawn(method.per_class, seed))
-    form, n_captions = _example(method.prompts(seed))
+    form, n_captions = _example(worded)
     return Fit((head,), form, n_captions + len(pool))
 
 
@@ -233,9 +235,7 @@ def _control(name: str) -> Entry:
     return Entry(about, "control", _pooled, prompts, PHRASE | POOL, drawn=True, part=name)
 
 
-def _selected(
-    about: str, texts: Callable[..., tuple[Sequence[str], np.ndarray]], fit: str, drawn: bool = False
-) -> Entry:
+def _selected(about: str, texts: ToPickFrom, fit: str, drawn: bool = False) -> Entry:
     kind = "control" if about.startswith("control") else "fitted"
     learns = LEARNS_FROM_IMAGES if fit == "unlabelled" else LEARNS_FROM_LABELS
     return Entry(

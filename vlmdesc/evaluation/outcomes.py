@@ -73,7 +73,7 @@ def outcome(
         if temperatures is not None:
             confidence[at] = calibrate.confidences(found, temperatures[fold[at]])
         if explained:
-            why[at] = _reasons(fit.heads[0], block, best[:, 0], found if len(fit.heads) == 1 else None)
+            why[at] = _reasons(fit.heads, block, best[:, 0], found, fold[at])
         tick(len(block))
     if not first:
         return Outcome(method, seed, answers, scores, confidence, why, Fit((), fit.form, fit.n_texts))
@@ -107,12 +107,17 @@ def _temperatures(
 
 
 def _reasons(
-    head: Head,
+    heads: Sequence[Head],
     images: Float32[np.ndarray, "b d"],
     classes: Int[np.ndarray, " b"],
-    scores: Float32[np.ndarray, "b c"] | None,
-) -> np.ndarray:
-    """Numbers of the parts that give most to the score of each image's class: (B, R), -1 for none."""
-    parts = head.parts(images, classes, scores)
-    places, _ = rank(parts, REASONS)
-    return np.where(places >= 0, np.take_along_axis(parts.number, places, axis=1), -1)
+    scores: Float32[np.ndarray, "b c"],
+    fold: Int[np.ndarray, " b"],
+) -> Int[np.ndarray, "b r"]:
+    """Numbers of the parts that give most to the score of each image's class, by its own head: (B, R), -1 for none."""
+    found = np.empty((len(images), REASONS), np.intp)
+    for f, head in enumerate(heads):
+        some = fold == f if len(heads) > 1 else np.ones(len(images), bool)
+        parts = head.parts(images[some], classes[some], scores[some])
+        places, _ = rank(parts, REASONS)
+        found[some] = np.where(places >= 0, np.take_along_axis(parts.number, places, axis=1), -1)
+    return found

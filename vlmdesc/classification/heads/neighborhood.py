@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vlmdesc.classification.columns import Encode, encode_prompts, prompts_of
+from vlmdesc.classification.columns import Encode, Prompts, encode_prompts, prompts_of
 from vlmdesc.classification.heads.head import (
     REST,
     SLACK,
@@ -77,15 +77,12 @@ def texts_of(descriptors: Descriptors, encode: Encode, phrase: str = PHOTO) -> T
     Raises: InputError for an unknown phrase or no descriptors.
     """
     own_texts, own = pool_of(descriptors)
-    captions, names = captions_of(descriptors, encode, phrase)
+    captions, names = captions_of(prompts_of(descriptors, phrase), encode)
     return Texts(captions, encode(own_texts), own, names, tuple(own_texts))
 
 
-def captions_of(
-    descriptors: Descriptors, encode: Encode, phrase: str
-) -> tuple[Float32[np.ndarray, "c d"], tuple[str, ...]]:
-    """The caption of each class, encoded (C, D), and as a person reads it."""
-    prompts = prompts_of(descriptors, phrase)
+def captions_of(prompts: Prompts, encode: Encode) -> tuple[Float32[np.ndarray, "c d"], tuple[str, ...]]:
+    """The caption of each class, the mean of its prompts, encoded (C, D), and as a person reads it."""
     columns = encode_prompts(prompts, encode)
     return columns.means, tuple(prompts.texts[columns.rows_of(c)[0]] for c in range(prompts.n_classes))
 
