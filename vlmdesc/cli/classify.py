@@ -102,16 +102,17 @@ def classify(
     with_head |= {"--label-column": label_column, "--reference-split": reference_split}
     if head and (other := next((option for option, value in with_head.items() if value), "")):
         raise InputError(f"--head and {other}", fix="leave one out: a head has its classes, wording and pooling")
-    paths = find(images) if head else ()
-    if head:
-        classifier, whole = from_head(head, model, device, precision, against, stored=not no_store), True
-    else:
+    wanted = None
+    if not head:
         wanted, phrase = _wanted(classes, descriptors, phrase, pool, reference, shots, label_column, reference_split)
         if against:
             wanted.descriptors.find(against)
-        paths = find(images)
-        encoder = open_encoder(model, device, precision)
-        classifier, whole = fitted(wanted, encoder, phrase, pool, bool(reference and not shots), stored=not no_store)
+    paths = find(images)
+    if wanted is None:
+        classifier, whole = from_head(head, model, device, precision, against, stored=not no_store), True
+    else:
+        encoder, select = open_encoder(model, device, precision), bool(reference and not shots)
+        classifier, whole = fitted(wanted, encoder, phrase, pool, select, stored=not no_store)
     pair = against or (RUNNER_UP if classifier.head.card.kind == "neighborhood" else None)
     results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=pair, batch_size=batch_size)
     failed = _print(results, len(paths), classifier.encoder.name if as_json else "")
