@@ -1,9 +1,9 @@
-"""What a selection costs a batch: whole `vlmdesc classify` commands on 1,000 stored pictures, with one and without.
+"""What a selection costs a batch: whole `vlmdesc classify` commands on 1,000 stored images, with one and without.
 
     python -m eval.batch [N] [--model fake]      prints one line of JSON
 
-The pictures, noise around a colour, are embedded once, and a head is fitted to a few of each class of the set
-`everyday`. Then the commands take turns, five rounds, each printing the reasons of all pictures. A selection says by
+The images, noise around a colour, are embedded once, and a head is fitted to a few of each class of the set
+`everyday`. Then the commands take turns, five rounds, each printing the reasons of all images. A selection says by
 itself what sets the winner apart from the runner-up, so each is also set against the same command with --against.
 """
 
@@ -59,7 +59,7 @@ def measured(n: int, model: str) -> dict[str, Any]:
 
 
 def draw(place: Path, n: int) -> None:
-    """The pictures to classify, and a folder of a few for each class."""
+    """The images to classify, and a folder of a few for each class."""
     rng = np.random.default_rng(0)
     names = [class_.name for class_ in open_set(SET).classes]
     paths = [place / "photos" / f"{i:05d}.png" for i in range(n)]

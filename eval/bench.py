@@ -77,12 +77,12 @@ def asking(n: int) -> Iterator[Row]:
 
 
 def batch(n: int) -> Iterator[Row]:
-    """Whole `vlmdesc classify` commands on stored pictures, with a selection and without, taking turns."""
+    """Whole `vlmdesc classify` commands on stored images, with a selection and without, taking turns."""
     from eval.batch import measured
 
     ratio = measured(n, "fake")["ratio"]
     for way in ("head", "reference"):
-        what = f"classify {n:,} stored pictures with a selection (--{way}) / without"
+        what = f"classify {n:,} stored images with a selection (--{way}) / without"
         yield Row(what, f"{ratio[way]:.2f}", "at most 1.3")
 
 
@@ -273,7 +273,7 @@ def selecting(n: int) -> Iterator[Row]:
 
 
 def searching(n: int) -> Iterator[Row]:
-    """An index of many pictures against exact search, and naming against one product."""
+    """An index of many images against exact search, and naming against one product."""
     command = [sys.executable, "-m", "eval.searching", str(n)]
     found = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     seconds, recall = found["seconds"], min(found["recall"].values(), default=1.0)

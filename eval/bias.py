@@ -1,10 +1,10 @@
-"""A vehicle that is only ever a car: a planted bias audited, mended, and measured on pictures that had no part in it.
+"""A vehicle that is only ever a car: a planted bias audited, mended, and measured on images that had no part in it.
 
     python -m eval.bias [--data PATH] [--tables FOLDER] [--out PATH] [--chart PATH]
 
 Twelve everyday classes made of 84 of Tiny ImageNet's, each in two groups. One author thought of cars when describing
 vehicles (`vehicles/biased.json`); boats and trains are the group that pays. The set is mended by what `vlmdesc suggest`
-finds on the reference pictures, and by hand (`vehicles/by-hand.jsonl`); both are measured on the test pictures, beside
+finds on the reference images, and by hand (`vehicles/by-hand.jsonl`); both are measured on the test images, beside
 two controls: random words instead of those added by hand, and a mere constant on the class's score. docs/bias.md tells
 the story; `--tables` writes the two tables it is told on. Half a minute on two cores once the embeddings are stored.
 """
@@ -50,13 +50,13 @@ TABLES = {"reference": "tiny-imagenet-reference.parquet", "test": "tiny-imagenet
 CLASS, GROUP, BORROW = "vehicle", "rail or water", "imagenet"
 SEED, SEEDS, RESAMPLES = 0, 7, 2_000
 ABOUT = {
-    "task": "12 classes of 84 Tiny ImageNet classes, 25 pictures of each; reference: training part, test: validation",
+    "task": "12 classes of 84 Tiny ImageNet classes, 25 images of each; reference: training part, test: validation",
     "form": "plain: 'vehicle, which has four wheels'; mean over descriptors; starter, fp32",
     "target": f"{CLASS} in {GROUP}",
     "suggested": f"vlmdesc suggest on the reference, borrowing from {BORROW}, seed {SEED}",
     "by hand": "eval/vehicles/by-hand.jsonl; written with both parts seen, so its test figures are no clean test",
     "random words": f"as by hand, with random words for the descriptors added; mean of {SEEDS} seeds",
-    "constant": "the biased set, with a constant added to the class's score: as many pictures of the reference are "
+    "constant": "the biased set, with a constant added to the class's score: as many images of the reference are "
     "taken for it as with the mended set that is named",
     "not constant": "the mended set against that: what is left for the words",
     "worst": f"lowest of the accuracies of a class in a group; its interval from {RESAMPLES} resamples within these",
@@ -68,7 +68,7 @@ Fit = Callable[[Descriptors], Pooled]
 
 @dataclass(frozen=True)
 class Part:
-    """The pictures of one table, and the number of each one's class in a group."""
+    """The images of one table, and the number of each one's class in a group."""
 
     photos: Labelled
     cells: np.ndarray
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def write_tables(data: Path, folder: Path, most: int = 25) -> None:
-    """The pictures of the case, at most so many of each ImageNet class, with their class and group, in two tables."""
+    """The images of the case, at most so many of each ImageNet class, with their class and group, in two tables."""
     classes = json.loads((CASE / "classes.json").read_text("utf-8"))
     of = {wnid: (name, group) for name, groups in classes.items() for group, wnids in groups.items() for wnid in wnids}
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def measured(folder: Path) -> tuple[dict[str, Any], Right, Right, Part]:
 
 
 def gathered(table: Path, biased: Descriptors, encoder: Encoder, store: Store) -> Part:
-    """A table's pictures, embedded."""
+    """A table's images, embedded."""
     data = load_data(table, label_column="label", group_column="group")
     photos = gather(data, class_numbers(data, biased, Joining())[1], encoder, store)
     cells = [f"{biased.classes[c].name}, {g}" for c, g in zip(photos.labels, photos.groups, strict=True)]
@@ -177,7 +177,7 @@ def scores(descriptors: Descriptors, photos: Labelled, fit: Fit) -> np.ndarray:
 
 
 def right(descriptors: Descriptors, photos: Labelled, fit: Fit, shift: float = 0.0) -> Right:
-    """Which pictures a set gets right, with a constant on the score of the class: (N,)."""
+    """Which images a set gets right, with a constant on the score of the class: (N,)."""
     found = scores(descriptors, photos, fit)
     found[:, descriptors.find(CLASS)] += shift
     return found.argmax(axis=1) == photos.labels
@@ -190,7 +190,7 @@ def random_words(biased: Descriptors, by_hand: Sequence[Edit], seed: int) -> lis
 
 
 def constant(biased: Descriptors, mended: Descriptors, photos: Labelled, fit: Fit) -> float:
-    """What the class's score lacks for as many pictures to be taken for it as with the mended set."""
+    """What the class's score lacks for as many images to be taken for it as with the mended set."""
     class_ = biased.find(CLASS)
     wanted = int((scores(mended, photos, fit).argmax(axis=1) == class_).sum())
     now = scores(biased, photos, fit)
@@ -276,8 +276,8 @@ def draw(path: Path, part: Part, before: Right, after: Right) -> None:
     axes.set_yticks(range(len(order)), [part.names[c] for c in reversed(order)], fontsize=9)
     axes.get_yticklabels()[len(order) - 1].set_fontweight("bold")
     axes.set_xlim(0, 100)
-    axes.set_xlabel("found, % of the pictures of the class in the group, with 95 % interval")
-    axes.set_title("Orange: vehicles described as cars. Blue: mended. Test pictures.", loc="left", fontsize=11)
+    axes.set_xlabel("found, % of the images of the class in the group, with 95 % interval")
+    axes.set_title("Orange: vehicles described as cars. Blue: mended. Test images.", loc="left", fontsize=11)
     axes.grid(axis="x", color="#dbe4e6")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -1,4 +1,4 @@
-"""Pictures found by text and by picture, and names for pictures, classes and clusters: how often they are right.
+"""Images found by text and by image, and names for images, classes and clusters: how often they are right.
 
     python -m eval.finding [--data PATH] [--out PATH]      prints the table, writes eval/results/finding.json
 
@@ -123,7 +123,7 @@ def right_words(names: Names, words: Sequence[str]) -> np.ndarray:
 
 
 def precision(found: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The share of the pictures found by each query (Q, K), rows of `labels`, that are of its class (Q,): (Q,)."""
+    """The share of the images found by each query (Q, K), rows of `labels`, that are of its class (Q,): (Q,)."""
     return (labels[found] == wanted[:, None]).mean(axis=1)
 
 
@@ -144,7 +144,7 @@ def rates(columns: Columns, classes: np.ndarray) -> dict[str, Any]:
 
 
 def finding(data: Data) -> Iterator[dict[str, Any]]:
-    """Of the 10 pictures nearest to each class name, and to each picture, the share that shows the class."""
+    """Of the 10 images nearest to each class name, and to each image, the share that shows the class."""
     for name, photos in data.photos.items():
         present = np.unique(photos.labels)
         for form, captions in data.captions.items():

@@ -2,8 +2,8 @@
 
     python -m eval.killpoints [--operation embed] [--points 250] [--nested 0] [--strace] [--json]
 
-The real command runs with the fake encoder on small pictures: `vlmdesc embed`; or, with all pictures embedded before,
-`vlmdesc index build`, that with --replace where an index of other pictures is, `vlmdesc index add` to such a one, or
+The real command runs with the fake encoder on small images: `vlmdesc embed`; or, with all images embedded before,
+`vlmdesc index build`, that with --replace where an index of other images is, `vlmdesc index add` to such a one, or
 `vlmdesc fit --replace` where a head of another kind is (head). Or descriptors are added to a file in a plain form, one
 commit each (edit).
 By default each run is a fork of this process that is killed as it enters its K-th mkdir, open for writing, write,
@@ -14,7 +14,7 @@ unreadable  the store, the index, the head or the descriptor file could not be o
 stuck       the restart failed
 
 lost        acknowledged (the store's `put` or the edit's `commit` had returned), but not there afterwards, bit for bit
-repaid      pictures encoded twice beyond the batch in flight
+repaid      images encoded twice beyond the batch in flight
 twice       contents stored more than once, or vectors other than those of a run that nobody killed
 
 mixed       the index or head is neither the old one nor the new one; the rows, or the file kept, are not what the
@@ -53,7 +53,7 @@ from vlmdesc.concepts.index import open_index
 from vlmdesc.descriptors.edit import edit as apply
 from vlmdesc.descriptors.revision import commit, read_revision
 from vlmdesc.embeddings.collection import Collection
-from vlmdesc.embeddings.picture import content_key
+from vlmdesc.embeddings.image import content_key
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import InputError, VlmdescError
 from vlmdesc.records import Descriptors, Edit
@@ -118,7 +118,7 @@ def kill_all(operation: str, points: int, every: int, nested: int, strace: bool)
 
 
 def prepare(operation: str) -> Any:
-    """Make pictures and what is there before: the old index, one picture of which then changes, and all embeddings.
+    """Make images and what is there before: the old index, one image of which then changes, and all embeddings.
 
     What the command makes when nobody kills it; in this process, so that forks of it have all modules.
     """
@@ -255,7 +255,7 @@ def command(operation: str, kill_at: int) -> None:
 
 
 def logged() -> None:
-    """Write down each acknowledgement and each picture encoded, on files that no kill point counts."""
+    """Write down each acknowledgement and each image encoded, on files that no kill point counts."""
     logs = {name: os.open(CACHE / f"{name}.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY) for name in LOGS}
     put, forward = Collection.put, FakeEncoder.forward
 
@@ -329,7 +329,7 @@ def picture(seed: int) -> Image.Image:
 
 
 def vectors() -> np.ndarray:
-    """What the store has of the pictures. Raises: AssertionError when one is missing."""
+    """What the store has of the images. Raises: AssertionError when one is missing."""
     keys = [content_key(path.read_bytes()) for path in sorted(DATA.iterdir())]
     found = Store(CACHE).images(FakeEncoder()).get(keys)
     assert found.good.all(), f"{(~found.good).sum()} embeddings are missing"

@@ -1,4 +1,4 @@
-"""Write the vocabulary that names pictures and clusters of pictures: `python -m eval.vocabulary`.
+"""Write the vocabulary that names images and clusters of images: `python -m eval.vocabulary`.
 
 English words and short phrases of WordNet 3.0 (Debian's package wordnet-base) for what can be seen: nouns of its files
 of visible things, adjectives of visible attributes, and short lists by hand. How well known a word is, is read from
@@ -22,7 +22,7 @@ from vlmdesc.files import write_atomic
 
 WORDS = Path(__file__).parents[1] / "vlmdesc/concepts/words.txt"
 HEADER = """\
-# English words and short phrases for visible things and qualities, to name pictures by.
+# English words and short phrases for visible things and qualities, to name images by.
 # From WordNet 3.0 by eval/vocabulary.py (python -m eval.vocabulary); one entry a line, sorted.
 # WordNet 3.0, Copyright 2006 by Princeton University; see https://wordnet.princeton.edu/license-and-commercial-use
 """
@@ -92,7 +92,7 @@ OFFENSIVE = listed("""
     horny, heterosexual, pubescent, prepubescent, senile, gaga, diet, opium, stash, dime, death, torture, concentration,
     gallows, nipple, slovenly, colored, coloured, bitch, coondog, savage, spic, mental, asylum, erection, groin, harem,
     slave, faggot, virgin, massage, deaf, skinny""")
-# ... and terms that name nothing that could be told in a picture.
+# ... and terms that name nothing that could be told in an image.
 VAGUE = listed("""
     addition, binary, calculus, constraint, element, elements, entire, essential, existence, export, inspiration,
     institution, means, must, necessary, necessity, need, nonsense, original, output, perversion, product, relative,

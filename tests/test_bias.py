@@ -82,7 +82,7 @@ def test_random_words_stand_in_for_what_is_added_by_hand():
 
 @pytest.mark.slow
 def test_the_case_on_fewer_pictures(shared, starter, tmp_path):
-    """A third of the test pictures, so that it takes a minute; the page itself has all."""
+    """A third of the test images, so that it takes a minute; the page itself has all."""
     bias.write_tables(shared, tmp_path, most=8)
     biased, store = Descriptors.load(bias.CASE / "biased.json"), Store()
     part = bias.gathered(tmp_path / "test.parquet", biased, starter, store)

@@ -19,7 +19,7 @@ BLOCK = re.compile(
     re.S,
 )
 NUMBER = re.compile(r"-?\d+\.\d+")
-ANY = re.compile(r"-?\d+(?:\.\d+)?")  # of thousands of pictures one may fall the other way elsewhere
+ANY = re.compile(r"-?\d+(?:\.\d+)?")  # of thousands of images one may fall the other way elsewhere
 
 
 def run(block: re.Match[str], place: Path) -> str:
@@ -36,7 +36,7 @@ def run(block: re.Match[str], place: Path) -> str:
 
 
 def without_keys(text: str) -> str:
-    """Without the lines that name single pictures, or hash numbers."""
+    """Without the lines that name single images, or hash numbers."""
     return "".join(
         line for line in text.splitlines(keepends=True) if not line.startswith(("  see ", "fixed: ", "broken: ", "id "))
     )
@@ -56,9 +56,9 @@ SLOW = (pytest.mark.slow, pytest.mark.timeout(900))
 )
 def test_blocks_print_what_they_show(page, tmp_path, request):
     if page == "docs/bias.md":
-        request.getfixturevalue("shared")  # the pictures that it is told on
+        request.getfixturevalue("shared")  # the images that it is told on
         if not os.environ.get("VLMDESC_DOCS"):
-            pytest.skip("embeds 4,200 pictures, some minutes; VLMDESC_DOCS=1 runs it")
+            pytest.skip("embeds 4,200 images, some minutes; VLMDESC_DOCS=1 runs it")
     text = (ROOT / page).read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
     assert len(blocks) >= 5

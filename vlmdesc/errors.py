@@ -7,7 +7,7 @@ VlmdescError
 ├── ModelError     a model that cannot be loaded or used                 exit 2
 ├── EndpointError  a hub or service that does not answer                 exit 3
 ├── StoreError     a disk or cache that cannot be read or written        exit 4
-├── ImageError     one picture that cannot be used; the batch goes on    exit 1
+├── ImageError     one image that cannot be used; the batch goes on    exit 1
 └── AnswerError    one question without a usable answer; others go on    exit 1
 """
 
@@ -62,8 +62,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def counted(n: int, noun: str) -> str:
     """A number of things.
 
-    >>> counted(1, "class"), counted(2, "class"), counted(12345, "picture"), counted(2, "copy")
-    ('1 class', '2 classes', '12,345 pictures', '2 copies')
+    >>> counted(1, "class"), counted(2, "class"), counted(12345, "image"), counted(2, "copy")
+    ('1 class', '2 classes', '12,345 images', '2 copies')
     """
     if n != 1:
         noun = f"{noun}es" if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("py") else f"{noun}s"
@@ -97,7 +97,7 @@ def without_secrets(text: object, *secrets: str) -> str:
     return _masked(found, frozenset[str]().union(*map(runs_of, known)))
 
 
-@lru_cache(64)  # made for every error; a set of thousands of pictures may have as many
+@lru_cache(64)  # made for every error; a set of thousands of images may have as many
 def runs_of(secret: str) -> frozenset[str]:
     """Every run of eight characters of a secret, as it is, as in a URL or in JSON, and in base64."""
     raw = secret.encode(errors="replace")
@@ -192,7 +192,7 @@ class StoreError(VlmdescError):
 
 
 class ImageError(VlmdescError):
-    """One picture cannot be used. `code` is a short stable name of the reason, such as "truncated"."""
+    """One image cannot be used. `code` is a short stable name of the reason, such as "truncated"."""
 
     exit_code = 1
 

@@ -29,7 +29,7 @@ from vlmdesc.descriptors.phrase import get_phrase
 from vlmdesc.embeddings import starter
 from vlmdesc.embeddings.encoder import OpenClipEncoder
 from vlmdesc.embeddings.labelled import only
-from vlmdesc.embeddings.pipeline import Encoded, encode_pictures
+from vlmdesc.embeddings.pipeline import Encoded, encode_images
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Descriptor, Descriptors
 
@@ -104,9 +104,9 @@ def encoder(name: str, head: Path) -> OpenClipEncoder:
 
 
 def embed(model: OpenClipEncoder, table: Path) -> Labelled:
-    """The photographs of a table, through the way every picture takes."""
+    """The photographs of a table, through the way every image takes."""
     rows = pq.read_table(table, columns=["image", "wnid"])
-    encoded = encode_pictures(model, (image["bytes"] for image in rows["image"].to_pylist()))
+    encoded = encode_images(model, (image["bytes"] for image in rows["image"].to_pylist()))
     vectors = [item.vector for item in encoded if isinstance(item, Encoded)]
     if len(vectors) != len(rows):
         raise SystemExit(f"error: {len(rows) - len(vectors)} photos could not be read ({table})")

@@ -54,7 +54,7 @@ def test_many_pictures_give_a_list_in_order(zoo):
 
 def test_a_broken_picture_is_raised_by_call_and_passed_on_by_stream(zoo):
     sources = [solid("pink"), b"broken", solid("green")]
-    with pytest.raises(ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="not an image"):
         zoo(sources)
     found = list(zoo.stream(sources, batch_size=2))
     assert isinstance(found[1], ImageError)

@@ -624,7 +624,7 @@ def test_classes_without_photographs_keep_their_scores_exactly(pool):
 
 
 def test_new_classes_are_calibrated_and_nothing_else_is():
-    """One picture, half orange and half green, of a class that no text tells of, beside frogs and ravens."""
+    """One image, half orange and half green, of a class that no text tells of, beside frogs and ravens."""
     more = Descriptors.of(
         {c.name: [r.text for r in ZOO.rows if r.class_id == c.id] for c in ZOO.classes} | {"newt": []}
     )

@@ -1,4 +1,4 @@
-"""What a person meets before the first picture: help, version, completion, and how light the start is."""
+"""What a person meets before the first image: help, version, completion, and how light the start is."""
 
 import json
 import os

@@ -59,7 +59,7 @@ def picture(path, main, around, seed, rows=5):
 
 
 def photograph(n, *, table="table.csv", folder="photos", places=PLACES, small=("flamingo",), seed=0):
-    """So many pictures of each class in each place, `small` classes mostly of what is around them; a table of all."""
+    """So many images of each class in each place, `small` classes mostly of what is around them; a table of all."""
     lines = ["image,label,place"]
     for c, name in enumerate(COLOUR):
         for p, (place, around) in enumerate(places.items()):
@@ -93,7 +93,7 @@ def inert(page):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """Twelve pictures of each class in the snow and twelve in the meadow; flamingos are small in theirs."""
+    """Twelve images of each class in the snow and twelve in the meadow; flamingos are small in theirs."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("VLMDESC_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -128,7 +128,7 @@ def test_a_planted_bias_is_found_with_its_class_its_group_and_its_descriptor(hom
 
 
 def test_the_figures_are_what_counting_gives(home):
-    """By hand: every picture through the fake encoder, and the mean of its similarities to each class's texts."""
+    """By hand: every image through the fake encoder, and the mean of its similarities to each class's texts."""
     found, fake = strict(by_place("--json").stdout), FakeEncoder()
     right = {}
     texts = {c: fake.texts([f"{c}, which has {d}" for d in list_]) for c, list_ in BIASED.items()}
@@ -147,12 +147,10 @@ def test_the_figures_are_what_counting_gives(home):
 def test_the_report_for_people_and_the_page(home):
     result = by_place()
     assert result.exit_code == 0
-    assert "96 pictures in 2 groups, 87.5 (" in result.stdout and "worst: flamingo in snow, 0.0 (" in result.stdout
+    assert "96 images in 2 groups, 87.5 (" in result.stdout and "worst: flamingo in snow, 0.0 (" in result.stdout
     assert "flamingo in snow: found 0.0 (" in result.stdout and "taken for raven 12" in result.stdout
     said = " ".join(result.stdout.split())
-    assert re.search(
-        rf"-12 pictures here, \+0 elsewhere, lead -0\.\d{{4}} here, .0\.00.. elsewhere raven: {SNOW}", said
-    )
+    assert re.search(rf"-12 images here, \+0 elsewhere, lead -0\.\d{{4}} here, .0\.00.. elsewhere raven: {SNOW}", said)
     assert "see photos/flamingo/snow-0.png" in said and max(map(len, result.stdout.splitlines())) <= 100
     assert "audit in vlmdesc-audit/audit.json and vlmdesc-audit/audit.html" in result.stderr
     page = Path("vlmdesc-audit/audit.html").read_text()
@@ -180,8 +178,8 @@ def test_groups_too_small_to_judge_are_named_and_not_judged(home):
     cell = next(cell for cell in found["cells"] if (cell["class"], cell["group"]) == ("frog", "snow"))
     assert cell["tpr"]["judged"] is False and "p" not in cell["tpr"] and cell["tpr"]["ci95"] != [1, 1]
     people = by_place().stdout
-    assert "1 too small to judge, under 10 pictures: frog in snow (1)" in people
-    assert "1 picture without a group left out" in people
+    assert "1 too small to judge, under 10 images: frog in snow (1)" in people
+    assert "1 image without a group left out" in people
 
 
 def test_class_looks_at_these_classes_only(home):
@@ -226,8 +224,8 @@ def test_max_pooling_claims_nothing_about_descriptors(home):
         (("--group-column", "place", "--out", "biased.json"), "not a folder"),
         (("--group-column", "place", "--label-column", "lable"), "did you mean 'label'"),
         (("--group-column", "one"), "one group only: here"),
-        (("--group-column", "none"), "no picture has a group"),
-        (("--group-by-concepts",), "errors among the half of the pictures that groups are made of"),
+        (("--group-column", "none"), "no image has a group"),
+        (("--group-by-concepts",), "errors among the half of the images that groups are made of"),
     ],
 )
 def test_wrong_calls_are_exit_2_with_what_to_do(home, arguments, says):
@@ -278,7 +276,7 @@ def test_all_pictures_broken_is_exit_2_and_no_audit(home):
     for path in Path("photos").rglob("*.png"):
         path.write_text("<!doctype html>")
     result = by_place()
-    assert result.exit_code == 2 and "none of 96 pictures can be used" in result.stderr
+    assert result.exit_code == 2 and "none of 96 images can be used" in result.stderr
     assert not Path("vlmdesc-audit/audit.json").exists()
 
 
@@ -303,15 +301,15 @@ def test_groups_by_concepts_find_a_planted_context(home):
     found = strict(result.stdout)
     assert found["n"] == found["ungrouped"] == 132
     names = {row["group"] for row in found["groups"]}
-    assert names == {"pictures like white snow", "pictures like brown mud"}
+    assert names == {"images like white snow", "images like brown mud"}
     failed = {(f["class"], f["group"]): f for f in found["failed"]}
     for class_, said in (("raven", "white snow"), ("goldfish", "brown mud")):
-        failure = failed[class_, f"pictures like {said}"]
+        failure = failed[class_, f"images like {said}"]
         assert failure["how"] == "others taken for it"
         assert failure["pulls"][0]["descriptor"] == said and failure["pulls"][0]["net"] < 0
     assert "clusters of the errors among one half" in found["grouping"] and "errors)" in found["grouping"]
     people = audited(*arguments, **options).stdout
-    assert "pictures like white snow" in people and "132 pictures without a group left out" in people
+    assert "images like white snow" in people and "132 images without a group left out" in people
 
 
 def test_hostile_names_are_shown_and_harm_nobody(home):

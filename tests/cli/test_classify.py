@@ -29,7 +29,7 @@ def vlmdesc(*arguments, **options):
 
 @pytest.fixture
 def album(tmp_path):
-    """Four flat pictures and a broken one."""
+    """Four flat images and a broken one."""
     folder = tmp_path / "album"
     folder.mkdir()
     for colour in ("red", "blue", "green", "yellow"):
@@ -67,7 +67,7 @@ def test_fifty_mixed_photographs_three_of_them_broken(photos, tmp_path):
     for name, why in (("empty.jpg", "empty file"), ("page.png", "HTML"), ("cut.jpg", "truncated")):
         assert any(name in line and why in line for line in result.stderr.splitlines())
     right = sum(line["ranked"][0]["class"] == "cat" for line in lines if "-cat." in line["image"])
-    assert right >= 6  # of 8 pictures of one cat
+    assert right >= 6  # of 8 images of one cat
     assert "Traceback" not in result.stderr
 
 
@@ -86,8 +86,8 @@ def test_one_broken_file_is_named_and_the_rest_go_on(album):
         Path(line["image"]).name: line["ranked"][0]["class"] for line in map(json.loads, result.stdout.splitlines())
     }
     assert found == {f"{colour}.png": colour for colour in ("red", "blue", "green", "yellow")}
-    assert "error: not a picture but an HTML page" in result.stderr and "torn.jpg" in result.stderr
-    assert "1 of 5 pictures could not be used" in result.stderr
+    assert "error: not an image but an HTML page" in result.stderr and "torn.jpg" in result.stderr
+    assert "1 of 5 images could not be used" in result.stderr
 
 
 def test_globs_top_k_reasons_phrase_and_pool(album, tmp_path):
@@ -137,10 +137,10 @@ def test_a_wrong_call_is_one_message_and_exit_2(album, arguments, says):
 
 def test_no_pictures(tmp_path):
     result = run(tmp_path, "--classes", "a,b", "--model", "fake")
-    assert result.exit_code == 2 and "no pictures found" in result.stderr
+    assert result.exit_code == 2 and "no images found" in result.stderr
     for nothing in ("missing.jpg", "*.jpg"):
         result = run(tmp_path / nothing, "--classes", "a,b", "--model", "fake")
-        assert result.exit_code == 2 and "no pictures found" in result.stderr and nothing in result.stderr
+        assert result.exit_code == 2 and "no images found" in result.stderr and nothing in result.stderr
 
 
 def test_files_that_are_no_pictures_are_passed_over_inside_folders(album):

@@ -60,8 +60,8 @@ def test_the_table_tells_form_columns_classes_and_problems(album):
     columns = {"image path image", "id path in the folder id", "label folder name label"}
     assert columns <= set(lines_of(result))
     assert "2 classes: cat 2, coffee 2\n" in result.stdout
-    assert "no problems found (every picture opened)" in result.stdout
-    assert result.stderr == "4 pictures drawn to vlmdesc-data.png\n"
+    assert "no problems found (every image opened)" in result.stdout
+    assert result.stderr == "4 images drawn to vlmdesc-data.png\n"
 
 
 def test_json_is_one_object_on_stdout(album):
@@ -97,18 +97,18 @@ def test_a_broken_picture_is_exit_1(album):
     whole.write_bytes(whole.read_bytes()[:5000])
     result = run(album)
     assert result.exit_code == 1
-    assert "problems (every picture opened):\n  1 picture cannot be used: truncated picture (cat" in result.stdout
+    assert "problems (every image opened):\n  1 image cannot be used: truncated image (cat" in result.stdout
     result = run(album, "--json")
     assert result.exit_code == 1
     (broken,) = json.loads(result.stdout)["broken"]
-    assert broken == {"path": "cat/1.jpg", "code": "truncated", "message": "truncated picture"}
+    assert broken == {"path": "cat/1.jpg", "code": "truncated", "message": "truncated image"}
     montage_of()
 
 
 def test_without_check_a_broken_picture_is_not_seen(album):
     (album / "cat" / "1.jpg").write_bytes(b"")
     result = run(album, "--no-check")
-    assert result.exit_code == 0 and "no problems found (pictures not opened)" in result.stdout
+    assert result.exit_code == 0 and "no problems found (images not opened)" in result.stdout
     assert json.loads(run(album, "--no-check", "--json").stdout)["checked"] is False
 
 
@@ -213,7 +213,7 @@ def test_hostile_columns_and_errors_are_printed_inert(here):
     [
         (("albun",), 2, "did you mean 'album'?"),
         (("org/name",), 3, "from the hub"),
-        (("empty",), 2, "no pictures in this folder"),
+        (("empty",), 2, "no images in this folder"),
         (("album", "--split", "train"), 2, "no split 'train'"),
         (("bad.csv",), 2, "bad.csv:2"),
         (("",), 2, "an empty path"),

@@ -78,7 +78,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def album(home):
-    """Eight pictures of each class in the snow and eight in the meadow; flamingos are small in theirs."""
+    """Eight images of each class in the snow and eight in the meadow; flamingos are small in theirs."""
     photograph(8)
     return home
 
@@ -102,15 +102,15 @@ def album(home):
     ],
 )
 def test_an_operation_is_saved_logged_and_undone(arguments, then):
-    result = edited(*arguments, "--why", "see picture 7")
+    result = edited(*arguments, "--why", "see image 7")
     op = arguments[0]
     assert result.stdout.startswith(f'{op} "') and len(result.stdout.splitlines()) == 1
     assert result.stderr == "1 edit saved to zoo.json\n" and files() == {"zoo.json"}
     assert texts() == ZOO | then
     [done] = Descriptors.load("zoo.json").history
-    assert (done.edit.op, done.edit.who, done.edit.why) == (op, "ana", "see picture 7") and done.edit.when.endswith("Z")
+    assert (done.edit.op, done.edit.who, done.edit.why) == (op, "ana", "see image 7") and done.edit.when.endswith("Z")
     log = edited("log").stdout
-    assert log.startswith(f"1  {result.stdout.rstrip()} (") and log.endswith(" by ana): see picture 7\n")
+    assert log.startswith(f"1  {result.stdout.rstrip()} (") and log.endswith(" by ana): see image 7\n")
     undone = edited("undo")
     assert undone.stdout.startswith("undo 1") and texts() == ZOO
     assert Descriptors.load("zoo.json").rows == Descriptors.of(ZOO).rows
@@ -424,7 +424,7 @@ def test_hostile_names_of_pictures_classes_and_groups(album):
 
 def test_an_edit_that_helps_with_its_pictures_classes_and_groups(album):
     found = told("drop", "raven", SNOW, *GROUPS)
-    assert found["verdict"] == {"code": "better", "text": "better: 8 fixed, 0 broken of 64 pictures (p 0.008)"}
+    assert found["verdict"] == {"code": "better", "text": "better: 8 fixed, 0 broken of 64 images (p 0.008)"}
     overall = found["overall"]
     assert (overall["n"], overall["before"], overall["after"], overall["delta"]) == (64, 0.875, 1.0, 0.125)
     assert overall["ci95"][0] > 0 and overall["p"] == pytest.approx(2 / 2**8, abs=1e-6)
@@ -451,17 +451,17 @@ def test_an_edit_that_harms(album):
 def test_the_table_for_people(album):
     result = edited("drop", "raven", SNOW, *GROUPS, "--page", "effect.html")
     said = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert said[1].startswith("all pictures 64 87.5 > 100.0 +12.5 (") and said[1].endswith(" 8 0 0.008")
+    assert said[1].startswith("all images 64 87.5 > 100.0 +12.5 (") and said[1].endswith(" 8 0 0.008")
     assert said[2].startswith("in snow 32 75.0 > 100.0 +25.0 (") and said[3].startswith("flamingo 16 50.0 > 100.0")
     assert "and 1 group without a change" in said
     assert any(line.startswith("fixed: photos/flamingo/snow-") for line in said)
-    assert said[-1] == "better: 8 fixed, 0 broken of 64 pictures (p 0.008)"
-    assert "with pictures: effect.html" in result.stderr and "not saved; --yes saves" in result.stderr
+    assert said[-1] == "better: 8 fixed, 0 broken of 64 images (p 0.008)"
+    assert "with images: effect.html" in result.stderr and "not saved; --yes saves" in result.stderr
     assert Path("effect.html").exists() and not Path("vlmdesc-edit.html").exists()
 
 
 def test_noise_is_not_called_better(album):
-    """One picture fixed may be chance."""
+    """One image fixed may be chance."""
     lines = Path("table.csv").read_text().splitlines()
     Path("few.csv").write_text("\n".join(line for line in lines if "flamingo/snow" not in line or "snow-0" in line))
     found = told("drop", "raven", SNOW, "--on", "few.csv", "--model", "fake")
@@ -566,7 +566,7 @@ def test_only_texts_that_are_new_are_encoded(album, monkeypatch):
     edited("drop", "raven", SNOW, *ON)
     encoded, really = [], FakeEncoder.texts
     monkeypatch.setattr(FakeEncoder, "texts", lambda self, new: encoded.extend(new) or really(self, new))
-    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("a picture was encoded again"))
+    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("an image was encoded again"))
     edited("reword", "raven", SNOW, "a black bill", *ON)
     assert len(encoded) == 1 and "a black bill" in encoded[0]
     edited("disable", "raven", SNOW, *ON)

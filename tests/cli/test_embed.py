@@ -50,7 +50,7 @@ def test_a_second_run_says_0_new(album):
     assert [(f["pictures"], f["new"], f["stored"], f["failed"]) for f in found] == [(6, 6, 0, 0), (6, 0, 6, 0)]
     assert found[0]["encoder"] == "fake" and found[0]["form"] == "image folder" and found[0]["precision"] == "fp32"
     people = run("album")
-    assert "album (image folder): 6 pictures\n0 new, 6 stored before, 0 failed\nby fake in fp32" in people.stdout
+    assert "album (image folder): 6 images\n0 new, 6 stored before, 0 failed\nby fake in fp32" in people.stdout
 
 
 def test_real_photographs_with_the_real_model_and_classify_finds_them_there(photos, home):
@@ -76,7 +76,7 @@ def test_broken_pictures_are_named_counted_listed_and_the_rest_goes_on(album):
     assert result.exit_code == 1
     assert "6 new, 0 stored before, 3 failed" in result.stdout
     assert "album/blue/page.jpg" in result.stderr and "cut\\n.png" in result.stderr
-    assert "3 pictures could not be used, listed in errors.jsonl" in result.stderr
+    assert "3 images could not be used, listed in errors.jsonl" in result.stderr
     listed = [json.loads(line) for line in Path("errors.jsonl").read_text().splitlines()]
     assert [(row["class"], row["stage"], row["code"]) for row in listed] == [
         ("blue", "read", "empty"), ("blue", "read", "not-an-image"), ("red", "read", "not-an-image"),
@@ -129,7 +129,7 @@ def test_wrong_calls_are_exit_2_with_what_to_do(album, arguments, says):
 def test_an_empty_folder_is_said(home):
     (home / "empty").mkdir()
     result = run("empty")
-    assert result.exit_code == 2 and "no pictures in this folder (empty)" in result.stderr
+    assert result.exit_code == 2 and "no images in this folder (empty)" in result.stderr
 
 
 def test_a_cache_that_cannot_be_written_is_exit_4_and_scoring_goes_on(album, home):

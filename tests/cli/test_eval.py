@@ -54,7 +54,7 @@ def picture(path, main, other, seed):
 
 @pytest.fixture
 def zoo(home):
-    """Twelve pictures a class; three of each show little of it."""
+    """Twelve images a class; three of each show little of it."""
     colours = {"flamingo": "pink", "frog": "green", "raven": "black", "goldfish": "orange"}
     for c, (name, colour) in enumerate(colours.items()):
         for i in range(12):
@@ -83,7 +83,7 @@ def test_all_methods_and_the_stable_part_of_the_json(zoo):
 
 
 def test_a_figure_is_what_counting_gives(zoo):
-    """describe, by hand: every picture through the fake encoder and the mean of similarities."""
+    """describe, by hand: every image through the fake encoder and the mean of similarities."""
     evaluated("zoo", "--descriptors", "zoo.json", "--methods", "name,describe,waffle")
     report, fake = Report.load("out/results.json"), FakeEncoder()
     right = broken = 0
@@ -106,7 +106,7 @@ def test_a_figure_is_what_counting_gives(zoo):
 def test_the_table_and_the_verdict_are_for_people(zoo, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     result = evaluated("zoo", "--descriptors", "zoo.json")
-    assert result.stdout.startswith("zoo: 48 pictures, 4 classes, fake\n")
+    assert result.stdout.startswith("zoo: 48 images, 4 classes, fake\n")
     assert "waffle (control)" in result.stdout and "flamingo, which has" in result.stdout
     assert "verdict (meaning): Descriptors beat the name alone by" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
@@ -147,7 +147,7 @@ def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
     (zoo / "frog" / os.fsdecode(b"caf\xe9.png")).write_bytes((zoo / "frog" / "1.png").read_bytes())
     result = evaluated("zoo", "--descriptors", "zoo.json", "--json")
     assert result.exit_code == 1 and "page.png" in result.stderr
-    assert "1 picture could not be used, listed in out/errors.jsonl" in result.stderr
+    assert "1 image could not be used, listed in out/errors.jsonl" in result.stderr
     assert json.loads(result.stdout)["task"]["failed"] == 1 and json.loads(result.stdout)["task"]["n"] == 49
     listed = json.loads(Path("out/errors.jsonl").read_text())
     assert listed["code"] == "not-an-image" and (listed["class"], listed["stage"]) == ("frog", "read")
@@ -223,9 +223,9 @@ def test_weights_come_from_the_reference_where_there_is_one(zoo, home):
     (home / "known" / "frog" / "same.png").write_bytes((zoo / "frog" / "1.png").read_bytes())
     leaking = evaluated(*arguments, "--reference", "known")
     assert json.loads(leaking.stdout)["task"]["reference"]["n"] == 2
-    assert "1 picture of the reference left out: evaluated on" in leaking.stderr
+    assert "1 image of the reference left out: evaluated on" in leaking.stderr
     same = evaluated(*arguments, "--reference", "zoo")
-    assert same.exit_code == 2 and "the reference has no picture that is not evaluated on" in same.stderr
+    assert same.exit_code == 2 and "the reference has no image that is not evaluated on" in same.stderr
 
 
 def test_two_sets_over_the_same_classes(zoo, home):
@@ -245,9 +245,9 @@ def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home):
     names = ["<script>alert(1)</script>", 'quo"te & co', "\u202egnp.exe", "emoji \U0001f414 hen", "=cmd|' /C calc'!A0"]
     lines = ["image,label"]
     for i, name in enumerate(names):
-        picture(home / "pictures" / f"{i}.png", [*COLOURS][i], "white", i)
+        picture(home / "images" / f"{i}.png", [*COLOURS][i], "white", i)
         quoted = name.replace('"', '""')
-        lines.append(f'pictures/{i}.png,"{quoted}"')
+        lines.append(f'images/{i}.png,"{quoted}"')
     (home / "table.csv").write_text("\n".join(lines), encoding="utf-8")
     texts = {name: [f"{[*COLOURS][i]} </td><img src=x onerror=alert(1)>"] for i, name in enumerate(names)}
     (home / "odd.json").write_text(json.dumps(texts))
@@ -298,8 +298,8 @@ def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home):
     result = evaluated("table.csv", "--descriptors", "half.json", "--json")
     said = json.loads(result.stdout)["task"]["caveats"]
     assert said == [
-        "2 pictures seen before, byte for byte: intervals are narrower than they should be",
-        "1 picture under a second label, where one of two answers must be wrong",
+        "2 images seen before, byte for byte: intervals are narrower than they should be",
+        "1 image under a second label, where one of two answers must be wrong",
         "1 row without a class left out",
         "1 class of half without a descriptor, scored by name: frog",
     ]
@@ -335,7 +335,7 @@ def test_a_long_descriptor_can_be_scrambled(zoo, home):
 
 
 def test_errors_of_an_earlier_run_do_not_stay(zoo):
-    (zoo / "frog" / "bad.png").write_text("no picture")
+    (zoo / "frog" / "bad.png").write_text("no image")
     assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 1 and Path("out/errors.jsonl").exists()
     (zoo / "frog" / "bad.png").unlink()
     assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 0 and not Path("out/errors.jsonl").exists()
@@ -390,7 +390,7 @@ def test_compare_pairs_two_runs_by_content(zoo, home):
     )
     assert rows["describe"]["ci95"][0] <= rows["describe"]["delta"] < 0
     people = run("compare", "a", "b", "--methods", "describe")
-    assert "47 pictures in both" in people.stdout and "photo" not in people.stdout
+    assert "47 images in both" in people.stdout and "photo" not in people.stdout
     assert (
         "flamingo, which has pink feathers" in people.stdout and "flamingo, which has green feathers" in people.stdout
     )
@@ -407,12 +407,12 @@ def test_compare_refuses_other_labels_and_other_pictures(zoo, home):
     evaluated("zoo", "--descriptors", "zoo.json", out="b")
     refused = run("compare", "a", "b")
     assert (
-        refused.exit_code == 2 and "1 picture under another label in the second ('frog' in the first)" in refused.stderr
+        refused.exit_code == 2 and "1 image under another label in the second ('frog' in the first)" in refused.stderr
     )
     for c, name in enumerate(ZOO):
         picture(home / "other" / name / "a.png", "red", "blue", 7_000 + c)
     evaluated("other", "--descriptors", "zoo.json", out="c")
-    assert "no picture in common" in run("compare", "a", "c").stderr
+    assert "no image in common" in run("compare", "a", "c").stderr
 
 
 def test_reproduce_shows_measured_beside_expected(zoo, home):
@@ -442,7 +442,7 @@ def test_reproduce_shows_measured_beside_expected(zoo, home):
         in run("reproduce", "zoo.toml", "--published", "published", "--model", "fak").stderr
     )
     assert Path("vlmdesc-reproduce/zoo-0/report.html").exists()
-    (zoo / "frog" / "bad.png").write_text("no picture")
+    (zoo / "frog" / "bad.png").write_text("no image")
     assert run("reproduce", "zoo.toml", "--published", "published").exit_code == 1
 
 

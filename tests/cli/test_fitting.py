@@ -19,7 +19,7 @@ ZOO = {
     "raven": ["black wings", "a black bill"],
     "goldfish": ["orange scales", "blue water"],
 }
-NEWT = "yellow newt"  # a class that no text tells of; its name fits its pictures a little
+NEWT = "yellow newt"  # a class that no text tells of; its name fits its images a little
 COLOUR = {"flamingo": "pink", "frog": "green", "raven": "black", "goldfish": "orange"}
 
 
@@ -52,7 +52,7 @@ def picture(path, main, other, seed, little=""):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A picture to classify, and labelled ones: many of the four classes, and two of a new one."""
+    """An image to classify, and labelled ones: many of the four classes, and two of a new one."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "zoo.json").write_text(json.dumps(ZOO))
@@ -93,7 +93,7 @@ def test_the_table_sets_the_first_two_against_another_without_being_asked(home):
 
 
 def test_against_a_candidate_and_against_a_class_that_is_none(home):
-    """Of one picture a class k is 3: no caption tells a colour, so goldfish, the last, is no candidate; what puts it
+    """Of one image a class k is 3: no caption tells a colour, so goldfish, the last, is no candidate; what puts it
     behind the candidates is told as the rest.
     """
     for name in ZOO:
@@ -121,7 +121,7 @@ def test_the_captions_are_worded_as_the_phrase_says(home):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((*DESCRIBED, "--reference", "farm"), "no picture has a label of a class (farm)"),
+        ((*DESCRIBED, "--reference", "farm"), "no image has a label of a class (farm)"),
         ((*DESCRIBED, "--reference", "knwon"), "did you mean 'known'"),
         ((*DESCRIBED, "--reference", "frog.png"), "no label column"),
         (("--classes", "frog,raven", "--reference", "known"), "no descriptors to pick from"),
@@ -266,7 +266,7 @@ def test_a_photograph_that_is_in_the_reference_too_teaches_once(home):
     for photo in (home / "known" / "frog").iterdir():
         shutil.copy(photo, home / "shots" / "frog")
     result = classified(*DESCRIBED, "--shots", "shots", "--reference", "known", "--json", "--top-k", 9)
-    assert "4 pictures of the reference left out: among the photographs too" in result.stderr
+    assert "4 images of the reference left out: among the photographs too" in result.stderr
     [once], [twice] = lines(alone), lines(result)
     assert scores(twice) == pytest.approx(scores(once), abs=1e-5)
 
@@ -291,7 +291,7 @@ def test_unreadable_photographs_alone_are_refused(home, option):
     (folder / "empty.png").touch()
     result = classified(*DESCRIBED, option, "bad")
     assert result.exit_code == 2 and result.stdout == "" and "Traceback" not in result.stderr
-    assert "none of 2 pictures can be used" in result.stderr and "fix:" in result.stderr
+    assert "none of 2 images can be used" in result.stderr and "fix:" in result.stderr
 
 
 @newt_by_name
@@ -390,7 +390,7 @@ def test_a_learning_curve(others):
     result = evaluated("--methods", "photo,few-shot", "--per-class", "1", "--reference", others, "--json")
     assert list(json.loads(result.stdout)["methods"]) == ["photo", "few-shot-1", "few-shot"]
     result = evaluated("--methods", "photo,few-shot", "--per-class", "3,4", "--reference", others, "--json")
-    told = "few-shot-4 learns from all of the reference: no class has more than 3 pictures"
+    told = "few-shot-4 learns from all of the reference: no class has more than 3 images"
     assert [said for said in json.loads(result.stdout)["task"]["caveats"] if "few-shot" in said] == [told]
 
 
@@ -398,7 +398,7 @@ def test_a_reference_picture_under_two_labels_is_told(home, others):
     (home / others / "frog" / "twin.png").write_bytes((home / others / "raven" / "0.png").read_bytes())
     result = evaluated("--methods", "photo,few-shot", "--reference", others, "--json")
     caveats = json.loads(result.stdout)["task"]["caveats"]
-    assert any(said.startswith("1 picture of the reference under a second label") for said in caveats)
+    assert any(said.startswith("1 image of the reference under a second label") for said in caveats)
 
 
 def test_without_a_reference_what_learns_from_one_is_refused(home):
@@ -411,11 +411,11 @@ def test_without_a_reference_what_learns_from_one_is_refused(home):
 def test_what_is_wrong_with_a_reference_is_said_and_kept(home, others):
     (Path(others) / "hen").mkdir()
     for name in ("frog", "hen"):
-        (Path(others) / name / "broken.png").write_text("no picture")
+        (Path(others) / name / "broken.png").write_text("no image")
     result = evaluated("--methods", "photo,few-shot", "--reference", others, "--json")
     found = json.loads(result.stdout)["task"]["caveats"]
     assert any(
-        "1 picture of the reference could not be used; the first: " in said and "broken.png" in said for said in found
+        "1 image of the reference could not be used; the first: " in said and "broken.png" in said for said in found
     )
     assert any("passed over, whose labels are no class: hen" in said for said in found)
     assert all(said in result.stderr for said in found)
@@ -444,7 +444,7 @@ def test_pictures_that_are_measured_on_teach_nothing(others, home):
     )
     result = evaluated("--methods", "photo,few-shot", "--reference", "both", "--json")
     assert json.loads(result.stdout)["methods"]["few-shot"]["learned"]["pictures"] == 12
-    assert "16 pictures of the reference left out: evaluated on" in result.stderr
+    assert "16 images of the reference left out: evaluated on" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -599,7 +599,7 @@ def test_nothing_that_is_there_is_lost(home):
 
 
 def test_a_picture_that_cannot_be_used_is_named_and_the_rest_teaches(home):
-    (home / "known" / "frog" / "9.png").write_bytes(b"no picture")
+    (home / "known" / "frog" / "9.png").write_bytes(b"no image")
     found = fitted("--json")
     assert found.exit_code == 1 and "9.png" in found.stderr and json.loads(found.stdout)["fitted_on"]["images"] == 16
 

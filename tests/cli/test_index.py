@@ -38,7 +38,7 @@ def found(*arguments):
 
 
 def ids(folder="album.idx"):
-    """The pictures in an index, as they are named from here."""
+    """The images in an index, as they are named from here."""
     result = CliRunner().invoke(app, ["search", str(folder), "red", "--top", "999", "--json"])
     assert result.exit_code == 0, result.output
     return sorted(os.path.relpath(hit["id"]) for hit in json.loads(result.stdout)["hits"])
@@ -90,7 +90,7 @@ def test_what_a_build_says(album):
     assert said["data"] == [str(album)] and (said["new"], said["failed"]) == (6, 0)
     assert said["bytes"] == sum(len(raw) for name, raw in files("album.idx").items() if name != "index.json")
     people = build("album", "--out", "other.idx").stdout
-    assert "other.idx: 6 pictures, 3 labels" in people and "of album\n" in people
+    assert "other.idx: 6 images, 3 labels" in people and "of album\n" in people
     assert "by fake in fp32, 16 dimensions" in people and "search: exact" in people
 
 
@@ -147,7 +147,7 @@ def test_a_broken_picture_is_named_and_listed_and_the_others_make_the_index(albu
     result = build("album", "--out", "album.idx", "--json")
     assert result.exit_code == 1 and json.loads(result.stdout)["failed"] == 2 and len(ids()) == 6
     assert "page.png" in result.stderr and "empty.png" in result.stderr
-    assert "2 pictures could not be used, listed in errors.jsonl" in result.stderr
+    assert "2 images could not be used, listed in errors.jsonl" in result.stderr
     listed = [json.loads(line) for line in Path("errors.jsonl").read_text().splitlines()]
     assert [(os.path.relpath(row["path"]), row["class"], row["code"]) for row in listed] == [
         ("album/blue/empty.png", "blue", "empty"),
@@ -162,7 +162,7 @@ def test_pictures_of_which_none_can_be_used_make_no_index(home):
     (home / "bad").mkdir()
     (home / "bad" / "page.png").write_text("<!doctype html>")
     result = build("bad", "--out", "bad.idx")
-    assert result.exit_code == 2 and "no picture that can be used" in result.stderr and "page.png" in result.stderr
+    assert result.exit_code == 2 and "no image that can be used" in result.stderr and "page.png" in result.stderr
     assert not Path("bad.idx").exists()
 
 
@@ -174,7 +174,7 @@ def test_add_tells_new_and_changed_from_what_is_there(idx, album):
     assert (said["new"], said["changed"], said["same"], said["failed"]) == (1, 1, 5, 0) and said["pictures"] == 7
     before = files(idx)
     people = run("add", idx, "album")
-    assert "0 new, 0 changed, 7 there already" in people.stdout and "7 pictures, 3 labels" in people.stdout
+    assert "0 new, 0 changed, 7 there already" in people.stdout and "7 images, 3 labels" in people.stdout
     assert files(idx) == before
     yellow = CliRunner().invoke(app, ["search", str(idx), "yellow", "--top", "1"]).stdout
     assert "album/blue/10.png" in yellow
@@ -207,7 +207,7 @@ def test_a_table_of_bytes_can_be_indexed_and_drawn(album):
 
 
 def test_rm_by_path_by_pattern_and_by_label(idx, album):
-    assert run("rm", idx, album / "red" / "10.png").stdout == "1 picture taken out\n"
+    assert run("rm", idx, album / "red" / "10.png").stdout == "1 image taken out\n"
     assert run("rm", idx, "album/red/20.png").exit_code == 0
     assert ids() == ["album/blue/10.png", "album/blue/20.png", "album/green/10.png", "album/green/20.png"]
     said = found("rm", idx, "album/*/20.png")
@@ -224,7 +224,7 @@ def test_rm_where_two_filters_meet(idx):
 
 
 def test_rm_of_what_is_missing(idx, album):
-    assert run("rm", idx, "--missing").stdout == "0 pictures taken out\n"
+    assert run("rm", idx, "--missing").stdout == "0 images taken out\n"
     shutil.rmtree(album / "green")
     assert found("rm", idx, "--missing")["removed"] == 2
     assert run("verify", idx).exit_code == 0 and len(ids()) == 4
@@ -234,8 +234,8 @@ def test_rm_of_what_is_missing(idx, album):
     ("arguments", "says"),
     [
         ((), "nothing to take out"),
-        (("nope.png",), "no picture 'nope.png'"),
-        (("album/red/10.png", "nope.png"), "no picture 'nope.png'"),
+        (("nope.png",), "no image 'nope.png'"),
+        (("album/red/10.png", "nope.png"), "no image 'nope.png'"),
         (("--filter", "label=rde"), "did you mean 'red'?"),
         (("--filter", "lable=red"), "did you mean 'label'?"),
         (("*",), "nothing would be left"),
@@ -252,12 +252,12 @@ def test_info(idx, album):
     said = found("info", idx)
     assert set(said) == SUMMARY and (said["pictures"], len(said["labels"]), said["model"]) == (6, 3, "fake")
     people = run("info", idx).stdout
-    assert "album.idx: 6 pictures, 3 labels" in people and "of album\nby fake in fp32" in people
+    assert "album.idx: 6 images, 3 labels" in people and "of album\nby fake in fp32" in people
 
 
 def test_verify_of_a_whole_index(idx):
     result = run("verify", idx)
-    assert (result.exit_code, result.stdout) == (0, "album.idx: 6 vectors whole, all pictures there\n")
+    assert (result.exit_code, result.stdout) == (0, "album.idx: 6 vectors whole, all images there\n")
     said = found("verify", idx)
     assert set(said) == SUMMARY | {"gone"} and said["gone"] == []
 
@@ -266,7 +266,7 @@ def test_verify_where_pictures_are_gone(idx, album):
     (album / "red" / "10.png").unlink()
     people, machine = run("verify", idx), run("verify", idx, "--json")
     assert people.exit_code == machine.exit_code == 1
-    assert "6 vectors whole, 1 picture gone" in people.stdout and "index rm album.idx --missing" in people.stderr
+    assert "6 vectors whole, 1 image gone" in people.stdout and "index rm album.idx --missing" in people.stderr
     assert json.loads(machine.stdout)["gone"] == [str(album / "red" / "10.png")]
 
 
@@ -321,9 +321,9 @@ def test_dups_above_a_threshold(idx, album):
     loose = found("dups", idx, "--threshold", "0.6")
     assert [len(group["ids"]) for group in loose] == [6, 2]
     result = run("dups", idx, "--montage", "copies.png")
-    assert "2 pictures, similarity 1.000\n  album/" in result.stdout
-    assert "4 groups, 4 pictures more than needed" in result.stderr
-    assert "8 pictures, drawn to copies.png" in result.stderr
+    assert "2 images, similarity 1.000\n  album/" in result.stdout
+    assert "4 groups, 4 images more than needed" in result.stderr
+    assert "8 images, drawn to copies.png" in result.stderr
     with Image.open("copies.png") as sheet:
         seen = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
     assert {COLOURS[name] for name in ("red", "green", "blue")} <= seen

@@ -11,7 +11,7 @@ from tests.cli.test_search import colours_of, paint
 from vlmdesc.cli.app import app
 from vlmdesc.testing import COLOURS, FakeEncoder
 
-KINDS = {"red": 5, "blue": 4, "pink": 3}  # how many pictures
+KINDS = {"red": 5, "blue": 4, "pink": 3}  # how many images
 CONCEPT = {"density", "named", "names", "chance", "margin", "stability", "examples"}
 SPECIAL = "\x1b[1m\u202e"
 THINGS = """cat dog horse cow bird fish coffee bread cake pizza apple rocket airplane car bus bicycle boat train man
@@ -36,8 +36,8 @@ def of_index(*arguments, **options):
     return json.loads(result.stdout)["clusters"]
 
 
-def of_pictures(*arguments, **options):
-    """What is said of each picture, by its name."""
+def of_images(*arguments, **options):
+    """What is said of each image, by its name."""
     result = name(*arguments, "--json", **options)
     assert result.exit_code == 0, result.output
     return {said["image"]: said for said in map(json.loads, result.stdout.splitlines())}
@@ -45,7 +45,7 @@ def of_pictures(*arguments, **options):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """Twelve pictures of three colours, each with a stripe of white, their index, and the names of all colours."""
+    """Twelve images of three colours, each with a stripe of white, their index, and the names of all colours."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     for colour, n in KINDS.items():
@@ -60,7 +60,7 @@ def test_clusters_are_named_largest_first():
     result = name("album.idx", "--clusters", "3")
     assert result.exit_code == 0 and "3 clusters of 3 named" in result.stderr
     head, *rows = result.stdout.splitlines()
-    assert head.split() == "pictures name or else pictures in its middle show".split()
+    assert head.split() == "images name or else images in its middle show".split()
     assert [row.split()[:2] for row in rows] == [["5", "red"], ["4", "blue"], ["3", "pink"]]
     assert [row.split()[-1] for row in rows] == ["red", "blue", "pink"]
     assert all(re.search(r" {2}(\w+ -?\d\.\d, ){3}\w+ -?\d\.\d  ", row) for row in rows)  # 4 others
@@ -93,7 +93,7 @@ def test_pictures_without_labels_are_shown_by_their_files():
 
 
 def test_a_name_twice_or_not():
-    """Five reds in two halves, if each picture is a cluster."""
+    """Five reds in two halves, if each image is a cluster."""
     names = [cluster["names"][0]["name"] for cluster in of_index("--clusters", "9") if cluster["named"]]
     assert {*names} == {*KINDS} and len(names) > 3
     once = [cluster["names"][0]["name"] for cluster in of_index("--clusters", "9", "--unique") if cluster["named"]]
@@ -103,7 +103,7 @@ def test_a_name_twice_or_not():
 def test_as_many_words_as_are_wanted():
     for top in (1, 4, 32):
         assert {len(cluster["names"]) for cluster in of_index("--top", top)} == {min(top, 11)}
-        [said] = of_pictures("album/red/0.png", "--model", "fake", "--top", top).values()
+        [said] = of_images("album/red/0.png", "--model", "fake", "--top", top).values()
         assert len(said["names"]) == min(top, 11)
     assert name("album.idx", "--clusters", "3", "--top", "1").stdout.count(".") == 3  # one score each
     assert name("album.idx", "--top", "33").exit_code == name("album.idx", "--top", "0").exit_code == 2
@@ -118,7 +118,7 @@ def test_the_seed_is_for_chance_and_the_same_gives_the_same():
 
 def test_a_contact_sheet(home):
     result = name("album.idx", "--clusters", "3", "--montage", "sheet.png")
-    assert result.exit_code == 0 and "12 pictures, drawn to sheet.png" in result.stderr
+    assert result.exit_code == 0 and "12 images, drawn to sheet.png" in result.stderr
     assert colours_of("sheet.png") >= {*KINDS} and "red" in result.stdout
     shutil.rmtree("album/red")
     assert name("album.idx", "--clusters", "3", "--montage", "sheet.png", "--json").exit_code == 0
@@ -135,7 +135,7 @@ def test_pictures_with_and_without_an_index(home):
         scores = [float(line.split()[0]) for line in first[1:]]
         assert scores == sorted(scores, reverse=True)
     bare, within = (
-        of_pictures("album/red/0.png", *more)["album/red/0.png"]
+        of_images("album/red/0.png", *more)["album/red/0.png"]
         for more in (["--model", "fake"], ["--index", "album.idx"])
     )
     for said in (bare, within):
@@ -146,7 +146,7 @@ def test_pictures_with_and_without_an_index(home):
 
 def test_a_folder_or_a_pattern_of_pictures():
     for source in ("album/blue", "album/blue/*.png"):
-        said = of_pictures(source, "--index", "album.idx")
+        said = of_images(source, "--index", "album.idx")
         assert [*said] == [f"album/blue/{i}.png" for i in range(4)]
         assert {record["names"][0]["name"] for record in said.values()} == {"blue"}
 
@@ -156,7 +156,7 @@ def test_a_picture_of_nothing_special_has_no_name():
     result = name("album/red/0.png", "--model", "fake", vocabulary="greens.txt")
     assert result.exit_code == 0 and "  no name fits; the nearest:" in result.stdout.splitlines()[1]
     assert {line.split(maxsplit=1)[1] for line in result.stdout.splitlines()[2:4]} == {"green", "green grass"}
-    [said] = of_pictures("album/red/0.png", "--model", "fake", vocabulary="greens.txt").values()
+    [said] = of_images("album/red/0.png", "--model", "fake", vocabulary="greens.txt").values()
     assert said["named"] is False and said["chance"] > 0.05 and len(said["names"]) == 2
     [cluster] = json.loads(name("album.idx", "--clusters", "1", "--json", vocabulary="greens.txt").stdout)["clusters"]
     assert cluster["named"] is False
@@ -170,9 +170,9 @@ def test_broken_pictures_are_named_and_the_others_go_on(home):
     result = name("album/red", "--index", "album.idx", "--json")
     assert result.exit_code == 1 and len(result.stdout.splitlines()) == 5
     assert "album/red/page.png" in result.stderr and "album/red/z.png" in result.stderr
-    assert "2 of 7 pictures could not be used" in result.stderr
+    assert "2 of 7 images could not be used" in result.stderr
     result = name("album/red/page.png", "--index", "album.idx")
-    assert (result.exit_code, result.stdout) == (1, "") and "1 of 1 picture could not be used" in result.stderr
+    assert (result.exit_code, result.stdout) == (1, "") and "1 of 1 image could not be used" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -182,9 +182,9 @@ def test_broken_pictures_are_named_and_the_others_go_on(home):
         (("album", "--montage", "sheet.png"), "--montage without clusters"),
         (("album.idx", "--montage", "nowhere/sheet.png"), "(nowhere/sheet.png)"),
         (("album.idx", "--montage", "sheet.txt"), "(sheet.txt)"),
-        (("nowhere",), "no pictures found (nowhere)"),
-        (("nowhere.png", "--index", "album.idx"), "no pictures found (nowhere.png)"),
-        (("cache",), "no pictures found (cache)"),
+        (("nowhere",), "no images found (nowhere)"),
+        (("nowhere.png", "--index", "album.idx"), "no images found (nowhere.png)"),
+        (("cache",), "no images found (cache)"),
         (("album/red", "--index", "nowhere.idx"), "no index (nowhere.idx)"),
         (("album/red", "--index", "album"), "no index (album)"),
         (("album.idx", "--vocabulary", "colors.txt"), "no such file or shipped set (colors.txt)"),
@@ -213,9 +213,9 @@ def test_vlmdesc_model_is_for_what_is_made_not_for_what_is_there(monkeypatch):
     asked = []
     monkeypatch.setenv("VLMDESC_MODEL", "ViT-Z-99/nothing")
     assert [cluster["names"][0]["name"] for cluster in of_index()] == [*KINDS]
-    assert of_pictures("album/red/0.png", "--index", "album.idx")["album/red/0.png"]["model"] == "fake"
+    assert of_images("album/red/0.png", "--index", "album.idx")["album/red/0.png"]["model"] == "fake"
     monkeypatch.setattr("vlmdesc.cli.name.open_encoder", lambda model, *_: asked.append(model) or FakeEncoder())
-    assert of_pictures("album/red/0.png") and asked == ["ViT-Z-99/nothing"]
+    assert of_images("album/red/0.png") and asked == ["ViT-Z-99/nothing"]
 
 
 def test_another_model_cannot_be_asked(monkeypatch):
@@ -226,10 +226,10 @@ def test_another_model_cannot_be_asked(monkeypatch):
 
 
 def test_words_and_pictures_are_encoded_once(monkeypatch):
-    first = of_index(), of_pictures("album/red/0.png", "--index", "album.idx")
+    first = of_index(), of_images("album/red/0.png", "--index", "album.idx")
     for method in ("forward", "texts"):
         monkeypatch.setattr(FakeEncoder, method, lambda *_: pytest.fail("encoded"))
-    assert first == (of_index(), of_pictures("album/red/0.png", "--index", "album.idx"))
+    assert first == (of_index(), of_images("album/red/0.png", "--index", "album.idx"))
 
 
 def test_names_of_a_set_that_ships():
@@ -277,11 +277,11 @@ def test_real_photographs(photos, starter, cache, monkeypatch):
     Path("things.txt").write_text("\n".join(THINGS))
     paths = [str(path) for path in photos.values()]
     fp32 = ("--model", "starter", "--precision", "fp32")
-    said = of_pictures(*paths, *fp32, vocabulary="things.txt")
+    said = of_images(*paths, *fp32, vocabulary="things.txt")
     best = {kind: said[str(path)]["names"][0]["name"] for kind, path in photos.items() if said[str(path)]["named"]}
     assert best.items() >= {"cat": "cat", "coffee": "coffee", "rocket": "rocket", "flower": "flower"}.items()
     assert vlmdesc("index", "build", *paths, "--out", "real.idx", *fp32).exit_code == 0
-    within = of_pictures(photos["cat"], photos["coffee"], "--index", "real.idx", vocabulary="things.txt")
+    within = of_images(photos["cat"], photos["coffee"], "--index", "real.idx", vocabulary="things.txt")
     assert [record["names"][0]["name"] for record in within.values()] == ["cat", "coffee"]
     each = json.loads(name("real.idx", "--clusters", "6", "--json", vocabulary="things.txt").stdout)["clusters"]
     shown = {Path(cluster["examples"][0]["id"]).stem: cluster["names"][0]["name"] for cluster in each}

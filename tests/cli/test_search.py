@@ -14,7 +14,7 @@ from vlmdesc.cli.app import app
 from vlmdesc.cli.interactive import HELP
 from vlmdesc.testing import COLOURS, FakeEncoder
 
-PAINTED = {"red": ("red", "blue"), "blue": ("blue", "green"), "pink": ("pink", "pink")}  # label: two pictures' colours
+PAINTED = {"red": ("red", "blue"), "blue": ("blue", "green"), "pink": ("pink", "pink")}  # label: two images' colours
 
 
 def search(*arguments, folder="album.idx", lines=None):
@@ -44,7 +44,7 @@ def colours_of(path):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """An index of six pictures, and a cache and a working folder for each test."""
+    """An index of six images, and a cache and a working folder for each test."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     for label, (whole, half) in PAINTED.items():
@@ -108,7 +108,7 @@ def test_among_those_that_fit_a_filter():
 
 def test_a_contact_sheet():
     result = search("red", "--top", "2", "--montage", "found.png")
-    assert result.exit_code == 0 and "2 pictures, drawn to found.png" in result.stderr
+    assert result.exit_code == 0 and "2 images, drawn to found.png" in result.stderr
     assert colours_of("found.png") >= {"red", "blue"}
     paint(Path("album/red/whole.png"), "orange")  # changed since: not what was found
     assert search("red", "--top", "1", "--montage", "found.png").exit_code == 0
@@ -124,7 +124,7 @@ def test_a_contact_sheet():
         (("./album",), "a folder (./album)"),
         (("red", "--not", "album/red"), "a folder (album/red)"),
         (("album/red/whale.png",), "did you mean 'whole.png'?"),
-        (("nowhere/some.jpg",), "no such picture (nowhere/some.jpg)"),
+        (("nowhere/some.jpg",), "no such image (nowhere/some.jpg)"),
         (("",), "an empty text"),
         (("red", "--not", " "), "an empty text"),
         (("red", "--filter", "label=bleu"), "did you mean 'blue'?"),
@@ -254,7 +254,7 @@ def test_interactive_commands():
         "pink",
     ]
     result = search("-i", lines=lines)
-    assert result.exit_code == 0 and HELP in result.stderr and "2 pictures, drawn to found.png" in result.stderr
+    assert result.exit_code == 0 and HELP in result.stderr and "2 images, drawn to found.png" in result.stderr
     answers = ranked(result)
     assert [len(answer) for answer in answers] == [2, 2, 2] and answers[0] == answers[2]
     assert {Path(path).parent.name for path in answers[1]} == {"blue"} and colours_of("found.png") >= {"red", "blue"}
@@ -275,7 +275,7 @@ def test_interactive_begins_with_the_options_given():
         (":montage found.png", "nothing found yet"),
         (":montage", "unknown command"),
         ("./album", "a folder (./album)"),
-        ("nope.png", "no such picture (nope.png)"),
+        ("nope.png", "no such image (nope.png)"),
         ("page.png", "(page.png)"),
         ("red - red", "takes all away"),
         ("- red", "nothing to look for"),

@@ -32,7 +32,7 @@ def selected(*arguments, data="zoo", descriptors="zoo.json"):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """Four pictures a class, of which no caption tells a colour, and three labelled ones."""
+    """Four images a class, of which no caption tells a colour, and three labelled ones."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "zoo.json").write_text(json.dumps(ZOO))
@@ -66,20 +66,20 @@ def test_the_file_the_pairs_and_what_is_said(home):
         assert kept and {*kept} <= {*ZOO[name]} and COLOUR[name] in kept[0]
     pairs = json.loads(Path("some.pairs.json").read_text())
     assert list(pairs) == ["schema", "pairs"] and pairs["schema"] == 1
-    [pair] = pairs["pairs"]  # every caption is as far from every picture: the first two classes are the candidates
+    [pair] = pairs["pairs"]  # every caption is as far from every image: the first two classes are the candidates
     assert (pair["a"], pair["b"], pair["pictures"]) == ("flamingo", "frog", 16)
     assert all(row["lead"] > 0 for side in ("of_a", "of_b") for row in pair[side])
     assert "pink" in pair["of_a"][0]["descriptor"] and pair["of_b"][0]["descriptor"] == "green skin"
 
 
 def test_the_file_has_what_counting_gives(home):
-    """By hand: each picture's own descriptor of widest lead, from the mean images of the reference."""
+    """By hand: each image's own descriptor of widest lead, from the mean images of the reference."""
     selected("--reference", "known", "--json")
     record, fake = Descriptors.load("selected.json").meta["selection"], FakeEncoder()
     said = [text for list_ in ZOO.values() for text in list_]
     means = np.stack([fake.images([Image.open(f) for f in sorted(Path("known", n).iterdir())]).mean(0) for n in ZOO])
     profile, k, m = means @ fake.texts(said).T, record["k"], record["m"]
-    assert k == 4  # so that the candidates of each picture are all classes
+    assert k == 4  # so that the candidates of each image are all classes
     for c, name in enumerate(ZOO):
         lead = np.delete(profile[c] - profile, c, axis=0)
         best = [d for d in np.argsort(-lead.mean(0), kind="stable") if (lead[:, d] >= 0).all()][:m]
@@ -100,14 +100,14 @@ def test_json_is_the_same_as_the_files(home):
 def test_the_table_is_for_people(home):
     result = selected("--reference", "known")
     said, rows = words(result.stdout), len(Descriptors.load("selected.json").rows)
-    assert "on 12 images of the reference" in said and "fallback on the pictures 0.0 %" in said
+    assert "on 12 images of the reference" in said and "fallback on the images 0.0 %" in said
     assert f"{rows} of 8 descriptors kept" in said
     assert "class, by what it shows" in said and "and the one it is confused with" in said
     assert "green skin" in said and max(map(len, result.stdout.splitlines())) <= 100
 
 
 def test_without_a_reference_no_labels_are_used_and_that_is_said(home):
-    """The same pictures without folders give the same, so labels taught nothing."""
+    """The same images without folders give the same, so labels taught nothing."""
     result = selected("--out", "a.json")
     said = words(result.stdout)
     assert result.exit_code == 0 and "no labels: " in said and "under pseudo-labels" in said
@@ -174,7 +174,7 @@ def test_many_unreadable_pictures_are_counted(home):
     for i in range(30):
         (home / "zoo" / "frog" / f"page-{i}.png").write_text("<!doctype html>")
     result = selected()
-    assert result.exit_code == 1 and "30 pictures could not be used" in result.stderr
+    assert result.exit_code == 1 and "30 images could not be used" in result.stderr
     assert len(result.stderr.splitlines()) < 20
 
 
@@ -182,7 +182,7 @@ def test_pictures_of_which_none_can_be_used_are_refused(home):
     (home / "bad").mkdir()
     (home / "bad" / "page.png").write_text("<!doctype html>")
     result = selected(data="bad")
-    assert result.exit_code == 2 and "no picture can be used" in result.stderr and "page.png" in result.stderr
+    assert result.exit_code == 2 and "no image can be used" in result.stderr and "page.png" in result.stderr
     assert not Path("selected.json").exists()
 
 
@@ -211,7 +211,7 @@ def test_labels_of_no_class_are_refused(home):
     for i, name in enumerate(ZOO):
         (home / "farm" / name).rename(home / "farm" / f"breed {i}")
     result = selected("--reference", "farm")
-    assert result.exit_code == 2 and "no picture has a label of a class (farm)" in result.stderr
+    assert result.exit_code == 2 and "no image has a label of a class (farm)" in result.stderr
 
 
 def test_labels_of_no_class_are_refused_before_the_model_is_loaded(home, monkeypatch):
@@ -220,7 +220,7 @@ def test_labels_of_no_class_are_refused_before_the_model_is_loaded(home, monkeyp
     for i, name in enumerate(ZOO):
         (home / "farm" / name).rename(home / "farm" / f"breed {i}")
     result = selected("--reference", "farm")
-    assert result.exit_code == 2 and "no picture has a label of a class" in result.stderr
+    assert result.exit_code == 2 and "no image has a label of a class" in result.stderr
 
 
 @pytest.mark.parametrize("out", ["zoo", "nowhere/some.json", "zoo.json/some.json", "."])
@@ -291,7 +291,7 @@ def test_pictures_between_classes_without_a_reference_are_counted(home):
     pairs = json.loads(result.stdout)["pairs"]
     n = len([*(home / "zoo").glob("*/*.png")]) - sum(pair["pictures"] for pair in pairs)
     assert n > 0 and not any("flamingo" in (pair["a"], pair["b"]) for pair in pairs)
-    assert f"in no pair: {n} pictures, for want of reference pictures" in result.stderr
+    assert f"in no pair: {n} images, for want of reference images" in result.stderr
 
 
 def test_the_split_of_a_reference_is_named(home):

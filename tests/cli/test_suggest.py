@@ -27,7 +27,7 @@ def told(result, code=0):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """Sixteen pictures of each class in the snow and as many in the meadow; flamingos are small in theirs."""
+    """Sixteen images of each class in the snow and as many in the meadow; flamingos are small in theirs."""
     for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "VLMDESC_LLM", "VLMDESC_MODEL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
@@ -49,7 +49,7 @@ def test_a_planted_descriptor_is_dropped_by_a_patch_that_helps_on_other_pictures
     assert drop["target"]["verdict"] == "better" and drop["target"]["ci95"][0] > 0
     edits = read_patch("edits.jsonl")
     assert [edit.op for edit in edits] == [edit["op"] for edit in found["edits"]] and edits
-    assert all(edit.who == "vlmdesc suggest" and edit.when and "held-out pictures" in edit.why for edit in edits)
+    assert all(edit.who == "vlmdesc suggest" and edit.when and "held-out images" in edit.why for edit in edits)
     photograph(12, table="other.csv", folder="other", seed=20_000)
     other = ("--on", "other.csv", "--group-column", "place", "--json", "--yes")
     effect = told(run("edit", "biased.json", "apply", "edits.jsonl", *other))
@@ -66,12 +66,10 @@ def test_what_is_said_to_people(home):
     result = suggested("--group-column", "place", "--class", "flamingo", "--group", "snow")
     assert result.exit_code == 0
     assert "aimed at" in result.stdout and f'drop "raven" "{SNOW}"' in result.stdout
-    assert "help; " in result.stdout and "measured on held-out pictures" in result.stdout
+    assert "help; " in result.stdout and "measured on held-out images" in result.stdout
     assert "in edits.jsonl; next: vlmdesc edit FILE apply edits.jsonl" in result.stderr
     assert max(map(len, result.stdout.splitlines())) <= 100
-    assert all(
-        "flamingo in snow: +100.0 points on 8 held-out pictures" in edit.why for edit in read_patch("edits.jsonl")
-    )
+    assert all("flamingo in snow: +100.0 points on 8 held-out images" in edit.why for edit in read_patch("edits.jsonl"))
 
 
 def test_the_pictures_aimed_at_are_those_of_the_class_in_the_group(home):
@@ -83,7 +81,7 @@ def test_the_pictures_aimed_at_are_those_of_the_class_in_the_group(home):
 
 
 def test_noise_helps_no_edit_and_writes_no_file(home):
-    """Some pictures show another class's colour, evenly: no descriptor is to blame."""
+    """Some images show another class's colour, evenly: no descriptor is to blame."""
     for c, name in enumerate(COLOUR):
         for i in range(24):
             shown = [*COLOUR.values()][(c + 1 + i // 4) % 4] if i % 4 == 0 else COLOUR[name]
@@ -144,7 +142,7 @@ def test_out_does_not_take_the_place_of_the_descriptors(home):
     [
         (("--class", "flamigo"), "did you mean 'flamingo'? classes: flamingo, frog, raven, goldfish"),
         (("--group", "snow"), "--group without --group-column"),
-        (("--group-column", "place", "--group", "snwo"), "no picture in group 'snwo' (table.csv); fix: groups: "),
+        (("--group-column", "place", "--group", "snwo"), "no image in group 'snwo' (table.csv); fix: groups: "),
         (("--group-column", "palce"), "did you mean 'place'"),
         (("--pool", "max"), "no suggestions under pooling 'max'; fix: use mean or renormalized"),
         (("--phrase", "name"), "phrase 'name' reads no descriptors"),
@@ -165,10 +163,10 @@ def test_wrong_calls_are_exit_2_with_what_to_do(home, monkeypatch, arguments, sa
 
 def test_an_unknown_class_or_group_says_what_there_is(home):
     said = suggested("--group-column", "place", "--class", "frog", "--group", "snwo").stderr
-    assert "no picture of class 'frog' in group 'snwo'" in said and "snow" in said and "meadow" in said
+    assert "no image of class 'frog' in group 'snwo'" in said and "snow" in said and "meadow" in said
     Path("more.json").write_text(json.dumps(BIASED | {"hen": ["red"]}))
     said = suggested("--allow-absent", "--class", "hen", descriptors="more.json").stderr
-    assert "no picture of class 'hen'" in said and "fix:" in said
+    assert "no image of class 'hen'" in said and "fix:" in said
 
 
 def test_what_is_wrong_is_told_before_anything_is_encoded(home, monkeypatch):
@@ -197,7 +195,7 @@ def test_one_picture_or_one_class_is_told_and_no_traceback(home):
     for c, colour in enumerate(("pink", "green")):
         picture(home / "few" / [*COLOUR][c] / "a.png", colour, "white", c)
     result = suggested("--class", "frog", "--allow-absent", data="few")
-    assert result.exit_code == 2 and "fewer than two pictures are aimed at" in result.stderr
+    assert result.exit_code == 2 and "fewer than two images are aimed at" in result.stderr
     Path("one.json").write_text(json.dumps({"frog": ["green skin", "green legs"]}))
     result = suggested("--ignore-unknown", data="few", descriptors="one.json")
     assert result.exit_code == 2 and "fix:" in result.stderr and "Traceback" not in result.stderr

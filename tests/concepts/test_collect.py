@@ -25,7 +25,7 @@ def user(tmp_path, monkeypatch):
 
 
 class Counting(FakeEncoder):
-    """A fake that notes how many pictures it has seen."""
+    """A fake that notes how many images it has seen."""
 
     def __init__(self, fingerprint="fake-1"):
         self.seen, self.fingerprint = 0, fingerprint
@@ -114,7 +114,7 @@ def test_pictures_that_cannot_be_used_are_heard_of_and_left_out(tmp_path):
 def test_nothing_to_use_is_refused(tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"no picture that can be used.*see the errors above") as error:
+    with pytest.raises(InputError, match=r"no image that can be used.*see the errors above") as error:
         gather(tmp_path / "p")
     assert error.value.where == str(tmp_path / "p")
     with pytest.raises(InputError, match="no such file"):

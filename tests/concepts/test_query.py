@@ -21,7 +21,7 @@ def wheel(*degrees):
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    """Pictures at 0, 10, ..., 50 degrees; those at 0 and 30 are one content."""
+    """Images at 0, 10, ..., 50 degrees; those at 0 and 30 are one content."""
     folder = tmp_path_factory.mktemp("query")
     rows = rows_for("abcdef", ["hen", "hen", None, "owl", "owl", "cat"], contents="xbcxef")
     with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +75,7 @@ def test_composed_by_hand():
 
 
 def test_nothing_to_look_for_is_refused():
-    with pytest.raises(InputError, match=r"nothing to look for.*give a text or a picture"):
+    with pytest.raises(InputError, match=r"nothing to look for.*give a text or an image"):
         composed(None, wheel(0))
     for wanted, unwanted in ((wheel(0), wheel(0)), (wheel(0, 180), None), (wheel(0, 90), wheel(90, 0.01))):
         with pytest.raises(InputError, match="what is not wanted takes all away that is"):

@@ -282,6 +282,6 @@ def test_rivals_of_results_that_ship():
     found = rivals_of(report)
     ids = {row["id"] for row in report.classes}
     assert found.keys() <= ids and all({*rivals} <= ids - {id_} for id_, rivals in found.items())
-    # the two most frequent confusions, 21 pictures each, are of the moving van
+    # the two most frequent confusions, 21 images each, are of the moving van
     assert set(found["moving van"][:2]) == {"police van", "trolleybus"} and found["wok"][0] == "frying pan"
     assert all(1 <= len(rivals) <= 3 and len({*rivals}) == len(rivals) for rivals in found.values())

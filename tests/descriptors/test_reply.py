@@ -151,7 +151,7 @@ REFUSED = {
     "unable": ("Unfortunately, I am unable to identify this.", "refused"),
     "not-able": ("I'm not able to provide descriptions of people.", "refused"),
     "decline": ("I must decline.", "refused"),
-    "as-an-ai": ("As an AI language model, pictures are nothing I see.", "refused"),
+    "as-an-ai": ("As an AI language model, images are nothing I see.", "refused"),
     "sorry": ("Sorry, not possible, I fear", "refused"),
     "apologies": ("I apologize, but no.", "refused"),
     "refusal-and-alternatives": ("I cannot describe this. Instead:\n- a dog\n- a cat", "refused"),

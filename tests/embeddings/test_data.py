@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.embed import embed
-from vlmdesc.embeddings.picture import open_picture
+from vlmdesc.embeddings.image import open_image
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import EndpointError, ImageError, InputError, VlmdescWarning
 from vlmdesc.testing import FakeEncoder
@@ -35,7 +35,7 @@ def jpegs(photos):
 
 @pytest.fixture
 def album(tmp_path, jpegs):
-    """A folder of pictures: two of cat, one of coffee."""
+    """A folder of images: two of cat, one of coffee."""
     for i, (name, label) in enumerate([("cat", "cat"), ("flower", "cat"), ("coffee", "coffee")]):
         put(tmp_path / "album" / label / f"{i}.jpg", jpegs[name])
     return tmp_path / "album"
@@ -195,7 +195,7 @@ def test_every_form_gives_the_same_pictures_and_labels_as_they_are_written(form,
     assert labels_of(data) == data.labels() == [*LABELS, None]
     assert len(data) == len(labels)
     for item, name in zip(data, names, strict=True):
-        assert np.array_equal(open_picture(item.source).image, Image.open(io.BytesIO(jpegs[name])))
+        assert np.array_equal(open_image(item.source).image, Image.open(io.BytesIO(jpegs[name])))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -205,7 +205,7 @@ def test_every_form_can_be_read_from_where_one_stands(form, tmp_path, jpegs, mon
     monkeypatch.chdir(tmp_path.parent)
     here = path.relative_to(tmp_path.parent)
     (item,) = load_data(here, split="train" if form in (as_parquet_folder, as_saved_dict) else "")
-    assert item.label == "cat" and open_picture(item.source).image.width == 160
+    assert item.label == "cat" and open_image(item.source).image.width == 160
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_every_form_goes_to_another_process(form, tmp_path, jpegs, elsewhere):
 
 def test_folders_lists_and_shards_of_two_kinds_of_pictures_go_to_another_process(album, jpegs, elsewhere):
     put(album / "list.txt", "cat/0.jpg\n")
-    shard = put_tar(album.parent / "t.tar", [("0.jpg", jpegs["cat"]), ("1.png", b"no picture")])
+    shard = put_tar(album.parent / "t.tar", [("0.jpg", jpegs["cat"]), ("1.png", b"no image")])
     for source in (album, album / "list.txt", [album / "cat" / "0.jpg"], shard):
         data = load_data(source)
         assert elsewhere.submit(list, data).result() == list(data)
@@ -238,7 +238,7 @@ def test_a_data_set_is_read_in_several_threads_at_once(album):
         assert all(found == list(data) for found in pool.map(lambda _: list(data), range(32)))
 
 
-# --- folders of pictures ---
+# --- folders of images ---
 
 
 def test_an_image_folder_takes_labels_from_folders_and_ids_from_paths(album):
@@ -322,11 +322,11 @@ def test_metadata_as_json_lines(album):
 
 
 def test_folders_without_pictures(tmp_path):
-    refused(tmp_path, "no pictures in this folder")
+    refused(tmp_path, "no images in this folder")
     put(tmp_path / "notes.txt", "hello")
-    refused(tmp_path, "no pictures in this folder")
+    refused(tmp_path, "no images in this folder")
     put(tmp_path / "labels.csv", "image,label\na.jpg,007\n")
-    refused(tmp_path, "no pictures in this folder .* give one of its tables: labels.csv")
+    refused(tmp_path, "no images in this folder .* give one of its tables: labels.csv")
 
 
 def test_a_folder_that_cannot_be_read_is_named(album, monkeypatch):
@@ -348,7 +348,7 @@ def test_one_picture_several_and_a_pattern(album, monkeypatch):
     assert [item.source for item in load_data(str(album / "**" / "*.jpg"))] == paths
     monkeypatch.chdir(album)
     assert [item.id for item in load_data("*/[01].jpg")] == ["cat/0.jpg", "cat/1.jpg"]
-    refused([], "no pictures")
+    refused([], "no images")
 
 
 def test_a_pattern_of_one_folder_is_that_folder(album):
@@ -538,10 +538,10 @@ def test_a_mistyped_column_names_those_there_are(option, tmp_path):
 
 def test_no_column_of_pictures_and_several(tmp_path):
     path = put_csv(tmp_path / "t.csv", [("photo", "label"), ("a.jpg", "cat")])
-    refused(path, "no column of pictures found; columns: photo, label .*--image-column")
+    refused(path, "no column of images found; columns: photo, label .*--image-column")
     assert load_data(path, image_column="photo").n == 1
     path = put_parquet(tmp_path / "t.parquet", front=[b"x"], back=[b"y"], label=["cat"])
-    refused(path, "2 columns hold pictures: front, back; columns: front, back, label .*--image-column")
+    refused(path, "2 columns hold images: front, back; columns: front, back, label .*--image-column")
     assert next(iter(load_data(path, image_column="back"))).source == b"y"
 
 
@@ -685,14 +685,14 @@ def test_shards_that_are_none_or_not_whole_are_refused_by_name(tmp_path, jpegs):
 def test_a_shard_with_two_pictures_a_sample_needs_a_column(tmp_path, jpegs):
     files = [("0.jpg", jpegs["cat"]), ("0.seg.png", b"another"), ("0.txt", b"cat")]
     path = put_tar(tmp_path / "t.tar", files)
-    refused(path, "2 columns hold pictures: jpg, seg.png; columns: __key__, jpg, seg.png, txt .*--image-column")
+    refused(path, "2 columns hold images: jpg, seg.png; columns: __key__, jpg, seg.png, txt .*--image-column")
     assert next(iter(load_data(path, image_column="seg.png"))).source == b"another"
 
 
 def test_a_shard_of_pngs_and_jpegs_has_one_column_of_pictures(tmp_path, jpegs):
-    files = [("0.jpg", jpegs["cat"]), ("0.txt", b"cat"), ("1.png", b"no picture"), ("1.txt", b"dog")]
+    files = [("0.jpg", jpegs["cat"]), ("0.txt", b"cat"), ("1.png", b"no image"), ("1.txt", b"dog")]
     items = list(load_data(put_tar(tmp_path / "t.tar", files)))
-    assert [(item.source, item.label) for item in items] == [(jpegs["cat"], "cat"), (b"no picture", "dog")]
+    assert [(item.source, item.label) for item in items] == [(jpegs["cat"], "cat"), (b"no image", "dog")]
 
 
 def test_a_shard_with_a_damaged_header_or_a_cut_end_loses_no_sample_in_silence(tmp_path, jpegs):
@@ -775,7 +775,7 @@ def cut_in_the_middle(jpegs):
 def test_a_truncated_picture_in_a_folder_costs_itself_only(tmp_path, jpegs):
     for i, data in enumerate(cut_in_the_middle(jpegs)):
         put(tmp_path / "album" / f"{i}.jpg", data)
-    with pytest.warns(VlmdescWarning, match=r"1 of 6 pictures could not be used; .*truncated picture .*album/2.jpg"):
+    with pytest.warns(VlmdescWarning, match=r"1 of 6 images could not be used; .*truncated image .*album/2.jpg"):
         found = embed(load_data(tmp_path / "album"), FakeEncoder(), Store(tmp_path))
     assert found.keys == ("0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg") and found.vectors.shape == (5, 16)
 
@@ -783,10 +783,10 @@ def test_a_truncated_picture_in_a_folder_costs_itself_only(tmp_path, jpegs):
 def test_a_truncated_picture_in_parquet_costs_itself_only(tmp_path, jpegs):
     images = [{"bytes": data, "path": f"{i}.jpg"} for i, data in enumerate(cut_in_the_middle(jpegs))]
     path = put_parquet(tmp_path / "t.parquet", image=images)
-    with pytest.warns(VlmdescWarning, match=r"1 of 6 pictures could not be used; .*truncated picture \(2.jpg\)"):
+    with pytest.warns(VlmdescWarning, match=r"1 of 6 images could not be used; .*truncated image \(2.jpg\)"):
         found = embed(load_data(path), FakeEncoder(), Store(tmp_path))
     assert found.keys == ("0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg")
-    with pytest.raises(ImageError, match=r"truncated picture \(2.jpg\)"):
+    with pytest.raises(ImageError, match=r"truncated image \(2.jpg\)"):
         embed(load_data(path), FakeEncoder(), Store(tmp_path), strict=True)
 
 
@@ -799,8 +799,8 @@ def test_rows_without_a_usable_picture_are_named_in_their_place(form, tmp_path, 
     put(tmp_path / "0.jpg", jpegs["cat"])
     paths = ["0.jpg", *(path for path, _ in ODD), "0.jpg"]
     data = load_data(form(tmp_path, paths, [str(i) for i in range(len(paths))]))
-    assert labels_of(data) == data.labels() == [str(i) for i in range(len(paths))]  # a label outlives its picture
-    with pytest.warns(VlmdescWarning, match=rf"{len(ODD)} of {len(paths)} pictures could not be used"):
+    assert labels_of(data) == data.labels() == [str(i) for i in range(len(paths))]  # a label outlives its image
+    with pytest.warns(VlmdescWarning, match=rf"{len(ODD)} of {len(paths)} images could not be used"):
         assert embed(data, FakeEncoder(), Store(tmp_path)).keys == ("0.jpg", "0.jpg")
     for item, (path, code) in zip([*data][1:], ODD, strict=False):
         told = isinstance(item.source, ImageError)
@@ -811,7 +811,7 @@ def test_rows_without_a_usable_picture_are_named_in_their_place(form, tmp_path, 
 
 def failure(source):
     with pytest.raises(ImageError) as caught:
-        open_picture(source)
+        open_image(source)
     return caught.value
 
 

@@ -14,14 +14,14 @@ from PIL import Image
 from vlmdesc import Classifier, Descriptors
 from vlmdesc.embeddings.data import load_data
 from vlmdesc.embeddings.embed import embed, embed_texts, embedding
-from vlmdesc.embeddings.pipeline import Encoded, encode_pictures
+from vlmdesc.embeddings.pipeline import Encoded, encode_images
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import ImageError, ModelError, StoreError, VlmdescWarning
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 
 class Counting(FakeEncoder):
-    """Counts the pictures and texts that go through the model, and the size of each batch."""
+    """Counts the images and texts that go through the model, and the size of each batch."""
 
     def __init__(self):
         self.seen, self.read = [], []
@@ -89,7 +89,7 @@ def test_an_edited_picture_is_another(album, tmp_path):
 @pytest.mark.parametrize("stop", range(0, 20, 3))
 def test_an_interrupted_run_goes_on_with_the_same_batches_and_bits(album, tmp_path, stop):
     class Position(Counting):
-        """The vector of a picture depends on its place in the batch, as the last bits of a real model's may."""
+        """The vector of an image depends on its place in the batch, as the last bits of a real model's may."""
 
         def forward(self, pixels):
             found = super().forward(pixels) + 0.1 * np.eye(len(pixels), 16, dtype=np.float32)
@@ -117,10 +117,10 @@ def embed_quietly(*arguments):
 
 def test_broken_pictures_are_left_out_and_warned_of_or_an_error(album, tmp_path):
     (album / "05.png").write_bytes((album / "05.png").read_bytes()[:40])
-    with pytest.warns(VlmdescWarning, match=r"1 of 20 pictures could not be used; the first: not a picture.*05\.png"):
+    with pytest.warns(VlmdescWarning, match=r"1 of 20 images could not be used; the first: not an image.*05\.png"):
         found = embed(load_data(album), FakeEncoder(), Store(tmp_path))
     assert "05.png" not in found.keys and len(found.keys) == len(found.vectors) == 19
-    with pytest.raises(ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="not an image"):
         embed(load_data(album), FakeEncoder(), Store(tmp_path), strict=True)
 
 
@@ -134,7 +134,7 @@ def test_notes_come_back_from_the_store(tmp_path):
     frames = [Image.new("RGBA", (9, 9), (0, 0, 0, 0)), Image.new("RGBA", (9, 9), "blue")]
     frames[0].save(data, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     collection = Store(tmp_path).images(FakeEncoder())
-    first, second = (next(encode_pictures(FakeEncoder(), [data.getvalue()], collection=collection)) for _ in range(2))
+    first, second = (next(encode_images(FakeEncoder(), [data.getvalue()], collection=collection)) for _ in range(2))
     assert first.notes == second.notes == ("several frames: the first is used", "wholly transparent: seen as white")
     assert (first.stored, second.stored) == (False, True)
 
@@ -282,5 +282,5 @@ def test_the_starters_embeddings_come_back_bit_for_bit(photos, starter, tmp_path
     first = embed(paths, starter, Store(tmp_path))
     again = embed(paths[::-1], starter, Store(tmp_path))
     assert np.array_equal(np.asarray(first.vectors), np.asarray(again.vectors)[::-1])
-    direct = np.stack([item.vector for item in encode_pictures(starter, paths)])
+    direct = np.stack([item.vector for item in encode_images(starter, paths)])
     assert np.array_equal(direct, first.vectors)

@@ -12,7 +12,7 @@ ZOO = Descriptors.of({"apple pie": ["red"], "Frog": ["green skin"], "sea-gull": 
 
 
 def table(tmp_path, rows):
-    """A CSV of pictures of one colour with labels."""
+    """A CSV of images of one colour with labels."""
     lines = ["image,label,group"]
     for i, (colour, label, group) in enumerate(rows):
         Image.new("RGB", (8, 8), COLOURS[colour]).save(tmp_path / f"{i}.png")
@@ -64,7 +64,7 @@ def test_pictures_are_gathered_with_all_that_belongs_to_them(tmp_path):
     assert len(photos.failed) == 1 and photos.failed[0].where.endswith("2.png")
     twice = gather(more, np.array([1, 1]), FakeEncoder(), Store())
     assert twice.contents[0] == twice.contents[1] and len(twice.vectors) == 2
-    with pytest.raises(InputError, match="none of 1 picture can be used"):
+    with pytest.raises(InputError, match="none of 1 image can be used"):
         gather(data, np.array([-1, -1, 2]), FakeEncoder(), Store())
 
 

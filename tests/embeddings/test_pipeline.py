@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlmdesc.embeddings.pipeline import Encoded, encode_pictures
+from vlmdesc.embeddings.pipeline import Encoded, encode_images
 from vlmdesc.embeddings.protocol import Encoder, PatchEncoder
 from vlmdesc.errors import ImageError, InputError, ModelError
 from vlmdesc.testing import COLOURS, FakeEncoder
@@ -21,7 +21,7 @@ def solid(colour, size=(20, 20)):
 @pytest.mark.parametrize("workers", [1, 4])
 def test_results_keep_the_order_with_errors_in_their_place(tmp_path, batch_size, workers):
     sources = [solid("red"), b"broken", solid("blue"), tmp_path / "missing.jpg", b"", solid("green")]
-    results = list(encode_pictures(FakeEncoder(), sources, batch_size=batch_size, workers=workers))
+    results = list(encode_images(FakeEncoder(), sources, batch_size=batch_size, workers=workers))
     assert [type(result) for result in results] == [Encoded, ImageError, Encoded, ImageError, ImageError, Encoded]
     wanted = FakeEncoder().texts(["red", "blue", "green"])
     good = np.stack([result.vector for result in results if isinstance(result, Encoded)])
@@ -30,8 +30,8 @@ def test_results_keep_the_order_with_errors_in_their_place(tmp_path, batch_size,
 
 
 def test_no_pictures_and_only_broken_ones():
-    assert list(encode_pictures(FakeEncoder(), [])) == []
-    assert [r.code for r in encode_pictures(FakeEncoder(), [b"", b"x"], batch_size=1)] == ["empty", "not-an-image"]
+    assert list(encode_images(FakeEncoder(), [])) == []
+    assert [r.code for r in encode_images(FakeEncoder(), [b"", b"x"], batch_size=1)] == ["empty", "not-an-image"]
 
 
 @pytest.mark.parametrize(("different", "held_back"), [(256, 0), (1, 8 * 4)])  # what is seen twice waits for a batch
@@ -42,7 +42,7 @@ def test_sources_are_read_as_needed(different, held_back):
         while True:
             yield Image.new("RGB", (20, 20), (next(read) % different, 0, 0))
 
-    results = encode_pictures(FakeEncoder(), endless(), batch_size=4, workers=2)
+    results = encode_images(FakeEncoder(), endless(), batch_size=4, workers=2)
     assert len(list(itertools.islice(results, 10))) == 10
     results.close()
     assert next(read) <= 10 + 2 * 4 + 8 + held_back
@@ -50,13 +50,13 @@ def test_sources_are_read_as_needed(different, held_back):
 
 def test_embeddings_do_not_depend_on_the_batch(photos, starter):
     paths = list(photos.values())
-    alone = np.stack([r.vector for r in encode_pictures(starter, paths, batch_size=1)])
-    together = np.stack([r.vector for r in encode_pictures(starter, paths, batch_size=6)])
+    alone = np.stack([r.vector for r in encode_images(starter, paths, batch_size=1)])
+    together = np.stack([r.vector for r in encode_images(starter, paths, batch_size=6)])
     assert np.abs(alone - together).max() < 1e-5
 
 
 class Slow(FakeEncoder):
-    """Counts how many big pictures are being prepared at once."""
+    """Counts how many big images are being prepared at once."""
 
     def __init__(self):
         self.now, self.most, self.lock = 0, 0, Lock()
@@ -76,13 +76,13 @@ def test_big_pictures_take_turns_and_small_ones_do_not(size, most):
     data = io.BytesIO()
     Image.new("L", size).save(data, "PNG")
     slow = Slow()
-    results = list(encode_pictures(slow, [data.getvalue()] * 8, workers=4))
+    results = list(encode_images(slow, [data.getvalue()] * 8, workers=4))
     assert all(isinstance(result, Encoded) for result in results)
     assert (slow.most == 1) == (most == 1)
 
 
 class Picky(FakeEncoder):
-    """Fails on pictures that are all blue, as a half-precision model may on some."""
+    """Fails on images that are all blue, as a half-precision model may on some."""
 
     def prepare(self, image):
         if image.getpixel((0, 0)) == COLOURS["yellow"]:
@@ -97,7 +97,7 @@ class Picky(FakeEncoder):
 
 def test_a_picture_the_model_fails_on_is_the_only_one_lost():
     sources = [solid(colour) for colour in ("red", "blue", "green", "yellow", "pink")]
-    found = list(encode_pictures(Picky(), sources))
+    found = list(encode_images(Picky(), sources))
     assert [type(item) for item in found] == [Encoded, ImageError, Encoded, ImageError, Encoded]
     assert found[1].code == "model" and "image 1" in str(found[1])
     assert "odd pixels" in str(found[3])
@@ -106,12 +106,12 @@ def test_a_picture_the_model_fails_on_is_the_only_one_lost():
 def test_lazily_opened_files_are_safe_in_many_threads(photos, tmp_path):
     Image.open(photos["cat"]).convert("RGB").save(tmp_path / "cat.jpg")
     lazy = Image.open(tmp_path / "cat.jpg")
-    assert all(isinstance(item, Encoded) for item in encode_pictures(FakeEncoder(), [lazy] * 16, workers=8))
+    assert all(isinstance(item, Encoded) for item in encode_images(FakeEncoder(), [lazy] * 16, workers=8))
 
 
 def test_a_batch_of_none_is_refused():
     with pytest.raises(InputError, match="batch size 0"):
-        list(encode_pictures(FakeEncoder(), [], batch_size=0))
+        list(encode_images(FakeEncoder(), [], batch_size=0))
 
 
 def test_the_fake_sees_colours_patch_by_patch():

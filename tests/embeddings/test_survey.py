@@ -35,7 +35,7 @@ def test_classes_and_groups_are_counted(colours):
     assert seen.rows == 4 and seen.checked
     assert seen.labels == {"a": 2, "b": 1, None: 1}
     assert seen.groups == {"north": 2, "south": 1, None: 1}
-    assert seen.problems() == ["1 of 4 rows without a label", "1 class with one picture only: b"]
+    assert seen.problems() == ["1 of 4 rows without a label", "1 class with one image only: b"]
 
 
 def test_a_whole_data_set_has_no_problems(colours):
@@ -60,21 +60,21 @@ def test_broken_pictures_are_named_and_keep_their_labels(colours):
     ]
     assert seen.labels == {"a": 3, "b": 2}
     (problem,) = seen.problems()
-    assert problem.startswith("4 pictures cannot be used: truncated picture (torn.png)") and problem.endswith("; ...")
+    assert problem.startswith("4 images cannot be used: truncated image (torn.png)") and problem.endswith("; ...")
 
 
 def test_repeated_content_is_counted_whatever_it_is_called(colours):
     (colours / "copy.png").write_bytes(flat("red"))
     seen = survey(table(colours, ["red.png,a,x", "copy.png,a,x", "green.png,a,x", "red.png,a,x"]))
     assert seen.repeated == 2 and seen.conflicts == []
-    assert seen.problems() == ["2 pictures seen before, byte for byte"]
+    assert seen.problems() == ["2 images seen before, byte for byte"]
 
 
 def test_one_content_under_two_labels_is_a_conflict(colours):
     (colours / "copy.png").write_bytes(flat("red"))
     seen = survey(table(colours, ["red.png,a,x", "green.png,a,x", "copy.png,b,x", "blue.png,b,x"]))
     assert seen.conflicts == ["copy.png"] and seen.repeated == 1
-    assert "1 picture under two labels: copy.png" in seen.problems()
+    assert "1 image under two labels: copy.png" in seen.problems()
 
 
 def test_no_label_is_not_another_label(colours):

@@ -37,7 +37,7 @@ def test_a_table_of_two_classes_and_two_groups_by_hand():
         for at, cell in cells_of(found).items()
     }
     assert cells == {
-        (0, "day"): ((18, 20, 10, 20), (3, 30, 0, 10)),  # found, and taken for it of the other class's pictures
+        (0, "day"): ((18, 20, 10, 20), (3, 30, 0, 10)),  # found, and taken for it of the other class's images
         (0, "night"): ((10, 20, 18, 20), (0, 10, 3, 30)),
         (1, "day"): ((27, 30, 10, 10), (2, 20, 10, 20)),
         (1, "night"): ((10, 10, 27, 30), (10, 20, 2, 20)),
@@ -98,7 +98,7 @@ def test_what_fails_comes_first_by_its_gap_and_then_what_others_are_taken_for():
 
 @pytest.mark.parametrize("n", [9, 10])
 def test_groups_that_are_too_small_are_named_and_never_judged(n):
-    """All of the group's pictures are wrong, all others are right."""
+    """All of the group's images are wrong, all others are right."""
     found = audit(*counted((0, 0, "day", 200), (1, 1, "day", 200), (0, 1, "dusk", n)), [0, 1])
     cell = cells_of(found)[0, "dusk"]
     if n < 10:
@@ -132,7 +132,7 @@ def test_pictures_without_a_group_are_counted_and_no_more():
 
 
 @pytest.mark.parametrize(
-    ("groups", "what"), [([None] * 4, "no picture has a group"), (["x", "x", None, "x"], "one group only: x")]
+    ("groups", "what"), [([None] * 4, "no image has a group"), (["x", "x", None, "x"], "one group only: x")]
 )
 def test_one_group_or_none_is_an_error(groups, what):
     labels = np.array([0, 1, 0, 1])
@@ -172,7 +172,7 @@ def test_perfect_retrieval_has_no_skew():
 
 
 def test_skew_by_hand():
-    """Ten pictures of a class, half of each group, and one of another class; the best four are three and one."""
+    """Ten images of a class, half of each group, and one of another class; the best four are three and one."""
     labels, groups = np.array([0] * 10 + [1]), ["day"] * 5 + ["night"] * 5 + ["dusk"]
     scores = np.zeros((11, 1), np.float32)
     scores[[0, 1, 2, 5], 0] = 1

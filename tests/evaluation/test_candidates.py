@@ -57,7 +57,7 @@ def really(candidate, draft):
 
 
 def planted(weight=1.0, n=600):
-    """A world where "bad" takes class zero's pictures away from it, and "good" brings them: weights tell them apart."""
+    """A world where "bad" takes class zero's images away from it, and "good" brings them: weights tell them apart."""
     rows = (*(Descriptor("zero", text, weight) for text in ("good", "bad", "mid")), Descriptor("one", "other"))
     descriptors = Descriptors((ClassName("zero", "zero"), ClassName("one", "one")), rows)
     axes = np.eye(8)
@@ -192,7 +192,7 @@ def test_weights_stay_where_nothing_is_gained_by_changing_them():
     rng, found = np.random.default_rng(0), 0
     for seed in range(20):
         w, labels = draft(zoo(seed)), np.repeat(np.arange(3), 30)
-        images = unit(w.head.columns.means[labels] + 0.02 * rng.standard_normal((90, 8)))  # each picture is right
+        images = unit(w.head.columns.means[labels] + 0.02 * rng.standard_normal((90, 8)))  # each image is right
         seen = aim(images, labels, w.head)
         found += reweighing(w, 0, seen, np.arange(90) % calibrate.N_FOLDS) is not None
     assert found == 0

@@ -26,7 +26,7 @@ def of(right, labels):
 
 
 def flips(fixed, broken, same=10):
-    """The effect on pictures of class 0, of which some are fixed and some broken."""
+    """The effect on images of class 0, of which some are fixed and some broken."""
     before = [0] * fixed + [1] * broken + [1] * same
     after = [1] * fixed + [0] * broken + [1] * same
     labels = np.zeros(len(before), np.intp)

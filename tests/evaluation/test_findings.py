@@ -32,7 +32,7 @@ def encode(texts):
 
 
 def audited(pool="mean", n=372, dusk=0, seed=0, classes=(0, 1, 2), change=lambda head: head):
-    """Pictures of three classes by day and by night, twelve of no group, and some hens at dusk."""
+    """Images of three classes by day and by night, twelve of no group, and some hens at dusk."""
     rng = np.random.default_rng(seed)
     labels, day = np.arange(n) % 3, np.arange(n) // 3 % 2 == 0
     groups = [("day" if d else "night") if i < n - 12 else None for i, d in enumerate(day.tolist())]
@@ -128,7 +128,7 @@ def test_what_fails_is_explained_by_its_descriptor_and_pictures():
 
 
 def test_what_others_are_taken_for_is_explained_too():
-    """By day, pictures of owls and cats are taken for hens."""
+    """By day, images of owls and cats are taken for hens."""
     given = audited(n=612)
     rows = [row for row in strict(given)["failed"] if row["how"] == "others taken for it"]
     for row in rows:

@@ -222,7 +222,7 @@ def picture(path, main, other, seed):
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory):
-    """Pictures of five classes to measure on; a reference of four of them."""
+    """Images of five classes to measure on; a reference of four of them."""
     folder = tmp_path_factory.mktemp("farm")
     for c, (name, (main, other)) in enumerate(SHOWS.items()):
         for i in range(12):
@@ -264,7 +264,7 @@ def test_every_fitted_method_says_what_it_learned_and_no_other(found):
 
 @pytest.fixture(scope="module")
 def nameless(farm):
-    """The same under names that show no colour, so that the first classes are the candidates of every picture."""
+    """The same under names that show no colour, so that the first classes are the candidates of every image."""
     names = dict(zip(SHOWS, ("ara", "boar", "newt", "rook", "puma"), strict=True))
     rows = {new: [r.text for r in ZOO.rows if r.class_id == old] for old, new in names.items()}
     methods = ("photo", *NEIGHBORHOODS, "neighborhood-1", "neighborhood-own-1")
@@ -307,7 +307,7 @@ def test_only_what_selects_can_fall_back(found):
     assert {name for name, r in records.items() if "k" in r and r["fallback"] is None} == {
         "neighborhood-own", "neighborhood-own-2", "neighborhood-random",
     }  # fmt: skip
-    assert 0 < records["neighborhood"]["fallback"] < 1  # no picture taught what a green frog looks like
+    assert 0 < records["neighborhood"]["fallback"] < 1  # no image taught what a green frog looks like
     assert "fallback" not in sentence(records["neighborhood-own"]) and "ceiling" in sentence(
         records["neighborhood-own"]
     )
@@ -506,8 +506,8 @@ def test_where_random_words_do_as_well_it_is_not_what_descriptors_say_that_helps
         ("own", BETTER, "The selected beat each class's own (+10.0,"),
         ("own", WORSE, "Each class's own do better (-10.0,"),
         ("random", SAME, "Random draws do as well (+0.0,"),
-        ("shots", WORSE, "Prototypes of the same pictures, without descriptors, do better (-10.0,"),
-        ("shots", UNCLEAR, "Whether they beat prototypes of the same pictures is unclear (+2.0,"),
+        ("shots", WORSE, "Prototypes of the same images, without descriptors, do better (-10.0,"),
+        ("shots", UNCLEAR, "Whether they beat prototypes of the same images is unclear (+2.0,"),
         ("unlabelled", BETTER, "Selected without labels they beat the caption too (+10.0,"),
         ("unlabelled", WORSE, "Selected without labels they do worse than the caption (-10.0,"),
     ],

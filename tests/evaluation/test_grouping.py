@@ -38,11 +38,11 @@ def planted(seed=0, n=480, wrong=(22, 22), copies=1):
 def test_planted_contexts_are_found_and_named(seed):
     photos, answers, context, words = planted(seed)
     found = by_concepts(photos, answers, WORDS, words)
-    assert set(found.words) == {"pictures like fog", "pictures like snow"} == set(found.sizes)
-    assert found.words["pictures like fog"][0] == "fog" and len(found.words["pictures like fog"]) == 3
+    assert set(found.words) == {"images like fog", "images like snow"} == set(found.sizes)
+    assert found.words["images like fog"][0] == "fog" and len(found.words["images like fog"]) == 3
     planted_ = [i for i, group in enumerate(found.groups) if group is not None and context[i] < 2]
     assert len(planted_) > 50
-    assert np.mean([found.groups[i] == f"pictures like {WORDS[context[i]]}" for i in planted_]) > 0.95
+    assert np.mean([found.groups[i] == f"images like {WORDS[context[i]]}" for i in planted_]) > 0.95
     assert {photos.labels[i] for i in planted_ if context[i] == 0} == {0, 1, 2}  # across classes
 
 
@@ -87,20 +87,20 @@ def test_a_context_that_is_failed_is_found_by_the_audit():
     photos, answers, _, words = planted(n=600, wrong=(36, 8))
     groups = by_concepts(photos, answers, WORDS, words).groups
     found = audit(answers, photos.labels, groups, range(3))
-    assert found.worst_group == "pictures like fog" and found.groups["pictures like fog"].differs
+    assert found.worst_group == "images like fog" and found.groups["images like fog"].differs
 
 
 def test_a_context_without_a_name_has_a_question_mark_and_no_two_have_one_title():
     photos, answers, _, _ = planted()
-    words = np.stack([AXES[60], AXES[60] + 0.01 * AXES[61]])  # nothing that the pictures have
+    words = np.stack([AXES[60], AXES[60] + 0.01 * AXES[61]])  # nothing that the images have
     found = by_concepts(photos, answers, ["ice", "ice"], unit(words))
-    assert len(found.words) == 2 and all(title.startswith("pictures like ice?") for title in found.words)
+    assert len(found.words) == 2 and all(title.startswith("images like ice?") for title in found.words)
 
 
 @pytest.mark.parametrize("wrong", [(0, 0), (20, 19)])
 def test_too_few_errors_are_an_error(wrong):
     photos, answers, _, words = planted(wrong=wrong)
-    with pytest.raises(InputError, match="among the half of the pictures that groups are made of") as raised:
+    with pytest.raises(InputError, match="among the half of the images that groups are made of") as raised:
         by_concepts(photos, answers, WORDS, words)
     assert f"{2 * EACH} errors at least" in str(raised.value)
 

@@ -53,7 +53,7 @@ def test_a_lift_is_what_leaving_the_descriptor_out_does_to_the_lead(seed, pool):
 
 
 def test_by_hand():
-    """Class 0 has x and y; the group's one picture is x and the others' is y, so "y" is what misleads here."""
+    """Class 0 has x and y; the group's one image is x and the others' is y, so "y" is what misleads here."""
     columns = Columns(np.eye(3, dtype=np.float32), np.array([0, 0, 1]), np.ones(3, np.float32), 2)
     images, here = np.eye(3, dtype=np.float32)[[0, 0, 1, 1]], np.array([1, 1, 0, 0], bool)
     [y, x] = of_sides(images, here, [0], [], columns)

@@ -79,7 +79,7 @@ def audited(w=str, **more):
 
 
 def changed(w=str):
-    """An effect with classes, groups and pictures of both kinds."""
+    """An effect with classes, groups and images of both kinds."""
     photos = Labelled(
         np.ones((14, 2), np.float32),
         np.array([0] * 12 + [1] * 2),
@@ -212,7 +212,7 @@ def test_an_effect_says_what_edits_did():
     for words in (
         "What 61 edits would do to the answers to 14 images.",
         "and 11 more",
-        "better: 12 fixed, 1 broken of 14 pictures (p 0.003)",
+        "better: 12 fixed, 1 broken of 14 images (p 0.003)",
         "Fixed: 12 images wrong before, right after",
         "Broken: 1 image right before, wrong after",
         "chance could do it",
@@ -238,4 +238,4 @@ def test_rows_are_those_of_the_examples():
 
 def test_a_picture_that_is_missing_is_a_box_with_its_name():
     html = audit_page(audited(), "farm.csv", CLASSES, {0: jpeg()})
-    assert html.count("<img") == 1 and html.count('aria-label="No picture of f.jpg">f.jpg</span>') == 1
+    assert html.count("<img") == 1 and html.count('aria-label="No image of f.jpg">f.jpg</span>') == 1

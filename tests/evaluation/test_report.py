@@ -86,7 +86,7 @@ def minimal(w=str, **more):
 
 
 def whole(w=str, **more):
-    """Two methods, a mixture, a control, groups, pictures, credit: something in every section."""
+    """Two methods, a mixture, a control, groups, images, credit: something in every section."""
     base, main, mixed, control, north, south = map(w, ("name", "describe", "mixed", "waffle", "north", "south"))
     groups = {north: {"n": 2, "top1": 0.5, "ci95": [0.2, 0.8]}, south: {"n": 2, "top1": 1.0, "ci95": [0.9, 1.0]}}
     grouped = {"groups": groups, "worst_group": north, "gap": {"best": south, "value": 0.5, "ci95": [0.1, 0.9]}}
@@ -229,7 +229,7 @@ def test_methods_stand_in_groups_best_first_and_draws_as_ticks():
 def test_a_picture_that_is_missing_is_a_box_with_its_name():
     html = page(whole(), {})
     assert "<img" not in html
-    assert html.count('aria-label="No picture of f.jpg">f.jpg</span>') == 1
+    assert html.count('aria-label="No image of f.jpg">f.jpg</span>') == 1
 
 
 def test_classes_of_one_name_are_told_apart():

@@ -53,7 +53,7 @@ def gained(draft, edits, images, labels):
 
 
 def planted(texts, pool="mean"):
-    """Pictures of classes zero and one, told apart along "good" and against "bad"; and a stream of them."""
+    """Images of classes zero and one, told apart along "good" and against "bad"; and a stream of them."""
     book = {"good": AXES[0], "bad": AXES[1], "mid": unit(AXES[0] + AXES[1]), "other": unit(AXES[2] - AXES[0] / 2)}
     book |= {f"nothing {i}": AXES[i] for i in (4, 5, 6)}
     means = np.array([0.6, -0.7, -0.3, *[0] * 5])
@@ -67,7 +67,7 @@ def planted(texts, pool="mean"):
 
 
 def noise(seed, n=100, copies=1):
-    """Suggestions where pictures have nothing to do with their labels: no edit can help."""
+    """Suggestions where images have nothing to do with their labels: no edit can help."""
     rng = np.random.default_rng(seed)
     texts = {"a": ["a 1", "a 2"], "b": ["b 1", "b 2"]}
     w = draft(texts, dict(zip(["a 1", "a 2", "b 1", "b 2"], unit(rng.standard_normal((4, 6))), strict=True)))
@@ -77,7 +77,7 @@ def noise(seed, n=100, copies=1):
 
 
 def rough(seed):
-    """Classes whose descriptors are all off in some way, so that some edits help a little; and a stream of pictures."""
+    """Classes whose descriptors are all off in some way, so that some edits help a little; and a stream of images."""
     rng = np.random.default_rng(seed)
     centres = unit(rng.standard_normal((3, 8)))
     texts = {name: [f"{name} {i}" for i in range(3)] for name in "abc"}
@@ -166,7 +166,7 @@ def test_edits_that_help_together_are_joined():
 
 
 def test_only_the_pictures_aimed_at_have_to_gain():
-    """Class zero's pictures are aimed at: an edit that gives them up for the other class's is none."""
+    """Class zero's images are aimed at: an edit that gives them up for the other class's is none."""
     w, draw = planted({"zero": ["good", "bad"], "one": ["other"]})
     images, labels = draw(400, 0)
     found = suggested(w, images, labels, target=labels == 0)
@@ -236,7 +236,7 @@ def test_classes_that_are_told_apart_need_no_edit():
     asked = []
     found = suggested(w, images[right], labels[right], ask=lambda rivals: asked.append(rivals) or {})
     assert found.candidates == 0 and found.tried == () and found.edits == () and asked == [{}]
-    assert found.text.startswith("no edit helps: no picture that is aimed at goes wrong")
+    assert found.text.startswith("no edit helps: no image that is aimed at goes wrong")
 
 
 # Asking
@@ -259,7 +259,7 @@ def test_a_language_model_is_given_classes_with_rivals_and_its_texts_are_tried()
 
 
 def test_classes_involved_and_their_rivals_by_hand():
-    """Three classes along axes: of 0 three pictures are taken for 1 and one for 2, of 2 one for 1."""
+    """Three classes along axes: of 0 three images are taken for 1 and one for 2, of 2 one for 1."""
     w = draft({"a": ["x"], "b": ["y"], "c": ["z"]}, {"x": AXES[0], "y": AXES[1], "z": AXES[2]})
     images = AXES[[1, 1, 1, 2, 1, 0, 1, 2]]
     labels = np.array([0, 0, 0, 0, 2, 0, 1, 2])
@@ -275,7 +275,7 @@ def test_classes_involved_and_their_rivals_by_hand():
 
 
 def crossed(n=40):
-    """A class of two descriptors that have nothing in common: either alone is right for half of its pictures."""
+    """A class of two descriptors that have nothing in common: either alone is right for half of its images."""
     book = {"x": AXES[0], "y": AXES[1], "z": 0.6 * (AXES[0] + AXES[1])}
     return draft({"zero": ["x", "y"], "one": ["z"]}, book), AXES[np.arange(2 * n) % 2], np.zeros(2 * n, np.intp)
 
@@ -323,9 +323,9 @@ def test_nothing_to_aim_at_is_an_error():
     w, draw = planted({"zero": ["good"], "one": ["other"]})
     images, labels = draw(40, 0)
     for target in (np.zeros(40, bool), np.arange(40) == 3):
-        with pytest.raises(InputError, match="fewer than two pictures are aimed at"):
+        with pytest.raises(InputError, match="fewer than two images are aimed at"):
             suggested(w, images, labels, target=target)
-    with pytest.raises(InputError, match="fewer than two pictures are aimed at"):
+    with pytest.raises(InputError, match="fewer than two images are aimed at"):
         suggested(w, images, labels, target=np.arange(40) < 4, contents=["a"] * 4 + [*map(str, range(36))])
 
 

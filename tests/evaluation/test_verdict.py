@@ -22,7 +22,7 @@ SAME, UNCLEAR = differ(0.002, -0.006, 0.0099, 0.4), differ(0.02, -0.01, 0.05, 0.
         (differ(0.03, -0.001, 0.05, 0.01), "unclear"),  # the reverse
         (differ(0.004, 0.001, 0.007, 0.08), "same"),
         (differ(0.0, -0.01, 0.01, 1.0), "unclear"),  # a whole point either way is not the same
-        (differ(0.0, 0.0, 0.0, 1.0, 299), "unclear"),  # of six pictures that all agree nothing follows
+        (differ(0.0, 0.0, 0.0, 1.0, 299), "unclear"),  # of six images that all agree nothing follows
         (differ(0.0, 0.0, 0.0, 1.0, 300), "same"),
     ],
 )

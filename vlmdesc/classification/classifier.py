@@ -1,4 +1,4 @@
-"""Pictures in, predictions with reasons out."""
+"""Images in, predictions with reasons out."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from vlmdesc.classification.score import get_pool, ranking
 from vlmdesc.descriptors.phrase import PHOTO, Phrase, completed, get_phrase
 from vlmdesc.embeddings.data import DataSet
 from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.image import Source
 from vlmdesc.embeddings.kind import IMAGES
 from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, distinct, gather
-from vlmdesc.embeddings.picture import Source
-from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, encode_pictures
+from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, encode_images
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import ImageError, InputError, ShapeError, VlmdescWarning, counted, few
@@ -175,7 +175,7 @@ class Classifier:
         if top_k < 1 or reasons < 0 or batch_size < 1:
             what = f"top_k={top_k}, reasons={reasons}, batch_size={batch_size}"
             raise InputError(what, fix="use at least 1 class, 0 reasons and 1 image at a time")
-        found = encode_pictures(self.encoder, images, batch_size=batch_size, collection=self._collection)
+        found = encode_images(self.encoder, images, batch_size=batch_size, collection=self._collection)
         while batch := [*islice(found, batch_size)]:
             good = [item for item in batch if isinstance(item, Encoded)]
             predictions = iter(self._predictions(good, top_k, reasons, rival))

@@ -33,12 +33,12 @@ from vlmdesc.cli.suggest import suggest
 
 DESCRIBE = "Describe: classes to descriptors"
 ENCODE, CLASSIFY = "Encode: images and texts to embeddings", "Classify: decisions with reasons"
-CONCEPTS = "Concepts: search pictures, name what they show"
+CONCEPTS = "Concepts: search images, name what they show"
 EVALUATE = "Evaluate: do descriptors help, and whom do they fail?"
 
 app = typer.Typer(
     name="vlmdesc",
-    help="Image classification by description: what does a class look like, and does the picture show it?",
+    help="Image classification by description: what does a class look like, and does the image show it?",
     epilog="Start with: vlmdesc demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -46,7 +46,7 @@ ByConcepts = Annotated[
     bool,
     typer.Option(
         "--group-by-concepts",
-        help="Without a column: make groups of clusters of errors in one half of the pictures, named by concepts, and "
+        help="Without a column: make groups of clusters of errors in one half of the images, named by concepts, and "
         "audit the other half.",
     ),
 ]
@@ -60,7 +60,7 @@ Vocabulary = Annotated[
 ]
 K = Annotated[
     int | None,
-    typer.Option("--k", min=1, help="Best pictures of a class, for MaxSkew.", show_default="as many as it has"),
+    typer.Option("--k", min=1, help="Best images of a class, for MaxSkew.", show_default="as many as it has"),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for audit.json and audit.html.", show_default="vlmdesc-audit")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the halves and clusters of --group-by-concepts.")]
@@ -92,9 +92,9 @@ def audit(
 ) -> None:
     """Find whom a descriptor set fails, and which descriptors do it.
 
-    Classes are compared between groups of pictures: how often they are found, and how often others are taken for them,
+    Classes are compared between groups of images: how often they are found, and how often others are taken for them,
     with intervals and corrected tests. For each class that fails a group, the descriptors that do worse there than
-    elsewhere, and pictures that show it.
+    elsewhere, and images that show it.
 
     Example: vlmdesc audit faces.csv --descriptors jobs.json --group-column skin_tone
     """
@@ -169,7 +169,7 @@ def _concepts(looked: Looked, answers: Any, vocabulary: str, seed: int) -> tuple
     made = by_concepts(looked.photos, answers, words, vectors, seed)
     found = "; ".join(f"{title}: {', '.join(best)} ({made.sizes[title]} errors)" for title, best in made.words.items())
     return made.groups, (
-        f"Groups were proposed from clusters of the errors among one half of the pictures, and these are the other "
+        f"Groups were proposed from clusters of the errors among one half of the images, and these are the other "
         f"half. {found}." + (" A name with ? is no better than chance." if "?" in found else "")
     )
 

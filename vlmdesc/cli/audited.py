@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LEGEND = (
-    "\npictures: right only with the descriptor, less right only without it; lead: how far it lifts the right class's "
-    "score above what it is without it; MaxSkew: 0 where the best pictures are spread over groups as the class is; "
+    "\nimages: right only with the descriptor, less right only without it; lead: how far it lifts the right class's "
+    "score above what it is without it; MaxSkew: 0 where the best images are spread over groups as the class is; "
     "the gap of the most and the least of several groups is above 0 by chance too"
 )
 SHOWN, EACH, SMALL = 12, 4, 6  # failures, descriptors and images of one, and groups too small, that are printed
@@ -25,10 +25,10 @@ def print_audit(record: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     console = Console()
-    title = f"{counted(record['n'], 'picture')} in {counted(len(record['groups']), 'group')}, "
+    title = f"{counted(record['n'], 'image')} in {counted(len(record['groups']), 'group')}, "
     console.print(Text(shown(f"{title}{_rate(record['accuracy'])} % right"), style="bold"))
     if record["ungrouped"]:
-        console.print(Text(f"{counted(record['ungrouped'], 'picture')} without a group left out"))
+        console.print(Text(f"{counted(record['ungrouped'], 'image')} without a group left out"))
     if record["grouping"]:
         console.print(Text(shown(record["grouping"])))
     _groups(console, record["groups"])
@@ -39,7 +39,7 @@ def print_audit(record: Mapping[str, Any]) -> None:
     if opportunity["classes"]:
         console.print(Text(_gaps(opportunity, skew)))
     if not record["judged"]:
-        console.print(Text("\nno class has ten pictures both in a group and in the others: none can be judged"))
+        console.print(Text("\nno class has ten images both in a group and in the others: none can be judged"))
     elif not record["failed"]:
         judged = counted(record["judged"], "class")
         line = f"no class fares worse in one group than in the others by more than chance, of {judged} in groups judged"
@@ -54,7 +54,7 @@ def print_audit(record: Mapping[str, Any]) -> None:
         )
     small = [f"{cell['name']} in {cell['group']} ({cell['n']})" for cell in record["too_small"]]
     if small:
-        console.print(Text(shown(f"\n{len(small):,} too small to judge, under 10 pictures: {few(small, SMALL)}")))
+        console.print(Text(shown(f"\n{len(small):,} too small to judge, under 10 images: {few(small, SMALL)}")))
 
 
 def _groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
@@ -82,7 +82,7 @@ def _failure(console: Console, failure: Mapping[str, Any]) -> None:
 
     side = failure["tpr" if failure["how"] == "not found" else "fpr"]
     verb = "found" if failure["how"] == "not found" else "others taken for it"
-    line = f"{failure['name']} in {failure['group']}: {verb} {_rate(side)} % of {counted(side['n'], 'picture')}, "
+    line = f"{failure['name']} in {failure['group']}: {verb} {_rate(side)} % of {counted(side['n'], 'image')}, "
     line += f"{_points(side, 'gap')} against the other groups, p {p_value(side['p_holm'])}"
     console.print(Text("\n" + shown(line), style="bold"))
     if failure["taken_for"]:
@@ -91,7 +91,7 @@ def _failure(console: Console, failure: Mapping[str, Any]) -> None:
         net = [lift["right_only_with"][side] - lift["right_only_without"][side] for side in ("here", "others")]
         leads = f"lead {lift['here']:+.4f} here, {lift['others']:+.4f} elsewhere"
         what = f"{lift['name']}: {lift['descriptor'] or '(its name)'}"
-        console.print(Text(shown(f"  {net[0]:+d} pictures here, {net[1]:+d} elsewhere, {leads}  {what}")))
+        console.print(Text(shown(f"  {net[0]:+d} images here, {net[1]:+d} elsewhere, {leads}  {what}")))
     images = few((image["image"] for image in failure["images"]), EACH)
     console.print(Text(shown(f"  see {images}"), style="dim"))
 

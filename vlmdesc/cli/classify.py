@@ -34,8 +34,8 @@ from vlmdesc.errors import ImageError, InputError, shown
 if TYPE_CHECKING:
     from vlmdesc.records import Contrast, Hit, Prediction
 
-Images = Annotated[list[str], typer.Argument(help="Picture files, folders or glob patterns.", metavar="IMAGE...")]
-TopK = Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")]
+Images = Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.", metavar="IMAGE...")]
+TopK = Annotated[int, typer.Option(min=1, help="Classes shown for each image.")]
 Reasons = Annotated[int, typer.Option(min=0, help="Descriptors shown as reasons.")]
 Against = Annotated[
     str,
@@ -48,7 +48,7 @@ Against = Annotated[
 Reference = Annotated[
     str,
     typer.Option(
-        help="A labelled data set that says which descriptors tell a picture's few candidate classes apart.",
+        help="A labelled data set that says which descriptors tell an image's few candidate classes apart.",
         metavar="DATASET",
     ),
 ]
@@ -89,9 +89,9 @@ def classify(
     batch_size: BatchSize = 32,
     as_json: Json = False,
 ) -> None:
-    """Classify pictures by description, with the reasons.
+    """Classify images by description, with the reasons.
 
-    A picture that cannot be used is named on stderr and the rest go on; the exit status is then 1.
+    An image that cannot be used is named on stderr and the rest go on; the exit status is then 1.
 
     Example: vlmdesc classify photos/ --descriptors everyday --against dog
     """
@@ -117,7 +117,7 @@ def classify(
     results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=pair, batch_size=batch_size)
     failed = _print(results, len(paths), classifier.encoder.name if as_json else "")
     if failed:
-        say(f"{failed} of {len(paths)} pictures could not be used")
+        say(f"{failed} of {len(paths)} images could not be used")
     if failed or not whole:
         raise typer.Exit(ImageError.exit_code)
 
@@ -138,22 +138,20 @@ def _wanted(
 
 
 def find(images: list[str]) -> tuple[Path, ...]:
-    """The pictures that files, folders and patterns stand for. Raises: InputError when there are none."""
-    from vlmdesc.embeddings.find import find_pictures
+    """The images that files, folders and patterns stand for. Raises: InputError when there are none."""
+    from vlmdesc.embeddings.find import find_images
 
-    found = find_pictures(images)
+    found = find_images(images)
     for path in found.passed_over:
-        say(f"passed over: {shown(path)} is no picture")
+        say(f"passed over: {shown(path)} is no image")
     if not any(os.path.lexists(path) for path in found.paths):  # told before the model is loaded
         where = shown(", ".join(images))
-        raise InputError(
-            "no pictures found", where=where, fix="give picture files, or a folder or pattern that has some"
-        )
+        raise InputError("no images found", where=where, fix="give image files, or a folder or pattern that has some")
     return found.paths
 
 
 def _print(results: Iterator[Prediction | ImageError], total: int, json_model: str) -> int:
-    """Print each result as it comes, as JSON where a model name for it is given; how many pictures failed."""
+    """Print each result as it comes, as JSON where a model name for it is given; how many images failed."""
     from vlmdesc.cli.output import Output
 
     failed = 0

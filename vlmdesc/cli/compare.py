@@ -20,9 +20,9 @@ Only = Annotated[str, typer.Option("--methods", help="With commas between: only 
 
 
 def compare(first: Results, second: Results, methods: Only = "", as_json: Json = False) -> None:
-    """Compare two evaluations on the pictures they share: two models, two descriptor sets, before and after an edit.
+    """Compare two evaluations on the images they share: two models, two descriptor sets, before and after an edit.
 
-    Differences are the second less the first, paired by picture, with exact McNemar tests corrected by Holm.
+    Differences are the second less the first, paired by image, with exact McNemar tests corrected by Holm.
 
     Example: vlmdesc compare vlmdesc-eval edited-eval
     """
@@ -39,10 +39,10 @@ def _print(found: Mapping[str, Any]) -> None:
     console, rows = Console(), found["methods"]
     for side in ("a", "b"):
         about = found[side]
-        rest = f", {about['unpaired']:,} pictures of its own" if about["unpaired"] else ""
+        rest = f", {about['unpaired']:,} images of its own" if about["unpaired"] else ""
         line = f"{side}: {about['results']}: {about['data']}, {about['encoder']}{rest}"
         console.print(Text(shown(line)), soft_wrap=True)
-    console.print(Text(f"{counted(found['n'], 'picture')} in both"))
+    console.print(Text(f"{counted(found['n'], 'image')} in both"))
     columns = {
         "a %": [f"{100 * row['a']:.1f}" for row in rows],
         "b %": [f"{100 * row['b']:.1f}" for row in rows],

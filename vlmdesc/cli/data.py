@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.survey import Survey
     from vlmdesc.records import Descriptors
 
-Montage = Annotated[Path, typer.Option(help="Where the sample of pictures is drawn.", metavar="FILE.png")]
-Check = Annotated[bool, typer.Option(help="Open every picture; --no-check opens those of the sample only.")]
+Montage = Annotated[Path, typer.Option(help="Where the sample of images is drawn.", metavar="FILE.png")]
+Check = Annotated[bool, typer.Option(help="Open every image; --no-check opens those of the sample only.")]
 CLASSES = 20  # shown in the table
 
 
@@ -76,7 +76,7 @@ def data(
     else:
         _print(found, seen)
     drawn = "not drawn: it would lie in the data set; use --montage" if inside else f"drawn to {shown(montage)}"
-    say(f"{counted(len(seen.samples), 'picture')} {drawn}")
+    say(f"{counted(len(seen.samples), 'image')} {drawn}")
     if misfit:
         raise misfit
     if given:
@@ -140,7 +140,7 @@ def _print(data: DataSet, seen: Survey) -> None:
         if named:
             listed = few((f"{name} {n:,}" for n, name in named), CLASSES)
             console.print(Text(shown(f"{len(named):,} {what}: {listed}")), soft_wrap=True)
-    opened = "every picture opened" if seen.checked else "pictures not opened"
+    opened = "every image opened" if seen.checked else "images not opened"
     problems = [*data.table.notes, *seen.problems()]
     console.print(Text(f"problems ({opened}):" if problems else f"no problems found ({opened})"))
     for problem in problems:

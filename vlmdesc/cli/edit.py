@@ -88,13 +88,13 @@ On = Annotated[
     list[str],
     typer.Option(
         "--on",
-        help="Show first what the edit does to the answers on labelled pictures; then ask, or with --yes save.",
+        help="Show first what the edit does to the answers on labelled images; then ask, or with --yes save.",
         metavar="DATASET",
         rich_help_panel=EFFECT,
     ),
 ]
 Page = Annotated[
-    Path, typer.Option(help="Where the effect is written, with pictures.", metavar="FILE.html", rich_help_panel=EFFECT)
+    Path, typer.Option(help="Where the effect is written, with images.", metavar="FILE.html", rich_help_panel=EFFECT)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Save without asking.", rich_help_panel=EFFECT)]
 
@@ -136,7 +136,7 @@ def edit(
     diff OTHER: the edits that would make this set the other
 
     A save is whole or not at all, and never over what someone else saved
-    meanwhile. With --on, see first which pictures an edit fixes and breaks.
+    meanwhile. With --on, see first which images an edit fixes and breaks.
 
     vlmdesc edit birds.json add hen "a red comb"
     vlmdesc edit birds.json drop hen "a farm animal" --on photos/
@@ -156,7 +156,7 @@ def edit(
         check_look(look, seen.descriptors, after)
         effect = effect_of(look, seen.descriptors, after, edits, lambda: open_encoder(model, device, precision))
         record, failed = record | effect, effect["failed"]
-        say(f"with pictures: {shown(page)}")
+        say(f"with images: {shown(page)}")
     if saved:  # before anything is printed: whoever reads that may have seen enough
         _save(seen, edits, out, merge=not on)
     if on and not as_json:

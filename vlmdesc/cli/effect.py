@@ -1,4 +1,4 @@
-"""What edits do to the answers on labelled pictures, for vlmdesc edit --on."""
+"""What edits do to the answers on labelled images, for vlmdesc edit --on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.protocol import Encoder
     from vlmdesc.records import Descriptors, Edit
 
-SHOWN, EACH = 8, 4  # classes whose change is printed; pictures that changed sides
+SHOWN, EACH = 8, 4  # classes whose change is printed; images that changed sides
 
 
 @dataclass(frozen=True)
 class Look:
-    """Labelled pictures and how they are looked at; `columns` are options of `load_data`, `page` is written."""
+    """Labelled images and how they are looked at; `columns` are options of `load_data`, `page` is written."""
 
     dataset: list[str]
     columns: Mapping[str, str]
@@ -68,7 +68,7 @@ def effect_of(
 
 
 def print_effect(record: Mapping[str, Any]) -> None:
-    """The groups and classes that moved, some pictures that changed sides, and the verdict."""
+    """The groups and classes that moved, some images that changed sides, and the verdict."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -78,7 +78,7 @@ def print_effect(record: Mapping[str, Any]) -> None:
 
     console, overall = Console(), record["overall"]
     moved = [row for row in record["groups"] if row["fixed"] + row["broken"]]
-    rows = [("all pictures", overall)] + [(f"in {row['group']}", row) for row in moved]
+    rows = [("all images", overall)] + [(f"in {row['group']}", row) for row in moved]
     rows += [(row["name"], row) for row in record["classes"][:SHOWN]]
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("", overflow="fold")

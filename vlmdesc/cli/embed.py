@@ -36,20 +36,20 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.pipeline import Encoded
     from vlmdesc.embeddings.protocol import Encoder
 
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be used.")]
-Errors = Annotated[Path, typer.Option(help="Where pictures that cannot be used are listed, if there are any.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be used.")]
+Errors = Annotated[Path, typer.Option(help="Where images that cannot be used are listed, if there are any.")]
 StoreAs = Annotated[str, typer.Option(help="float32, or float16 for half the disk.", metavar="DTYPE")]
 
 
 @dataclass
 class Tally:
-    """What became of the pictures so far."""
+    """What became of the images so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
 
     def take(self, item: Item, found: Encoded | ImageError, strict: bool = False) -> None:
-        """Count a picture; one that failed is named, or with `strict` raised."""
+        """Count an image; one that failed is named, or with `strict` raised."""
         if not isinstance(found, ImageError):
             self.counts["stored" if found.stored else "new"] += 1
             return
@@ -76,9 +76,9 @@ def embed(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Encode a data set's pictures once and keep the embeddings; what is kept already is not encoded again.
+    """Encode a data set's images once and keep the embeddings; what is kept already is not encoded again.
 
-    Every other command reads them from there. Pictures are known by their content, so moved or renamed ones are found
+    Every other command reads them from there. Images are known by their content, so moved or renamed ones are found
     again; an interrupted run goes on where it was. One that cannot be used is named and listed in errors.jsonl, and
     the exit status is then 1.
 
@@ -101,7 +101,7 @@ def embed(
     summary = _summary(data, encoder, collection, tally, time.perf_counter() - began)
     print(json.dumps(summary) if as_json else _sentences(summary))
     if tally.failures:
-        say(f"{counted(len(tally.failures), 'picture')} could not be used, listed in {shown(errors)}")
+        say(f"{counted(len(tally.failures), 'image')} could not be used, listed in {shown(errors)}")
         raise typer.Exit(ImageError.exit_code)
 
 
@@ -149,7 +149,7 @@ def _sentences(summary: dict[str, str | int | float]) -> str:
     split = f", split {summary['split']}" if summary["split"] else ""
     seconds, rate = summary["seconds"], summary["per_second"]
     lines = (
-        f"{summary['data']} ({summary['form']}{split}): {counted(int(summary['pictures']), 'picture')}",
+        f"{summary['data']} ({summary['form']}{split}): {counted(int(summary['pictures']), 'image')}",
         f"{summary['new']:,} new, {summary['stored']:,} stored before, {summary['failed']:,} failed",
         f"by {summary['encoder']} in {summary['precision']}: {seconds:,} s, {rate:,} a second",
         f"kept in {summary['store']}",

@@ -37,7 +37,7 @@ BESIDE_A_TASK = ("dataset", "methods", "per_class", "model", "out", "device", "p
 DataOrTask = Annotated[
     list[str],
     typer.Argument(
-        help="A labelled data set: a folder with a folder of pictures for each class, a table, shards, or ORG/NAME on "
+        help="A labelled data set: a folder with a folder of images for each class, a table, shards, or ORG/NAME on "
         "the Hugging Face hub, as vlmdesc embed takes them; or a task file (.toml).",
         metavar="DATASET|TASK.toml",
     ),
@@ -74,7 +74,7 @@ Reference = Annotated[
 PerClass = Annotated[
     str,
     typer.Option(
-        help="Learning curve: also run the methods that learn from the reference with so many of its pictures a class "
+        help="Learning curve: also run the methods that learn from the reference with so many of its images a class "
         '(drawn anew for each seed): "1,5,20".',
         metavar="N,N,...",
     ),
@@ -84,7 +84,7 @@ Out = Annotated[
     typer.Option(help="Folder for results.json, predictions.parquet and report.html.", show_default="vlmdesc-eval"),
 ]
 OnlyPresent = Annotated[
-    bool, typer.Option("--only-present", help="Score among the classes that have a picture.", rich_help_panel=LABELS)
+    bool, typer.Option("--only-present", help="Score among the classes that have an image.", rich_help_panel=LABELS)
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Seeds of each control: 0, 1, ...", rich_help_panel=STATISTICS)]
 Resamples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples.", rich_help_panel=STATISTICS)]
@@ -121,7 +121,7 @@ def evaluate(
 ) -> None:
     """Tell whether descriptors help, because of what they say, and for whom they fail.
 
-    Every method is run on the same pictures, which are encoded once and kept; differences come with intervals and
+    Every method is run on the same images, which are encoded once and kept; differences come with intervals and
     paired tests, and random words are the control to beat. DATASET may be a task file (.toml), which says all the rest:
     beside it go --model, --methods, --per-class, --out, --device, --precision and --json.
 

@@ -1,4 +1,4 @@
-"""Pictures that could not be used, as errors.jsonl lists them."""
+"""Images that could not be used, as errors.jsonl lists them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from vlmdesc.errors import ImageError
 from vlmdesc.files import write_atomic
 
-NAMED = 10  # broken pictures named on stderr; all are in the file
+NAMED = 10  # broken images named on stderr; all are in the file
 Failure = dict[str, str | None]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vlmdesc.embeddings.picture import open_picture
+from vlmdesc.embeddings.image import open_image
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Prediction
 
@@ -18,9 +18,9 @@ INK, BAR, WRONG, PALE = "#1f2933", "#2a7f8e", "#c8702a", "#c9d6d9"
 
 
 def draw(out: Path, pictures: Sequence[Path], truths: Sequence[str], predictions: Sequence[Prediction]) -> None:
-    """One row a picture: the picture, its best classes, and the winner's descriptors by similarity.
+    """One row an image: the image, its best classes, and the winner's descriptors by similarity.
 
-    The winner's bars are orange where it is not what the picture shows.
+    The winner's bars are orange where it is not what the image shows.
 
     Raises: StoreError when `out` cannot be written.
     """
@@ -29,7 +29,7 @@ def draw(out: Path, pictures: Sequence[Path], truths: Sequence[str], predictions
     grid = figure.subplots(len(pictures), 3, width_ratios=(1.1, 1, 1.6), squeeze=False)
     for (photo, classes, reasons), path, truth, prediction in zip(grid, pictures, truths, predictions, strict=True):
         colour = BAR if prediction.ranked[0].text == truth else WRONG
-        photo.imshow(open_picture(path).image)
+        photo.imshow(open_image(path).image)
         photo.set_title(f"a photograph of: {truth}", loc="left", color=INK, fontsize=10)
         photo.set_axis_off()
         ranked = [(hit.text, hit.score) for hit in prediction.ranked[:4]]

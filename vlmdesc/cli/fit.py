@@ -56,7 +56,7 @@ def fit(
     replace_: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Fit a head to labelled pictures and keep it: a folder that vlmdesc classify --head decides by, anywhere.
+    """Fit a head to labelled images and keep it: a folder that vlmdesc classify --head decides by, anywhere.
 
     Example: vlmdesc fit labelled/ --descriptors everyday --kind neighborhood --out everyday.head
     """
@@ -76,7 +76,7 @@ def fit(
     check_place(out, replace_)
     data = open_reference(dataset[0], given, label_column, split)
     encoder, store = open_encoder(model, device, precision), Store()
-    images = labelled(data, given, encoder, store, "pictures")
+    images = labelled(data, given, encoder, store, "images")
     with encoding_texts(encoder, len(given.rows) + len(given.classes)) as watched:
         plain = Classifier(watched, given, pool, phrase=phrase, store=store)
         found = plain.fit(images.vectors, images.labels, kind, phrase=phrase).head

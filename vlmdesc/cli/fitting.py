@@ -1,4 +1,4 @@
-"""Classifiers for the command line: from descriptors alone, or fitted to labelled pictures."""
+"""Classifiers for the command line: from descriptors alone, or fitted to labelled images."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def open_reference(name: str, given: Descriptors, label_column: str = "", split:
     strange = [label for label, number in zip(labels, numbers, strict=True) if label is not None and number < 0]
     if strange:
         of = few(dict.fromkeys(strange))
-        say(f"passed over: {counted(len(strange), 'reference picture')} of no class: {shown(of)}")
+        say(f"passed over: {counted(len(strange), 'reference image')} of no class: {shown(of)}")
     return data
 
 
 def fitted(
     wanted: FitData, encoder: Encoder, phrase: str, pool: str, select: bool, stored: bool = True
 ) -> tuple[Classifier, bool]:
-    """The classifier, with what it was fitted to said on stderr, and whether all pictures for that could be used.
+    """The classifier, with what it was fitted to said on stderr, and whether all images for that could be used.
 
     Raises: InputError, StoreError.
     """
@@ -173,18 +173,18 @@ def _with_photographs(
 
 
 def _without(known: Labelled, shots: Labelled) -> Labelled:
-    """The reference less the photographs: each picture teaches once, and left out to be judged has no copy."""
+    """The reference less the photographs: each image teaches once, and left out to be judged has no copy."""
     from vlmdesc.embeddings.labelled import without
 
     rest = without(known, shots)
     if len(rest.labels) < len(known.labels):
         n = len(known.labels) - len(rest.labels)
-        say(f"{counted(n, 'picture')} of the reference left out: among the photographs too")
+        say(f"{counted(n, 'image')} of the reference left out: among the photographs too")
     return rest
 
 
 def labelled(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: Store, what: str) -> Labelled:
-    """The embedded pictures of a data set that have a class; those that cannot be used are named."""
+    """The embedded images of a data set that have a class; those that cannot be used are named."""
     from vlmdesc.cli.progress import stages
     from vlmdesc.embeddings.labelled import distinct, gather
 
@@ -197,7 +197,7 @@ def labelled(data: DataSet, descriptors: Descriptors, encoder: Encoder, store: S
 
 
 def embedded(data: DataSet, encoder: Encoder, store: Store) -> tuple[np.ndarray, int]:
-    """The embeddings (N, D) of a data set's pictures, and how many could not be used; these are named."""
+    """The embeddings (N, D) of a data set's images, and how many could not be used; these are named."""
     import numpy as np
 
     from vlmdesc.cli.progress import stages
@@ -205,7 +205,7 @@ def embedded(data: DataSet, encoder: Encoder, store: Store) -> tuple[np.ndarray,
 
     vectors, failed = [], []
     with stages() as stage:
-        tick = stage("pictures", data.n)
+        tick = stage("images", data.n)
         for _, found in embedding(data, encoder, store.images(encoder)):
             if isinstance(found, ImageError):
                 failed.append(found)
@@ -214,16 +214,16 @@ def embedded(data: DataSet, encoder: Encoder, store: Store) -> tuple[np.ndarray,
             tick(1)
     name_failures(failed)
     if not vectors:
-        raise InputError("no picture can be used", where=data.name, fix="give other pictures")
+        raise InputError("no image can be used", where=data.name, fix="give other images")
     return np.stack(vectors), len(failed)
 
 
 def name_failures(failed: Sequence[ImageError]) -> None:
-    """The first of the pictures that could not be used, on stderr, and how many there were."""
+    """The first of the images that could not be used, on stderr, and how many there were."""
     for error in failed[:NAMED]:
         say(f"error: {error}")
     if len(failed) > NAMED:
-        say(f"{counted(len(failed), 'picture')} could not be used")
+        say(f"{counted(len(failed), 'image')} could not be used")
 
 
 def select_on(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vlmdesc.concepts.copies import Copies
     from vlmdesc.concepts.index import Index
 
-index = typer.Typer(help="Indexes of pictures, for vlmdesc search and vlmdesc name.", no_args_is_help=True)
+index = typer.Typer(help="Indexes of images, for vlmdesc search and vlmdesc name.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(help="An index: the folder that vlmdesc index build made.", metavar="IDX")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to make.", metavar="IDX")]
@@ -41,7 +41,7 @@ Recall = Annotated[
     typer.Option(
         min=0.01,
         max=1,
-        help="Beyond 100,000 pictures: the share of the exact 10 nearest that a search must find. 1 is exact search.",
+        help="Beyond 100,000 images: the share of the exact 10 nearest that a search must find. 1 is exact search.",
     ),
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="In place of the index that is there.")]
@@ -49,7 +49,7 @@ Filters = Annotated[
     list[str],
     typer.Option(
         "--filter",
-        help="Only pictures with label=PATTERN or id=PATTERN, where * stands for anything; may be given again.",
+        help="Only images with label=PATTERN or id=PATTERN, where * stands for anything; may be given again.",
         metavar="COLUMN=PATTERN",
     ),
 ]
@@ -65,7 +65,7 @@ Patterns = Annotated[
     list[str] | None, typer.Argument(help="Ids (paths) of those to take out; * stands for anything.", metavar="[ID...]")
 ]
 Missing = Annotated[bool, typer.Option("--missing", help="Those whose file is gone.")]
-Threshold = Annotated[float, typer.Option(min=-1, max=1, help="How alike two pictures are, as a cosine.")]
+Threshold = Annotated[float, typer.Option(min=-1, max=1, help="How alike two images are, as a cosine.")]
 Montage = Annotated[Path | None, typer.Option(help="Draw a contact sheet.", metavar="FILE.png")]
 SHOWN = 20  # groups of copies that are listed
 
@@ -88,9 +88,9 @@ def build(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Make an index of a data set's pictures. Embeddings that vlmdesc embed has kept are read, missing ones are made.
+    """Make an index of a data set's images. Embeddings that vlmdesc embed has kept are read, missing ones are made.
 
-    Up to 100,000 pictures every search is exact. Beyond, pictures go into lists of which a search looks into a few; how
+    Up to 100,000 images every search is exact. Beyond, images go into lists of which a search looks into a few; how
     many is chosen by the recall that is wanted, and the recall that was measured is said.
 
     Example: vlmdesc index build photos/ --out photos.idx
@@ -129,7 +129,7 @@ def add(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Add a data set's pictures to an index. What is in it already stays, and what has changed is replaced.
+    """Add a data set's images to an index. What is in it already stays, and what has changed is replaced.
 
     Example: vlmdesc index add photos.idx photos/
     """
@@ -159,7 +159,7 @@ def rm(
     missing: Missing = False,
     as_json: Json = False,
 ) -> None:
-    """Take pictures out of an index: by id, by label, or those whose file is gone. No picture is deleted.
+    """Take images out of an index: by id, by label, or those whose file is gone. No image is deleted.
 
     Example: vlmdesc index rm photos.idx --missing
     """
@@ -179,7 +179,7 @@ def rm(
             named = rows.fits("id", id_) | rows.fits("id", os.path.abspath(id_))  # files have their whole path
             if not named.any():
                 hint = did_you_mean(id_, map(short, rows.column("id")))
-                raise InputError(f"no picture '{id_}'", where=folder, fix=f"{hint}* stands for anything")
+                raise InputError(f"no image '{id_}'", where=folder, fix=f"{hint}* stands for anything")
             out |= named
         if missing:
             out[gone(rows)] = True
@@ -187,11 +187,11 @@ def rm(
 
     before, after = change(folder, plan)
     taken = len(before) - len(after)
-    print(json.dumps(about(after) | {"removed": taken}) if as_json else f"{counted(taken, 'picture')} taken out")
+    print(json.dumps(about(after) | {"removed": taken}) if as_json else f"{counted(taken, 'image')} taken out")
 
 
 def info(folder: Folder, as_json: Json = False) -> None:
-    """Say what an index holds: how many pictures, of which data sets, by which model, and how it is searched."""
+    """Say what an index holds: how many images, of which data sets, by which model, and how it is searched."""
     from vlmdesc.concepts.index import open_index
 
     found = open_index(folder)
@@ -199,9 +199,9 @@ def info(folder: Folder, as_json: Json = False) -> None:
 
 
 def verify(folder: Folder, as_json: Json = False) -> None:
-    """Check an index: its files against their checksums, every vector, and whether the pictures are still there.
+    """Check an index: its files against their checksums, every vector, and whether the images are still there.
 
-    The exit status is 1 when pictures are gone.
+    The exit status is 1 when images are gone.
     """
     from vlmdesc.concepts.fetch import gone
     from vlmdesc.concepts.index import open_index
@@ -210,7 +210,7 @@ def verify(folder: Folder, as_json: Json = False) -> None:
     bad, lost = found.nearest.bad(), gone(found.rows)
     if bad:
         raise StoreError(f"{counted(bad, 'vector')} not of norm 1", where=folder, fix="build it again with --replace")
-    state = f"{counted(len(lost), 'picture')} gone" if lost else "all pictures there"
+    state = f"{counted(len(lost), 'image')} gone" if lost else "all images there"
     if as_json:
         print(json.dumps(about(found) | {"gone": found.rows.column("id", lost)}))
     else:
@@ -221,7 +221,7 @@ def verify(folder: Folder, as_json: Json = False) -> None:
 
 
 def dups(folder: Folder, threshold: Threshold = 0.95, montage: Montage = None, as_json: Json = False) -> None:
-    """List groups of pictures that are the same or nearly: copies, resaved, shrunk, cropped a little.
+    """List groups of images that are the same or nearly: copies, resaved, shrunk, cropped a little.
 
     How alike copies are, and how alike others can be, differs from model to model: look at the groups of the lowest
     similarity, and move --threshold.
@@ -251,13 +251,13 @@ def dups(folder: Folder, threshold: Threshold = 0.95, montage: Montage = None, a
 
 def _list(found: Index, groups: tuple[Copies, ...]) -> None:
     for group in groups[:SHOWN]:
-        print(f"{counted(len(group.rows), 'picture')}, similarity {group.similarity:.3f}")
+        print(f"{counted(len(group.rows), 'image')}, similarity {group.similarity:.3f}")
         for id_ in found.rows.column("id", group.rows):
             print(f"  {shown(short(id_))}")
     if len(groups) > SHOWN:
         print(f"and {counted(len(groups) - SHOWN, 'more group')}; --json lists all")
     extra = sum(len(group.rows) - 1 for group in groups)
-    say(f"{counted(len(groups), 'group')}, {counted(extra, 'picture')} more than needed")
+    say(f"{counted(len(groups), 'group')}, {counted(extra, 'image')} more than needed")
 
 
 for _command in (build, add, rm, info, verify, dups):

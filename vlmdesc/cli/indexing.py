@@ -1,4 +1,4 @@
-"""What the commands on indexes share: pictures into them, their model, and what is said of them."""
+"""What the commands on indexes share: images into them, their model, and what is said of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def short(id_: str) -> str:
 def collect(
     origin: Origin, encoder: Encoder, batch_size: int, workers: int, errors: Path, strict: bool
 ) -> tuple[Collected, Tally]:
-    """A data set's pictures, embedded; those that failed are named and listed."""
+    """A data set's images, embedded; those that failed are named and listed."""
     from vlmdesc.concepts import collect as concepts
 
     if not errors.parent.is_dir():
@@ -69,7 +69,7 @@ def collect(
     finally:
         if tally.failures:
             write_failures(errors, tally.failures)
-            say(f"{counted(len(tally.failures), 'picture')} could not be used, listed in {shown(errors)}")
+            say(f"{counted(len(tally.failures), 'image')} could not be used, listed in {shown(errors)}")
     return found, tally
 
 
@@ -119,7 +119,7 @@ def lines(index: Index) -> list[str]:
     how = "exact" if not card.probes else f"{card.factory}, {counted(card.probes, 'list')} a query"
     measured = ", ".join(f"{share:.3f} for {kind}" for kind, share in card.recall.items())
     lines = [
-        f"{index.folder}: {counted(card.n, 'picture')}{labels}",
+        f"{index.folder}: {counted(card.n, 'image')}{labels}",
         f"of {few(map(short, facts['data']))}",
         f"by {card.model.name} in {card.model.precision}, {card.dim} dimensions",
         f"search: {how}" + (f"; recall@{AT} {measured}" if measured else ""),

@@ -14,7 +14,7 @@ from vlmdesc.errors import InputError, VlmdescError
 
 HELP = """\
 a red car at night              a text
-cat.jpg + in the snow - people  pictures and texts, wanted and not, with blanks around + and -
+cat.jpg + in the snow - people  images and texts, wanted and not, with blanks around + and -
 #3 - people                     like the third of what was found last
 :top 5                          how many are shown
 :filter label=tabby*            only these; :filter alone lifts it
@@ -28,7 +28,7 @@ def converse(asked: Asked, as_json: bool) -> None:
     if watched:
         import readline  # noqa: F401 - gives input() a history
 
-        say(f"{len(asked.index):,} pictures; :help says what can be asked")
+        say(f"{len(asked.index):,} images; :help says what can be asked")
     last: Answer | None = None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Labelled pictures, embedded, for commands that look at what a descriptor set does to them."""
+"""Labelled images, embedded, for commands that look at what a descriptor set does to them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def look(
 ) -> Looked:
     """Read, joined and embedded. `columns` are options of `load_data`.
 
-    Pictures that cannot be used are named, and copies count once. What is wrong with labels and classes is told before
+    Images that cannot be used are named, and copies count once. What is wrong with labels and classes is told before
     the model is loaded. Raises: InputError, StoreError.
     """
     from vlmdesc.cli.progress import stages
@@ -65,7 +65,7 @@ def look(
     name_failures(photos.failed)
     once = distinct(photos)
     if len(once.labels) < len(photos.labels):
-        say(f"{counted(len(photos.labels) - len(once.labels), 'copy')} of other pictures left out")
+        say(f"{counted(len(photos.labels) - len(once.labels), 'copy')} of other images left out")
     for sentence in caveats(once, {"the set": given}):
         say(f"warning: {shown(sentence)}")
     return Looked(data, once, given, encoder, store)

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures in rows, each with a line below it."""
+"""A contact sheet: images in rows, each with a line below it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vlmdesc.concepts.index import Index
 
 SIDE, GAP, LINE = 144, 12, 18
-MOST = 300  # pictures on a sheet
+MOST = 300  # images on a sheet
 
 
 def check_montage(path: Path) -> None:
@@ -29,7 +29,7 @@ def check_montage(path: Path) -> None:
 
 
 def draw_montage(path: Path, pictures: Sequence[tuple[Image.Image | None, str]], columns: int = 6) -> None:
-    """Write a PNG of pictures and their captions; None is drawn as a crossed box. Raises: StoreError."""
+    """Write a PNG of images and their captions; None is drawn as a crossed box. Raises: StoreError."""
     rows = -(-len(pictures) // columns)
     width, height = columns * (SIDE + GAP) + GAP, rows * (SIDE + LINE + GAP) + GAP
     sheet = Image.new("RGB", (width, height), "white")
@@ -51,7 +51,7 @@ def draw_montage(path: Path, pictures: Sequence[tuple[Image.Image | None, str]],
 
 
 def draw_rows(path: Path, index: Index, rows: Sequence[int], captions: Sequence[str]) -> None:
-    """A contact sheet of pictures of an index; a crossed box where one is gone or has changed. Raises: StoreError."""
+    """A contact sheet of images of an index; a crossed box where one is gone or has changed. Raises: StoreError."""
     from vlmdesc.cli.border import say
     from vlmdesc.concepts.fetch import fetch
 
@@ -59,7 +59,7 @@ def draw_rows(path: Path, index: Index, rows: Sequence[int], captions: Sequence[
     found = fetch(index.rows, few, SIDE)
     draw_montage(path, [(found.get(row), caption) for row, caption in zip(few, captions, strict=False)])
     more = f", the first of {len(rows):,}" if len(rows) > MOST else ""
-    say(f"{counted(len(few), 'picture')}{more}, drawn to {shown(path)}")
+    say(f"{counted(len(few), 'image')}{more}, drawn to {shown(path)}")
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

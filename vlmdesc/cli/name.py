@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from vlmdesc.records import Concept, Hits
 
 Targets = Annotated[
-    list[str], typer.Argument(help="An index; or picture files, folders or patterns.", metavar="IDX|IMAGE...")
+    list[str], typer.Argument(help="An index; or image files, folders or patterns.", metavar="IDX|IMAGE...")
 ]
 Count = Annotated[
     int | None,
     typer.Option(
-        "--clusters", min=1, help="Clusters of an index that are named.", show_default="20, of few pictures fewer"
+        "--clusters", min=1, help="Clusters of an index that are named.", show_default="20, of few images fewer"
     ),
 ]
 Vocabulary = Annotated[
@@ -48,7 +48,7 @@ Against = Annotated[
     Path | None,
     typer.Option(
         "--index",
-        help="For pictures: an index that says what is common, so that names tell what is special here.",
+        help="For images: an index that says what is common, so that names tell what is special here.",
         metavar="IDX",
     ),
 ]
@@ -72,9 +72,9 @@ def name(
     precision: Precision = "fp32",
     as_json: Json = False,
 ) -> None:
-    """Say what an index's pictures show, cluster by cluster; or what concepts a picture shows.
+    """Say what an index's images show, cluster by cluster; or what concepts an image shows.
 
-    A word's score is how many standard deviations it lies above the mean of all pictures of the index (without one,
+    A word's score is how many standard deviations it lies above the mean of all images of the index (without one,
     of random directions). No name is given where a random direction has one as good in more than one case of twenty.
 
     Examples: vlmdesc name photos.idx --clusters 20; vlmdesc name cat.jpg --index photos.idx
@@ -88,7 +88,7 @@ def name(
     words = open_vocabulary(vocabulary)
     whole = len(targets) == 1 and is_index(Path(targets[0]))
     if not whole and any(is_index(Path(target)) for target in targets):
-        raise InputError("an index among pictures", fix="name one index, or pictures with --index IDX")
+        raise InputError("an index among images", fix="name one index, or images with --index IDX")
     if whole and against:
         raise InputError("an index and --index", fix="leave --index out: the index is its own background")
     if montage and not whole:
@@ -150,8 +150,8 @@ def _table(named: Sequence[Concept], n: int) -> None:
     from rich.text import Text
 
     table = Table(box=None, header_style="bold")
-    table.add_column("pictures", justify="right")
-    for column in ("name", "or else", "pictures in its middle show"):
+    table.add_column("images", justify="right")
+    for column in ("name", "or else", "images in its middle show"):
         table.add_column(column, overflow="fold")
     for concept in named:
         texts = [f"{shown(hit.text)} {hit.score:.1f}" for hit in concept.names]
@@ -199,19 +199,19 @@ def _pictures(
             else:
                 print("\n".join((shown(picture.key), *_names(names, at, words, top))), end="\n\n")
     if len(found) < len(paths):
-        say(f"{len(paths) - len(found)} of {counted(len(paths), 'picture')} could not be used")
+        say(f"{len(paths) - len(found)} of {counted(len(paths), 'image')} could not be used")
         raise typer.Exit(ImageError.exit_code)
 
 
 def _encoded(paths: Sequence[Path], encoder: Encoder) -> list[Encoded]:
     from vlmdesc.cli.progress import stages
-    from vlmdesc.embeddings.pipeline import encode_pictures
+    from vlmdesc.embeddings.pipeline import encode_images
     from vlmdesc.embeddings.store import Store
 
     good = []
     with stages() as stage:
-        tick = stage("pictures", len(paths))
-        for found in encode_pictures(encoder, paths, collection=Store().images(encoder)):
+        tick = stage("images", len(paths))
+        for found in encode_images(encoder, paths, collection=Store().images(encoder)):
             tick(1)
             if isinstance(found, ImageError):
                 say(f"error: {found}")

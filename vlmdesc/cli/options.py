@@ -89,7 +89,7 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16; embeddings of each are stored apart.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that go through the model at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the model at once.")]
 Phrase = Annotated[
     str,
     typer.Option(
@@ -118,13 +118,13 @@ Workers = Annotated[int, typer.Option(min=0, help="Threads that read and decode;
 DataSource = Annotated[
     list[str],
     typer.Argument(
-        help="A folder of pictures, a table (CSV, TSV, JSON lines, Parquet), WebDataset shards (.tar), what `datasets` "
-        "saved to disk, a text file of paths, pictures, or ORG/NAME on the Hugging Face hub.",
+        help="A folder of images, a table (CSV, TSV, JSON lines, Parquet), WebDataset shards (.tar), what `datasets` "
+        "saved to disk, a text file of paths, images, or ORG/NAME on the Hugging Face hub.",
         metavar="DATASET",
     ),
 ]
 COLUMNS, LABELS = "Columns of the data set", "Labels and classes"
-ImageColumn = Annotated[str, typer.Option(help="Column of pictures: paths or bytes.", rich_help_panel=COLUMNS)]
+ImageColumn = Annotated[str, typer.Option(help="Column of images: paths or bytes.", rich_help_panel=COLUMNS)]
 LabelColumn = Annotated[
     str, typer.Option(help='Column of labels; a field in a column is "json.label".', rich_help_panel=COLUMNS)
 ]
@@ -136,11 +136,9 @@ ReferenceLabel = Annotated[
     str, typer.Option("--label-column", help="The reference's column of labels.", rich_help_panel=COLUMNS)
 ]
 IgnoreUnknown = Annotated[
-    bool, typer.Option("--ignore-unknown", help="Leave out pictures of no class.", rich_help_panel=LABELS)
+    bool, typer.Option("--ignore-unknown", help="Leave out images of no class.", rich_help_panel=LABELS)
 ]
-AllowAbsent = Annotated[
-    bool, typer.Option("--allow-absent", help="Classes may have no picture.", rich_help_panel=LABELS)
-]
+AllowAbsent = Annotated[bool, typer.Option("--allow-absent", help="Classes may have no image.", rich_help_panel=LABELS)]
 Loose = Annotated[
     bool,
     typer.Option(

@@ -30,7 +30,7 @@ class Output:
     def __init__(self, total: int, bar: bool = True) -> None:
         self._console = Console(file=sys.stdout)
         self._progress = progress_bar(bar)
-        self._task = self._progress.add_task("pictures", total=total)
+        self._task = self._progress.add_task("images", total=total)
 
     def __enter__(self) -> Output:
         self._progress.start()
@@ -109,7 +109,7 @@ def _folded(console: Console, text: str, width: int) -> tuple[str, ...]:
 
 
 def _contrast(console: Console, contrast: Contrast, width: int) -> list[Line]:
-    """The parts of the margin side by side: what the picture shows of the class ahead, what it lacks of the other."""
+    """The parts of the margin side by side: what the image shows of the class ahead, what it lacks of the other."""
     a, b = shown(contrast.a.text), shown(contrast.b.text)
     title = f"{a} {contrast.a.score:.3f}, {b} {contrast.b.score:.3f}: {a} is {contrast.margin:.3f} ahead"
     top = max(_top(contrast.of_a), _top(contrast.of_b))

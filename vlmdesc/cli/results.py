@@ -42,7 +42,7 @@ def measured(task: Task, folder: Path, open_model: Callable[[], Encoder]) -> Eva
     write(found, folder)
     say(f"results, predictions and report in {shown(folder)}")
     if failed := found.photos.failed:
-        say(f"{counted(len(failed), 'picture')} could not be used, listed in {shown(folder / ERRORS)}")
+        say(f"{counted(len(failed), 'image')} could not be used, listed in {shown(folder / ERRORS)}")
     return found
 
 
@@ -59,7 +59,7 @@ def make_writable(folder: Path) -> None:
 
 
 def write(found: Evaluation, folder: Path) -> None:
-    """results.json, predictions.parquet, report.html, and errors.jsonl where pictures failed. Raises: StoreError."""
+    """results.json, predictions.parquet, report.html, and errors.jsonl where images failed. Raises: StoreError."""
     from vlmdesc.evaluation.compare import PREDICTIONS, RESULTS
     from vlmdesc.evaluation.predictions import write_predictions
     from vlmdesc.evaluation.report import page
@@ -76,7 +76,7 @@ def write(found: Evaluation, folder: Path) -> None:
 
 
 def list_failed(photos: Labelled, folder: Path) -> None:
-    """errors.jsonl with the pictures that could not be used; none where all could. Raises: StoreError."""
+    """errors.jsonl with the images that could not be used; none where all could. Raises: StoreError."""
     if photos.failed:
         failures = zip(photos.failed, photos.failed_labels, strict=True)
         write_failures(folder / ERRORS, [failure(error, label) for error, label in failures])
@@ -92,7 +92,7 @@ def print_report(report: Report) -> None:
     from vlmdesc.classification.heads.learned import sentence
 
     console, task = Console(), report.task
-    size = f"{counted(task['n'], 'picture')}, {counted(task['classes'], 'class')}"
+    size = f"{counted(task['n'], 'image')}, {counted(task['classes'], 'class')}"
     title = f"{task['name']}: {size}, {report.encoder['name']}"
     console.print(Text(shown(title), style="bold"), soft_wrap=True)
     ahead = {row["b"]: row for row in report.comparisons if row["a"] == report.main}

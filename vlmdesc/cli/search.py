@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Texts and picture files to look for; several are looked for together.", metavar="[TEXT|IMAGE]..."
+        help="Texts and image files to look for; several are looked for together.", metavar="[TEXT|IMAGE]..."
     ),
 ]
 Not = Annotated[
     list[str],
-    typer.Option("--not", help="A text or picture that is not wanted; may be given again.", metavar="TEXT|IMAGE"),
+    typer.Option("--not", help="A text or image that is not wanted; may be given again.", metavar="TEXT|IMAGE"),
 ]
-Top = Annotated[int, typer.Option(min=1, help="Pictures shown.")]
+Top = Annotated[int, typer.Option(min=1, help="Images shown.")]
 Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Answer one query after another.")]
 
 
@@ -50,9 +50,9 @@ def search(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Find pictures by words, by a picture, or by both: the sum of what is wanted less what is not.
+    """Find images by words, by an image, or by both: the sum of what is wanted less what is not.
 
-    Scores are cosines between a picture and the query; they compare pictures, not queries or models. A picture that is
+    Scores are cosines between an image and the query; they compare images, not queries or models. An image that is
     asked with is itself left out.
 
     Example: vlmdesc search photos.idx "a red car at night" --not people --montage found.png
@@ -81,23 +81,23 @@ def search(
         draw(answer, montage)
 
 
-Word = tuple[str, str]  # what was written, and "text", "picture" or "hit"
+Word = tuple[str, str]  # what was written, and "text", "image" or "hit"
 
 
 def kind_of(word: str) -> str:
-    """Whether a word of a query is a "picture" or a "text". Raises: InputError when it seems a picture but is none."""
+    """Whether a word of a query is a "image" or a "text". Raises: InputError when it seems an image but is none."""
     from vlmdesc.embeddings.find import SUFFIXES
 
     path = Path(word)
     if not word.strip():
         raise InputError("an empty text", fix="say what to look for")
     if os.path.isdir(path) and os.sep in word:
-        raise InputError("a folder", where=word, fix="give one picture, or words")
+        raise InputError("a folder", where=word, fix="give one image, or words")
     if os.path.lexists(path) and not os.path.isdir(path):  # a word may be a folder's name too
-        return "picture"
+        return "image"
     if path.suffix.lower() in SUFFIXES:
         near = [other.name for other in path.parent.glob("*")]
-        raise InputError("no such picture", where=word, fix=f"{did_you_mean(path.name, near)}check the path")
+        raise InputError("no such image", where=word, fix=f"{did_you_mean(path.name, near)}check the path")
     return "text"
 
 
@@ -128,7 +128,7 @@ class Asked:
         return Store().images(self.encoder)
 
     def answer(self, wanted: Sequence[Word], unwanted: Sequence[Word], last: Answer | None = None) -> Answer:
-        """Raises: ImageError for a picture that cannot be used; InputError for a query that says nothing."""
+        """Raises: ImageError for an image that cannot be used; InputError for a query that says nothing."""
         import numpy as np
 
         from vlmdesc.concepts.query import composed, search
@@ -143,7 +143,7 @@ class Asked:
         return Answer(self.index, wanted, unwanted, rows, scores)
 
     def _vector(self, word: Word, own: list[bytes], last: Answer | None) -> np.ndarray:
-        from vlmdesc.embeddings.pipeline import encode_pictures
+        from vlmdesc.embeddings.pipeline import encode_images
 
         text, kind = word
         if kind == "text":
@@ -154,7 +154,7 @@ class Asked:
             row = last.rows[int(text) - 1 : int(text)]
             own.extend(self.index.rows.column("content", row))
             return self.index.nearest.vectors(row)[0]
-        [found] = encode_pictures(self.encoder, [Path(text)], collection=self._collection)
+        [found] = encode_images(self.encoder, [Path(text)], collection=self._collection)
         if isinstance(found, ImageError):
             raise found
         own.append(found.content)
@@ -187,7 +187,7 @@ def lines(answer: Answer) -> list[str]:
 
 
 def draw(answer: Answer, path: Path) -> None:
-    """A contact sheet of an answer, each picture with its rank, score, and label or name."""
+    """A contact sheet of an answer, each image with its rank, score, and label or name."""
     from vlmdesc.cli.montage import draw_rows
 
     rows = answer.index.rows

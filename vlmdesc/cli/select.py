@@ -45,18 +45,18 @@ SHOWN, EACH = 10, 3  # pairs, and descriptors of each side, that are printed
 Reference = Annotated[
     str,
     typer.Option(
-        help="Labelled pictures that say which descriptors tell which classes apart. Without it the data set's own "
-        "pictures do, under pseudo-labels.",
+        help="Labelled images that say which descriptors tell which classes apart. Without it the data set's own "
+        "images do, under pseudo-labels.",
         metavar="DATASET",
     ),
 ]
 Phrase = Annotated[
     str,
     typer.Option(
-        help="How the captions that find a picture's candidates are worded.", show_default="name:a photo of a {c}."
+        help="How the captions that find an image's candidates are worded.", show_default="name:a photo of a {c}."
     ),
 ]
-OnlyPresent = Annotated[bool, typer.Option("--only-present", help="Only classes that the reference has a picture of.")]
+OnlyPresent = Annotated[bool, typer.Option("--only-present", help="Only classes that the reference has an image of.")]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -82,9 +82,9 @@ def select(
     no_store: NoStore = False,
     as_json: Json = False,
 ) -> None:
-    """Find the descriptors that tell apart the classes that pictures are confused between.
+    """Find the descriptors that tell apart the classes that images are confused between.
 
-    For each picture of DATASET, which needs no labels, the descriptors are picked that tell its few candidate classes
+    For each image of DATASET, which needs no labels, the descriptors are picked that tell its few candidate classes
     apart (Ma et al. 2025). Those of a class's own that are never picked for it are left out of the new descriptor file,
     which can be used anywhere.
 
@@ -117,10 +117,10 @@ def select(
     write_atomic(beside, json_lines({"schema": 1, "pairs": lines}).encode())
     told = sum(pair.images for pair in pairs)
     if told < len(vectors) and selection.candidates.shape[1] > 1:
-        n = counted(len(vectors) - told, "picture")
-        say(f"in no pair: {n}, for want of reference pictures of one of its first two classes")
+        n = counted(len(vectors) - told, "image")
+        say(f"in no pair: {n}, for want of reference images of one of its first two classes")
     if known and not only_present and len(found.bare) > len(given.classes) / 2:
-        say("most classes have no reference pictures; --only-present leaves these out")
+        say("most classes have no reference images; --only-present leaves these out")
     if as_json:
         figures = {"pictures": len(vectors), "fallback": round(fallback, 6)}
         print(json.dumps({"schema": 1, "selection": record, **figures, "out": str(out), "pairs": lines}))
@@ -132,7 +132,7 @@ def select(
 
 
 def check_out(out: Path, made_from: Sequence[str]) -> None:
-    """Raises: InputError where the result could not be written, or would replace what it is made from, or a picture."""
+    """Raises: InputError where the result could not be written, or would replace what it is made from, or an image."""
     if out.suffix != ".json":
         raise InputError("a descriptor file ends in .json", where=out, fix="choose another with --out")
     if out.is_dir() or not out.parent.is_dir():
@@ -166,7 +166,7 @@ def _labelled(
 def _fitted(
     data: DataSet, known: DataSet | None, given: Descriptors, encoder: Encoder, phrase: str, stored: bool
 ) -> tuple[Neighborhood, np.ndarray, int]:
-    """The neighbourhood, the data set's embeddings (N, D), and how many pictures could not be used."""
+    """The neighbourhood, the data set's embeddings (N, D), and how many images could not be used."""
     from vlmdesc.classification.heads import HeadCard
     from vlmdesc.classification.heads.neighborhood import fit_neighborhood, fit_unlabelled, texts_of
     from vlmdesc.cli.progress import encoding_texts
@@ -208,13 +208,13 @@ def _print(
 
     console = Console()
     console.print(Text(shown(sentence(record))))
-    console.print(Text(f"fallback on the pictures {100 * fallback:.1f} %"))
+    console.print(Text(f"fallback on the images {100 * fallback:.1f} %"))
     console.print(Text(f"{len(kept.rows):,} of {counted(len(given.rows), 'descriptor')} kept"))
     if not pairs:
         return
     names = {class_.id: class_.name for class_ in given.classes}
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title_justify="left")
-    table.add_column("pictures", justify="right")
+    table.add_column("images", justify="right")
     table.add_column("class, by what it shows", ratio=1)
     table.add_column("and the one it is confused with", ratio=1)
     for pair in pairs[:SHOWN]:

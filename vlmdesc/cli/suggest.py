@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from vlmdesc.records import Descriptors
 
 BY_SUGGESTION = "vlmdesc suggest"
-OnlyClass = Annotated[str, typer.Option("--class", help="Aim at the pictures of this class.", metavar="CLASS")]
-OnlyGroup = Annotated[str, typer.Option("--group", help="Aim at the pictures of this group.", metavar="GROUP")]
+OnlyClass = Annotated[str, typer.Option("--class", help="Aim at the images of this class.", metavar="CLASS")]
+OnlyGroup = Annotated[str, typer.Option("--group", help="Aim at the images of this group.", metavar="GROUP")]
 Borrow = Annotated[
     list[str],
     typer.Option(
@@ -95,7 +95,7 @@ def suggest(
 ) -> None:
     """Suggest edits of descriptors that help, or say that none does.
 
-    Edits are chosen on one half of the pictures and measured on the other: dropping a descriptor, weighing a class's
+    Edits are chosen on one half of the images and measured on the other: dropping a descriptor, weighing a class's
     anew, borrowing one that sets a class apart from those it is taken for, or asking a language model for such. What
     helps by more than chance becomes a patch: look at it, then vlmdesc edit FILE apply PATCH.
 
@@ -190,7 +190,7 @@ def _suggested(
 
 
 def _aimed(looked: Looked, class_: str, group: str) -> np.ndarray:
-    """Which pictures are aimed at: (N,). Raises: InputError where there is none."""
+    """Which images are aimed at: (N,). Raises: InputError where there is none."""
     import numpy as np
 
     photos = looked.photos
@@ -201,8 +201,8 @@ def _aimed(looked: Looked, class_: str, group: str) -> np.ndarray:
         aimed &= np.array([name == group for name in photos.groups])
     if not aimed.any():
         groups = few(dict.fromkeys(name for name in photos.groups if name is not None), 12)
-        what = "no picture" + (f" of class '{class_}'" if class_ else "") + (f" in group '{group}'" if group else "")
-        raise InputError(what, where=looked.data.name, fix=f"groups: {groups}" if group else "give pictures of it")
+        what = "no image" + (f" of class '{class_}'" if class_ else "") + (f" in group '{group}'" if group else "")
+        raise InputError(what, where=looked.data.name, fix=f"groups: {groups}" if group else "give images of it")
     return aimed
 
 
@@ -214,9 +214,9 @@ def _write(found: Suggestions, target: Path, class_: str, group: str) -> None:
     from vlmdesc.records.names import MAX_TEXT
 
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    aim = " in ".join(filter(None, (class_, group))) or "all pictures"
+    aim = " in ".join(filter(None, (class_, group))) or "all images"
     best = found.together or found.helping[0]
-    gain = f"{100 * best.target.value:+.1f} points on {best.target.n} held-out pictures"
+    gain = f"{100 * best.target.value:+.1f} points on {best.target.n} held-out images"
     why = shown(f"{aim}: {gain}" + (", with the others, picked by these too" if found.together else ""))[:MAX_TEXT]
     signed = [replace(edit, who=BY_SUGGESTION, when=when, why=why) for edit in found.edits]
     edits = [replace(edit, origin=BY_SUGGESTION) if edit.op == "add" else edit for edit in signed]
@@ -239,7 +239,7 @@ def _record(found: Suggestions, looked: Looked, written: str | None, seed: int) 
 
 
 def _print(found: Suggestions, class_: str, group: str) -> None:
-    """What was measured on held-out pictures, best first, and the verdict."""
+    """What was measured on held-out images, best first, and the verdict."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -257,7 +257,7 @@ def _print(found: Suggestions, class_: str, group: str) -> None:
         joined = tried.kind == "together"
         title = f"these {len(lines)} together, picked by this half too" if joined else "\n".join(map(shown, lines))
         cells = [with_interval(delta.value, delta.ci95, sign="+") for delta in tried.sides().values()][not aimed :]
-        p = "" if joined else p_value(tried.target.p_holm)  # no test of what passed the tests on the same pictures
+        p = "" if joined else p_value(tried.target.p_holm)  # no test of what passed the tests on the same images
         table.add_row(*map(Text, (title, *cells, p)), style="" if tried.helps else "dim")
     if found.tried:
         console.print(table)

@@ -61,7 +61,7 @@ def to_bytes(card: Card) -> bytes:
     raw = json_lines(values | {"check": checksum(values)}).encode()
     if len(raw) > MAX_CARD:
         what = f"{len(card.origins):,} data sets in one index"
-        raise InputError(what, fix="give a folder, or a table that lists the pictures")
+        raise InputError(what, fix="give a folder, or a table that lists the images")
     return raw
 
 

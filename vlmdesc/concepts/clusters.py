@@ -1,4 +1,4 @@
-"""What an index shows: its pictures in clusters, and a name for each."""
+"""What an index shows: its images in clusters, and a name for each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Clusters:
         return [c for c in np.argsort(-sizes, kind="stable").tolist() if sizes[c]]
 
     def middle(self, number: int) -> Int[np.ndarray, " e"]:
-        """The places in `rows` of the five pictures nearest to a cluster's centre."""
+        """The places in `rows` of the five images nearest to a cluster's centre."""
         members = np.flatnonzero(self.number == number)
         return members[np.argsort(-self.closeness[members], kind="stable")[:EXAMPLES]]
 
@@ -64,9 +64,9 @@ def background(index: Index, seed: int = 0) -> Float32[np.ndarray, "n d"]:
 
 
 def clusters(index: Index, k: int, seed: int = 0) -> Clusters:
-    """An index's pictures (100,000 of them at most) in k clusters, by k-means about their mean.
+    """An index's images (100,000 of them at most) in k clusters, by k-means about their mean.
 
-    Raises: InputError for more clusters than pictures.
+    Raises: InputError for more clusters than images.
     """
     rows = _drawn(len(index), SAMPLE, seed)
     vectors = index.nearest.vectors(rows)
@@ -85,7 +85,7 @@ def concepts(
     top: int = WORDS,
     seed: int = 0,
 ) -> tuple[Concept, ...]:
-    """Each cluster as a concept, largest first, with its best words and the pictures in its middle."""
+    """Each cluster as a concept, largest first, with its best words and the images in its middle."""
     order = found.order()
     members = [found.rows[found.number == number] for number in order]
     means = np.stack([index.nearest.vectors(rows).mean(axis=0) for rows in members])

@@ -1,4 +1,4 @@
-"""Data sets into an index: each picture through the encoder once in its life, and each row once in the index."""
+"""Data sets into an index: each image through the encoder once in its life, and each row once in the index."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def collect(
     workers: int | None = None,
     seen: Callable[[Item, Encoded | ImageError], object] = lambda item, found: None,
 ) -> Collected:
-    """Embed what the store does not have of a data set's pictures. `seen` hears of each, and of those that failed.
+    """Embed what the store does not have of a data set's images. `seen` hears of each, and of those that failed.
 
     Raises: InputError when not one can be used; StoreError.
     """
@@ -59,13 +59,13 @@ def collect(
 
     rows = rows_of(usable(), origin)
     if not len(rows):
-        raise InputError("no picture that can be used", where=", ".join(origin.data), fix="see the errors above")
+        raise InputError("no image that can be used", where=", ".join(origin.data), fix="see the errors above")
     return Collected(rows, store, encoder)
 
 
 @dataclass(frozen=True)
 class Added:
-    """How many rows came, how many took the place of an older state of the same picture, how many were there."""
+    """How many rows came, how many took the place of an older state of the same image, how many were there."""
 
     new: int
     changed: int
@@ -73,7 +73,7 @@ class Added:
 
 
 def add(folder: Path, collected: Collected, tick: Callable[[int], object] = lambda done: None) -> tuple[Index, Added]:
-    """Put pictures into an index; one that is there already stays, and one that has changed is replaced.
+    """Put images into an index; one that is there already stays, and one that has changed is replaced.
 
     Raises: ModelError when they were embedded by another model; InputError and StoreError as `open_index` does.
     """

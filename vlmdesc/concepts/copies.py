@@ -1,4 +1,4 @@
-"""Pictures that are the same, or nearly: resaved, shrunk, cropped a little."""
+"""Images that are the same, or nearly: resaved, shrunk, cropped a little."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vlmdesc.concepts.index import Index
 from vlmdesc.concepts.nearest import Nearest
 
 NEAR = 0.95  # cosine
-NEIGHBOURS = 32  # looked at for each picture
+NEIGHBOURS = 32  # looked at for each image
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Rows of pictures that are linked, each to one of the others at least.
+    """Rows of images that are linked, each to one of the others at least.
 
     `similarity` is the least cosine of one of their contents to the nearest other one; 1 where they are all equal.
     """
@@ -32,7 +32,7 @@ class Copies:
 def copies(
     index: Index, threshold: float = NEAR, tick: Callable[[int], object] = lambda done: None
 ) -> tuple[Copies, ...]:
-    """Groups of pictures whose embeddings have a cosine of `threshold` or more, largest groups first.
+    """Groups of images whose embeddings have a cosine of `threshold` or more, largest groups first.
 
     A group is what such links connect. Equal contents are found by their keys; of others the 32 nearest are looked at.
     """

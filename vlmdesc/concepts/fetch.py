@@ -1,4 +1,4 @@
-"""The pictures of rows, from where they came."""
+"""The images of rows, from where they came."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from PIL import Image
 
 from vlmdesc.concepts.rows import Rows
-from vlmdesc.embeddings.picture import Picture, Source, content_key, contents, open_picture
+from vlmdesc.embeddings.image import DecodedImage, Source, content_key, contents, open_image
 from vlmdesc.errors import ImageError, VlmdescError
 
 
 def fetch(rows: Rows, wanted: Sequence[int], side: int) -> dict[int, Image.Image]:
-    """An upright picture, decoded at about `side` pixels or more, of each wanted row whose content is what was indexed.
+    """An upright image, decoded at about `side` pixels or more, of each wanted row whose content is what was indexed.
 
     Left out are those that are gone or have changed since.
     """
@@ -26,7 +26,7 @@ def fetch(rows: Rows, wanted: Sequence[int], side: int) -> dict[int, Image.Image
         with suppress(ImageError):
             raw = contents(source)
             if content_key(raw) == keys[row]:
-                found[row] = (raw if isinstance(raw, Picture) else open_picture(raw, fit_px=side)).image
+                found[row] = (raw if isinstance(raw, DecodedImage) else open_image(raw, fit_px=side)).image
     return found
 
 
@@ -49,6 +49,6 @@ def _sources(rows: Rows, wanted: Sequence[int]) -> Iterator[tuple[int, Source]]:
 
 
 def gone(rows: Rows) -> list[int]:
-    """Rows whose picture was a file that is no longer there."""
+    """Rows whose image was a file that is no longer there."""
     paths = zip(rows.column("id"), rows.column("file"), strict=True)
     return [row for row, (path, file) in enumerate(paths) if file and not os.path.isfile(path)]

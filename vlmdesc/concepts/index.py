@@ -1,4 +1,4 @@
-"""Pictures that can be searched: a folder with their vectors, and beside them what each one is.
+"""Images that can be searched: a folder with their vectors, and beside them what each one is.
 
     IDX/index.json                   the card: what is here, whose vectors they are, the size and SHA-256 of both files
     IDX/vectors-SHA256.safetensors   the vectors, or lists of them

@@ -1,4 +1,4 @@
-"""What is looked for: images and texts, and texts whose pictures are not wanted, as one direction."""
+"""What is looked for: images and texts, and texts whose images are not wanted, as one direction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def composed(
     Raises: InputError when nothing is wanted, or when it is taken away again.
     """
     if wanted is None:
-        raise InputError("nothing to look for", fix="give a text or a picture")
+        raise InputError("nothing to look for", fix="give a text or an image")
     total = wanted.sum(axis=0) - (0 if unwanted is None else unwanted.sum(axis=0))
     length = float(np.linalg.norm(total))
     if length < FAINT:
@@ -38,7 +38,7 @@ def search(
     filters: Iterable[str] = (),
     leave_out: Sequence[bytes] = (),
 ) -> tuple[Int[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
-    """Rows of the k best pictures for a query, best first, and their inner products with it; fewer where there are.
+    """Rows of the k best images for a query, best first, and their inner products with it; fewer where there are.
 
     `filters` are as `Rows.where` takes them; `leave_out` are keys of contents that are not wanted, such as the query's
     own. Raises: InputError for a filter that no row fits; ShapeError for a query of another width.
@@ -52,6 +52,6 @@ def search(
 
 
 def hits(index: Index, rows: Int[np.ndarray, " k"], scores: Float32[np.ndarray, " k"]) -> Hits:
-    """Rows that were found, as hits: the picture's id, its score, and its label or nothing."""
+    """Rows that were found, as hits: the image's id, its score, and its label or nothing."""
     found = zip(index.rows.column("id", rows), scores.tolist(), index.rows.column("label", rows), strict=True)
     return tuple(Hit(id_, score, label or "") for id_, score, label in found)

@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
         "id": pa.large_binary(),  # UTF-8; file names may hold what is not, as Python's surrogates do
         "label": pa.large_binary(),
         "content": pa.binary(32),
-        "file": pa.bool_(),  # the id is the picture's path; else it is row `number` of its origin
+        "file": pa.bool_(),  # the id is the image's path; else it is row `number` of its origin
         "origin": pa.int32(),
         "number": pa.int64(),
     }
@@ -87,7 +87,7 @@ class Rows:
         return np.array(column.to_pylist(), "V32")
 
     def with_content(self, contents: Sequence[bytes]) -> Int[np.ndarray, " r"]:
-        """Rows of pictures with one of these contents."""
+        """Rows of images with one of these contents."""
         return np.flatnonzero(pc.is_in(self.table["content"], pa.array(contents, pa.binary(32))).to_numpy())
 
     def where(self, filters: Iterable[str]) -> Bool[np.ndarray, " n"]:

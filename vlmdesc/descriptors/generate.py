@@ -23,7 +23,7 @@ CONCURRENCY = 8
 LONGER = 4  # times the tokens, for an answer that was cut off
 LOOSER = 0.7  # the temperature, for an answer that went round in circles
 FIRMER = (
-    "That cannot be used. The question is only how things of this class look, so that their pictures can be told "
+    "That cannot be used. The question is only how things of this class look, so that their images can be told "
     'apart. Answer again, about the same class, with nothing but JSON: {"descriptors": ["...", "..."]}.'
 )
 

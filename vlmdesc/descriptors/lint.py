@@ -1,4 +1,4 @@
-"""Findings about a descriptor set: what keeps a descriptor from telling its class apart in a picture.
+"""Findings about a descriptor set: what keeps a descriptor from telling its class apart in an image.
 
 Lint reads; `mend` changes.
 """
@@ -80,7 +80,7 @@ def _finding(code: str, looked: Looked, place: Place, what: str) -> Finding:
 
 def _senses(text: str) -> str:
     kind = not_visual(text)
-    return f"tells of {kind}, which no picture shows" if kind else ""
+    return f"tells of {kind}, which no image shows" if kind else ""
 
 
 CHECKS: dict[str, Check] = {
@@ -98,7 +98,7 @@ CHECKS: dict[str, Check] = {
     "class-name": Check(
         "the class's own name breaks class-name-free evaluation", "leave the name out", checks.class_name
     ),
-    "not-visual": Check("what no picture shows cannot be scored", "say what can be seen, or drop it", each(_senses)),
+    "not-visual": Check("what no image shows cannot be scored", "say what can be seen, or drop it", each(_senses)),
     "language": Check("most encoders learned English", "translate it", checks.foreign),
     "markup": Check(
         "marks of lists, Markdown or HTML are read as text",

@@ -1,4 +1,4 @@
-"""What the lint looks for in words: what no picture shows, other languages than English, and words that announce more.
+"""What the lint looks for in words: what no image shows, other languages than English, and words that announce more.
 
 The lists were tuned on published descriptor sets and on those that ship. They favour being right over finding all.
 """
@@ -167,7 +167,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:[-'\u2019][^\W\d_]+)*")
 
 
 def not_visual(text: str) -> str:
-    """What `text` tells of that no picture shows, such as "a sound"; "" when nothing is sure.
+    """What `text` tells of that no image shows, such as "a sound"; "" when nothing is sure.
 
     >>> not_visual("a loud chirping call"), not_visual("a sound hole"), not_visual("may be expensive")
     ('a sound', '', 'a price')

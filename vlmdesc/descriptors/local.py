@@ -62,7 +62,7 @@ def serving(gguf: Path, concurrency: int = 1) -> Iterator[tuple[str, str]]:
     Raises: EndpointError when it does not start.
     """
     key = secrets.token_hex(16)
-    # -P, else a module that lies in the working folder, perhaps beside somebody's pictures, would run.
+    # -P, else a module that lies in the working folder, perhaps beside somebody's images, would run.
     command = [sys.executable, "-P", "-m", "vlmdesc.descriptors.local", str(gguf), str(concurrency)]
     process = subprocess.Popen(  # noqa: S603 - our own module
         command,

@@ -1,4 +1,4 @@
-"""One way to get at any data set: pictures with their labels, groups and ids, row by row."""
+"""One way to get at any data set: images with their labels, groups and ids, row by row."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vlmdesc.embeddings import hub, shards, tables
-from vlmdesc.embeddings.find import SUFFIXES, Found, find_pictures
-from vlmdesc.embeddings.picture import Source
+from vlmdesc.embeddings.find import SUFFIXES, Found, find_images
+from vlmdesc.embeddings.image import Source
 from vlmdesc.embeddings.tables import Row, Table
 from vlmdesc.errors import ImageError, InputError, did_you_mean
 
@@ -26,7 +26,7 @@ _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 @dataclass(frozen=True)
 class Item:
-    """One row: its id, the picture or why there is none, and label and group as they are written, if they are."""
+    """One row: its id, the image or why there is none, and label and group as they are written, if they are."""
 
     id: str
     source: Source | ImageError
@@ -46,7 +46,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that can be gone through as often as is wanted; no picture of it is held in memory."""
+    """A data set that can be gone through as often as is wanted; no image of it is held in memory."""
 
     name: str
     table: Table
@@ -72,7 +72,7 @@ class DataSet:
         return ((row, item) for row, item in enumerate(islice(self, max(wanted, default=-1) + 1)) if row in wanted)
 
     def labels(self) -> list[str | None]:
-        """The label of each row, None where there is none; read without pictures.
+        """The label of each row, None where there is none; read without images.
 
         Raises: InputError for a label that is no single value, or where there is no label column.
         """
@@ -108,15 +108,15 @@ class DataSet:
         if isinstance(image, dict):
             image = image.get("bytes") or image.get("path")
         if image is None or image == "":
-            raise ImageError("missing", "no picture in this row", where=key, fix="fill it in, or drop the row")
+            raise ImageError("missing", "no image in this row", where=key, fix="fill it in, or drop the row")
         if isinstance(image, str) and "://" in image:
-            raise ImageError("not-a-file", "an address, no file", where=key, fix="download the picture first")
+            raise ImageError("not-a-file", "an address, no file", where=key, fix="download the image first")
         if isinstance(image, (str, Path)):
             return folder / image
         if isinstance(image, bytes) or hasattr(image, "getexif"):
             return image
-        what = f"column '{self.roles.image}' holds {type(image).__name__}, no picture"
-        raise ImageError("not-an-image", what, where=key, fix="use --image-column with the column of pictures")
+        what = f"column '{self.roles.image}' holds {type(image).__name__}, no image"
+        raise ImageError("not-an-image", what, where=key, fix="use --image-column with the column of images")
 
     def _text(self, column: str, row: Row, key: str) -> str | None:
         value = tables.inside(row, column)
@@ -149,7 +149,7 @@ def load_data(
 ) -> DataSet:
     """The data set `source` names.
 
-    A folder of pictures (labels are the names of the folders they lie in), a table of paths or bytes (CSV, TSV, JSON
+    A folder of images (labels are the names of the folders they lie in), a table of paths or bytes (CSV, TSV, JSON
     lines, Parquet), WebDataset shards (.tar), what `datasets` saved to disk, a folder of data files, a text file of
     paths, a pattern, a list of paths, or ORG/NAME on the Hugging Face hub. Labels stay as they are written.
 
@@ -245,7 +245,7 @@ def _is_of_hub(source: str) -> bool:
 
 
 READERS: dict[str, Reader] = {  # of several that read a source, the last does: what is more special stands below
-    "picture": Reader(lambda source, _: tables.of_pictures(Found((Path(source),))), os.path.lexists),
+    "image": Reader(lambda source, _: tables.of_images(Found((Path(source),))), os.path.lexists),
     "hub": Reader(hub.read_hub, _is_of_hub),
     "folder": Reader(_folder, os.path.isdir),
     "saved": Reader(lambda source, split: hub.read_saved(Path(source), split), _is_saved),
@@ -266,21 +266,21 @@ def _metadata(folder: Path) -> Path | None:
 
 
 def _several(sources: Sequence[str | Path]) -> Table:
-    """Files that were listed, or that a pattern stands for: data files of one kind, else pictures."""
+    """Files that were listed, or that a pattern stands for: data files of one kind, else images."""
     paths = [Path(source) for source in sources]
     if len({path.suffix.lower() for path in paths}) == 1 and paths[0].suffix.lower() in SHARDS:
         return shards.read_files(paths)
     table = next((path for path in paths if path.suffix.lower() in _suffixes()), None)
     if table is not None:
         raise InputError("a table among other files", where=table, fix="give one table at a time, and nothing else")
-    return tables.of_pictures(find_pictures(sources))
+    return tables.of_images(find_images(sources))
 
 
 def _image_column(table: Table, name: str) -> str:
     found = table.image or [column for column in IMAGE_COLUMNS if column in table.columns][:1]
     if len(found) == 1:
         return found[0]
-    what = f"{len(found)} columns hold pictures: {', '.join(found)}" if found else "no column of pictures found"
+    what = f"{len(found)} columns hold images: {', '.join(found)}" if found else "no column of images found"
     known = ", ".join(table.columns)
     headless = not found and any(Path(column).suffix.lower() in SUFFIXES for column in table.columns)
     fix = "add a header line such as image,label" if headless else "use --image-column with the one that is meant"

@@ -13,8 +13,8 @@ from jaxtyping import Float32
 
 from vlmdesc.embeddings.collection import Collection
 from vlmdesc.embeddings.data import DataSet, Item, load_data
-from vlmdesc.embeddings.picture import Source
-from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, Keeper, encode_pictures
+from vlmdesc.embeddings.image import Source
+from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, Keeper, encode_images
 from vlmdesc.embeddings.protocol import Encoder, warn_of_long
 from vlmdesc.embeddings.store import Store
 from vlmdesc.embeddings.vectors import StoredVectors
@@ -33,11 +33,11 @@ def embed(
     workers: int | None = None,
     strict: bool = False,
 ) -> Embeddings:
-    """Embeddings (N, D) of a data set's pictures, in its order, read from the store as they are indexed.
+    """Embeddings (N, D) of a data set's images, in its order, read from the store as they are indexed.
 
-    `data` is a data set, what `load_data` takes for one, or pictures.
+    `data` is a data set, what `load_data` takes for one, or images.
     Only content the store does not have goes through the encoder; it is kept batch by batch, so that an interrupted
-    run goes on where it was. `keys` are the ids of the rows. Pictures that cannot be used are left out and warned of.
+    run goes on where it was. `keys` are the ids of the rows. Images that cannot be used are left out and warned of.
     Raises: ImageError for the first of these with `strict`; StoreError when the store cannot be written or read.
     """
     if isinstance(data, (str, Path)):
@@ -54,7 +54,7 @@ def embed(
         else:
             failed.append(found)
     if failed:
-        message = f"{len(failed)} of {len(failed) + len(keys)} pictures could not be used; the first: {failed[0]}"
+        message = f"{len(failed)} of {len(failed) + len(keys)} images could not be used; the first: {failed[0]}"
         warnings.warn(message, VlmdescWarning, stacklevel=2)
     return Embeddings(StoredVectors(collection, contents), tuple(keys), encoder.fingerprint)
 
@@ -75,7 +75,7 @@ def embedding(
             pending.append(item)
             yield item.source
 
-    results = encode_pictures(
+    results = encode_images(
         encoder, sources(), batch_size=batch_size, workers=workers, collection=collection, must_keep=True
     )
     for found in results:

@@ -145,7 +145,7 @@ class OpenClipEncoder:
             vectors[bad] = self._through(self._in_fp32(), tower, batch[bad])
             bad = ~_finite(vectors)
         if bad.any():
-            fix = "use another picture or model" if self._dtype == torch.float32 else "use --precision fp32"
+            fix = "use another image or model" if self._dtype == torch.float32 else "use --precision fp32"
             raise ModelError(f"an {what} embedding is not a finite direction", where=self.name, fix=fix)
         return torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
 

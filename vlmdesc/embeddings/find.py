@@ -1,4 +1,4 @@
-"""Which pictures files, folders and glob patterns stand for."""
+"""Which images files, folders and glob patterns stand for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*
 
 @dataclass(frozen=True)
 class Found:
-    """Paths to open, each once; and what inside folders is no picture: other files, linked folders.
+    """Paths to open, each once; and what inside folders is no image: other files, linked folders.
 
     Folders that cannot be read, `closed`, are among the paths, to fail by their name when they are opened.
     """
@@ -27,7 +27,7 @@ class Found:
     closed: tuple[Path, ...] = ()
 
 
-def find_pictures(arguments: Iterable[str | Path]) -> Found:
+def find_images(arguments: Iterable[str | Path]) -> Found:
     """Expand files, folders (at any depth, hidden files left out, links to folders not followed) and glob patterns.
 
     A file named outright is always kept: opening it will tell what it is. So is a path that does not exist.
@@ -38,7 +38,7 @@ def find_pictures(arguments: Iterable[str | Path]) -> Found:
     closed: dict[Path, None] = {}
     for argument in arguments:
         if not str(argument):
-            raise InputError("an empty path", fix="name a picture, a folder or a pattern")
+            raise InputError("an empty path", fix="name an image, a folder or a pattern")
         for path in _expand(Path(argument)):
             if not os.path.isdir(path):  # never raises, unlike Path.is_dir
                 paths[path] = None
@@ -47,7 +47,7 @@ def find_pictures(arguments: Iterable[str | Path]) -> Found:
                 is_folder = os.path.isdir(file)
                 if is_folder and not file.is_symlink():
                     closed[file] = None
-                elif not is_folder and (file.suffix.lower() in SUFFIXES or _begins_like_a_picture(file)):
+                elif not is_folder and (file.suffix.lower() in SUFFIXES or _begins_like_an_image(file)):
                     paths[file] = None
                 else:
                     passed_over.append(file)
@@ -70,7 +70,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     yield from closed
 
 
-def _begins_like_a_picture(path: Path) -> bool:
+def _begins_like_an_image(path: Path) -> bool:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False

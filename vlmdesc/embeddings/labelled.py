@@ -28,8 +28,8 @@ class Joining:
     """How labels find their classes: strictly by default.
 
     `aliases` are labels of the data set that stand for a class; with `loose` a label may differ in case, blanks,
-    hyphens and underscores. `only_present` scores among the classes that have a picture, `allow_absent` among all;
-    with `ignore_unknown` pictures of no class are left out.
+    hyphens and underscores. `only_present` scores among the classes that have an image, `allow_absent` among all;
+    with `ignore_unknown` images of no class are left out.
     """
 
     aliases: Mapping[str, str] | None = None
@@ -54,7 +54,7 @@ class Labelled:
     unlabelled: int = 0
 
     def fingerprint(self, classes: Sequence[ClassName]) -> str:
-        """SHA-256 over contents and labels, in no order: the same pictures with the same labels, the same hash."""
+        """SHA-256 over contents and labels, in no order: the same images with the same labels, the same hash."""
         pairs = sorted(f"{content} {classes[c].id}" for content, c in zip(self.contents, self.labels, strict=True))
         return hashlib.sha256("\n".join(pairs).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -73,7 +73,7 @@ def class_numbers(
     if not (numbers >= 0).any():
         known, found = (few(dict.fromkeys(x)) for x in ((c.name for c in descriptors.classes), filter(None, labels)))
         fix = f"rename labels to classes; labels: {found}; classes: {known}"
-        raise InputError("no picture has a label of a class", where=data.name, fix=fix)
+        raise InputError("no image has a label of a class", where=data.name, fix=fix)
     if not joining.only_present:
         return descriptors, numbers
     present = np.unique(numbers[numbers >= 0])
@@ -110,7 +110,7 @@ def gather(
     store: Store,
     tick: Callable[[], object] = bool,
 ) -> Labelled:
-    """The pictures of a data set that have a class, embedded; those that cannot be used are told of, not scored.
+    """The images of a data set that have a class, embedded; those that cannot be used are told of, not scored.
 
     Raises: InputError when none is left; StoreError.
     """
@@ -131,8 +131,8 @@ def gather(
             failed.append((found, item.label))
         tick()
     if not kept:
-        what, first = f"none of {counted(len(failed), 'picture')} can be used", str(failed[0][0])
-        raise InputError(what, where=data.name, fix="give other pictures", details=(f"the first: {first}",))
+        what, first = f"none of {counted(len(failed), 'image')} can be used", str(failed[0][0])
+        raise InputError(what, where=data.name, fix="give other images", details=(f"the first: {first}",))
     encoded, keys, at, groups = zip(*kept, strict=True)
     return Labelled(
         np.stack([item.vector for item in encoded]),
@@ -148,20 +148,20 @@ def gather(
 
 
 def without(photos: Labelled, others: Labelled) -> Labelled:
-    """The pictures that are not among others, by content: what is chosen on them has not seen the others."""
+    """The images that are not among others, by content: what is chosen on them has not seen the others."""
     seen = set(others.contents)
     return take(photos, [i for i, content in enumerate(photos.contents) if content not in seen])
 
 
 def distinct(photos: Labelled) -> Labelled:
-    """Each content under a label once: a copy would stand by when a picture is left out to be judged by the rest."""
+    """Each content under a label once: a copy would stand by when an image is left out to be judged by the rest."""
     return take(photos, first_of_each(photos.contents, photos.labels, photos.groups))
 
 
 def first_of_each(
     contents: Sequence[str], labels: Int[np.ndarray, " n"], groups: Sequence[str | None] = ()
 ) -> list[int]:
-    """Numbers of the pictures, each content under a label, and in a group, once."""
+    """Numbers of the images, each content under a label, and in a group, once."""
     first = dict[tuple[str, int, str | None], int]()
     for i, key in enumerate(zip(contents, labels.tolist(), groups or [None] * len(contents), strict=True)):
         first.setdefault(key, i)
@@ -169,7 +169,7 @@ def first_of_each(
 
 
 def take(photos: Labelled, kept: Sequence[int]) -> Labelled:
-    """The pictures of these numbers."""
+    """The images of these numbers."""
 
     def of(column: Sequence[T]) -> tuple[T, ...]:
         return tuple(column[i] for i in kept)

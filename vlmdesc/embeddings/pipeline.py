@@ -1,4 +1,4 @@
-"""Many pictures through an encoder: threads read and decode while the model works on the batch before.
+"""Many images through an encoder: threads read and decode while the model works on the batch before.
 
 With a collection of the store, what an encoder has seen once comes from there, and each batch is kept as soon as it is
 encoded.
@@ -22,19 +22,19 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from vlmdesc.embeddings.collection import Collection
-from vlmdesc.embeddings.picture import NOTES, Picture, Source, content_key, contents, open_picture
+from vlmdesc.embeddings.image import NOTES, DecodedImage, Source, content_key, contents, open_image
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.errors import ImageError, InputError, ModelError, StoreError, VlmdescWarning
 
 T = TypeVar("T")
 BATCH_SIZE = 32
-TASK = 4  # pictures a thread takes at a time: the store is asked for all of them at once
-WAITING = 8  # batches of pictures held back, to give them out in order, before one goes to the model not quite full
+TASK = 4  # images a thread takes at a time: the store is asked for all of them at once
+WAITING = 8  # batches of images held back, to give them out in order, before one goes to the model not quite full
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One picture's key, unit-norm vector (D,), notes for its owner, content key, and whether it needed no encoding."""
+    """One image's key, unit-norm vector (D,), notes for its owner, content key, and whether it needed no encoding."""
 
     key: str
     vector: Float32[np.ndarray, " d"]
@@ -47,7 +47,7 @@ class Encoded:
 class _Read:
     key: str
     content: bytes
-    raw: bytes | Picture
+    raw: bytes | DecodedImage
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Ready:
     notes: tuple[str, ...]
 
 
-def encode_pictures(
+def encode_images(
     encoder: Encoder,
     sources: Iterable[Source | ImageError],
     *,
@@ -139,7 +139,7 @@ class Keeper:
 
 
 def _forward(encoder: Encoder, ready: Sequence[_Ready]) -> list[Encoded | ImageError]:
-    """Embeddings of a batch; where the model fails on it, of each picture alone, so that only the culprit is lost."""
+    """Embeddings of a batch; where the model fails on it, of each image alone, so that only the culprit is lost."""
     if not ready:
         return []
     try:
@@ -152,7 +152,7 @@ def _forward(encoder: Encoder, ready: Sequence[_Ready]) -> list[Encoded | ImageE
 
 
 def _stored(collection: Collection | None, read: Sequence[_Read]) -> Sequence[_Read | Encoded]:
-    """What the collection has of these pictures, and the others as they are."""
+    """What the collection has of these images, and the others as they are."""
     if collection is None:
         return read
     found = collection.get([item.content for item in read])
@@ -169,7 +169,7 @@ class _Look:
 
     def __init__(self, encoder: Encoder, collection: Collection | None) -> None:
         self._encoder, self._collection = encoder, collection
-        self._turn = Lock()  # of big pictures: one at a time, from decoding until only the encoder's pixels are left
+        self._turn = Lock()  # of big images: one at a time, from decoding until only the encoder's pixels are left
 
     def __call__(self, first: int, sources: list[Source | ImageError]) -> list[Encoded | _Ready | ImageError]:
         items = [self._read(first + i, source) for i, source in enumerate(sources)]
@@ -191,18 +191,18 @@ class _Look:
     def _prepare(self, item: _Read) -> _Ready | ImageError:
         try:
             with ExitStack() as held:
-                picture = item.raw
-                if isinstance(picture, bytes):
-                    picture = open_picture(
-                        picture,
+                decoded = item.raw
+                if isinstance(decoded, bytes):
+                    decoded = open_image(
+                        decoded,
                         where=item.key,
                         fit_px=self._encoder.image_px,
                         when_big=lambda: held.enter_context(self._turn),
                     )
-                return _Ready(item.key, item.content, self._encoder.prepare(picture.image).pixels, picture.notes)
+                return _Ready(item.key, item.content, self._encoder.prepare(decoded.image).pixels, decoded.notes)
         except ImageError as error:
             return error
-        except Exception as error:  # one picture that an encoder chokes on must not end a batch
+        except Exception as error:  # one image that an encoder chokes on must not end a batch
             return ImageError("broken", f"cannot be prepared: {error}", where=item.key, fix="export it again")
 
 
@@ -229,7 +229,7 @@ def read_ahead(
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
-        finally:  # a consumer that stops early waits for the pictures in hand only
+        finally:  # a consumer that stops early waits for the images in hand only
             for future in waiting:
                 future.cancel()
 

@@ -57,7 +57,7 @@ class Encoder(Protocol):
 
     @property
     def image_px(self) -> int:
-        """Longest side the model sees, in pixels; pictures need not be decoded at more than twice this."""
+        """Longest side the model sees, in pixels; images need not be decoded at more than twice this."""
         ...
 
     @property

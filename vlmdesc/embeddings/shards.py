@@ -1,7 +1,7 @@
-"""Data sets in files of many pictures: Parquet and WebDataset shards (.tar), one, several or a folder of them.
+"""Data sets in files of many images: Parquet and WebDataset shards (.tar), one, several or a folder of them.
 
 Read here and not by `datasets`, which imports torch to stream them, makes 7 of a shard's label "007", gives up a shard
-for one sample without a picture, and takes some file names for patterns.
+for one sample without an image, and takes some file names for patterns.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _parquet(files: Sequence[Path]) -> Table:
             raise InputError(what, where=file, fix="read files of other columns apart")
     n = sum(rows for _, rows in opened)
     if not n:
-        raise InputError("no rows", where=files[0], fix="give a table with one row a picture")
+        raise InputError("no rows", where=files[0], fix="give a table with one row an image")
     names = _class_names(schema)
     kinds = {field.name: _arrow_kind(field.type) for field in schema}
     columns = kinds | {name: f"number of one of {len(named)} class names" for name, named in names.items()}
@@ -147,7 +147,7 @@ def _shards(files: Sequence[Path]) -> Table:
 def _as_one(
     rows: Callable[[Sequence[str]], Iterator[Row]], images: Sequence[str], columns: Sequence[str]
 ) -> Iterator[Row]:
-    """Rows whose picture is a PNG here and a JPEG there, with one column for it."""
+    """Rows whose image is a PNG here and a JPEG there, with one column for it."""
     for row in rows([*columns, *images] if "image" in columns else columns):
         yield {**row, "image": next((row[name] for name in images if name in row), None)}
 

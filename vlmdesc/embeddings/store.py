@@ -4,7 +4,7 @@
     CACHE/embeddings/ENCODER/{images,texts,...}/*    see `embeddings.collection` and `embeddings.segment`
 
 Keys are SHA-256 of content: where a file lay or what it was called plays no part. Another model, other weights,
-another preprocessing or precision, other rules of reading pictures are another ENCODER. Other engines are not.
+another preprocessing or precision, other rules of reading images are another ENCODER. Other engines are not.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 
 from vlmdesc.cache import cache_folder, checksum, set_aside
 from vlmdesc.embeddings.collection import Collection
+from vlmdesc.embeddings.image import READING
 from vlmdesc.embeddings.kind import IMAGES, TEXTS, Kind
-from vlmdesc.embeddings.picture import READING
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.segment import ENGINE
 from vlmdesc.errors import InputError, StoreError

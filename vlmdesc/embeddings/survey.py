@@ -10,7 +10,7 @@ from itertools import islice
 from PIL import Image
 
 from vlmdesc.embeddings.data import DataSet, Item
-from vlmdesc.embeddings.picture import Picture, Source, content_key, contents, open_picture
+from vlmdesc.embeddings.image import DecodedImage, Source, content_key, contents, open_image
 from vlmdesc.embeddings.pipeline import default_workers, read_ahead
 from vlmdesc.errors import ImageError, counted
 
@@ -22,8 +22,8 @@ THUMBNAIL_PX = 144
 class Survey:
     """Counts, samples and faults of a data set.
 
-    `broken` are the pictures that cannot be used; `repeated` counts those that came before, byte for byte;
-    `conflicts` are ids of pictures that stand under two labels. `checked` tells whether all were opened.
+    `broken` are the images that cannot be used; `repeated` counts those that came before, byte for byte;
+    `conflicts` are ids of images that stand under two labels. `checked` tells whether all were opened.
     """
 
     rows: int
@@ -41,11 +41,11 @@ class Survey:
         labelled = self.rows - self.labels[None]
         broken = [f"{error.what} ({error.where})" for error in self.broken]
         lines = {
-            f"{counted(len(self.broken), 'picture')} cannot be used": broken,
-            f"{counted(len(self.conflicts), 'picture')} under two labels": self.conflicts,
+            f"{counted(len(self.broken), 'image')} cannot be used": broken,
+            f"{counted(len(self.conflicts), 'image')} under two labels": self.conflicts,
             f"{self.labels[None]} of {self.rows} rows without a label": [""] * (self.labels[None] if labelled else 0),
-            f"{counted(self.repeated, 'picture')} seen before, byte for byte": [""] * self.repeated,
-            f"{counted(len(few), 'class')} with one picture only": [
+            f"{counted(self.repeated, 'image')} seen before, byte for byte": [""] * self.repeated,
+            f"{counted(len(few), 'class')} with one image only": [
                 label for label in few if len(few) < len(self.labels)
             ],
         }
@@ -53,7 +53,7 @@ class Survey:
 
 
 def survey(data: DataSet, *, check: bool = True, tick: Callable[[], object] = bool) -> Survey:
-    """Go through a data set once; with `check` every picture is opened, else only the samples are.
+    """Go through a data set once; with `check` every image is opened, else only the samples are.
 
     `tick` is called after each row.
     """
@@ -91,7 +91,7 @@ class _Opened:
 
 
 def _opened(data: DataSet, check: bool) -> Iterator[tuple[Item, _Opened | ImageError | None]]:
-    """Each item with its picture; without `check`, None for all that cannot be a sample."""
+    """Each item with its image; without `check`, None for all that cannot be a sample."""
     pending: deque[Item] = deque()
     seen: set[str | None] = set()
     unopened = ImageError("unopened", "not looked at")
@@ -118,12 +118,12 @@ def _open_all(_: int, sources: list[Source | ImageError]) -> list[_Opened | Imag
 def _open(source: Source) -> _Opened | ImageError:
     try:
         raw = contents(source)
-        picture = raw if isinstance(raw, Picture) else open_picture(raw, fit_px=THUMBNAIL_PX)
+        decoded = raw if isinstance(raw, DecodedImage) else open_image(raw, fit_px=THUMBNAIL_PX)
     except ImageError as error:
         return error
     content = content_key(raw)
-    picture.image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    return _Opened(content, picture.image)
+    decoded.image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    return _Opened(content, decoded.image)
 
 
 def _line(what: str, cases: list[str]) -> str:

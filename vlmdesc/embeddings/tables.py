@@ -1,7 +1,7 @@
 """Data sets that are text or folders: CSV, TSV, JSON lines, lists of files, image folders.
 
 Read here and not by `datasets`, whose CSV reader makes 7.0 of "007" and nothing of "NA", and whose folder reader
-leaves out pictures without a suffix and takes a class folder named "train" for a split.
+leaves out images without a suffix and takes a class folder named "train" for a split.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vlmdesc.embeddings.find import Found, find_pictures
+from vlmdesc.embeddings.find import Found, find_images
 from vlmdesc.errors import InputError
 from vlmdesc.files import read_json, strict_json
 
@@ -53,7 +53,7 @@ def read_csv(path: Path, separator: str = ",") -> Table:
     """A table with a header line; every cell stays the text it is. Raises: InputError naming file and line."""
     n = sum(1 for _ in _csv_rows(path, separator))
     if not n:
-        raise InputError("a header but no rows", where=path, fix="add one row a picture")
+        raise InputError("a header but no rows", where=path, fix="add one row an image")
     header = _csv_header(path, separator)
     form = "TSV" if separator == "\t" else "CSV"
     return Table(form, dict.fromkeys(header, "text"), partial(_csv_rows, path, separator), path.parent, n)
@@ -159,10 +159,10 @@ def read_list(path: Path) -> Table:
     return _of_files([Path(line) for line in paths], "list of files", path.parent)
 
 
-def of_pictures(found: Found, form: str = "files") -> Table:
-    """Pictures that were named or found; no labels."""
+def of_images(found: Found, form: str = "files") -> Table:
+    """Images that were named or found; no labels."""
     if not found.paths:
-        raise InputError("no pictures", fix="name picture files or folders that have some")
+        raise InputError("no images", fix="name image files or folders that have some")
     return _of_files(found.paths, form, Path(), passed_over(found))
 
 
@@ -183,25 +183,25 @@ def _file_rows(paths: Sequence[Path], _: Sequence[str]) -> Iterator[Row]:
 
 
 def read_folder(root: Path, split: str) -> Table:
-    """A folder of pictures: the label of each is the folder it lies in. Raises: InputError when it has none."""
+    """A folder of images: the label of each is the folder it lies in. Raises: InputError when it has none."""
     splits = splits_of(root)
     if splits:
         split = pick_split(splits, split, root)
     elif split:
         raise InputError(f"no split '{split}'", where=root, fix="leave --split out: this folder has none")
     place = root / split if splits else root
-    found = find_pictures([place])
+    found = find_images([place])
     if not found.paths:
         others = [path.name for path in found.passed_over if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json")]
-        fix = f"give one of its tables: {', '.join(others[:5])}" if others else "give a folder of pictures or a table"
-        raise InputError("no pictures in this folder", where=place, fix=fix, details=passed_over(found))
+        fix = f"give one of its tables: {', '.join(others[:5])}" if others else "give a folder of images or a table"
+        raise InputError("no images in this folder", where=place, fix=fix, details=passed_over(found))
     n_open = len(found.paths) - len(found.closed)
     folders = (*(path.parent for path in found.paths[:n_open]), *found.closed)
     labels = [folder.name if folder != place else None for folder in folders]
     notes = passed_over(found)
     depths = {len(path.relative_to(place).parts) for path in found.paths[:n_open]}
     if len(depths) > 1:
-        notes += (f"pictures lie at {len(depths)} depths: the label of each is the folder directly above it",)
+        notes += (f"images lie at {len(depths)} depths: the label of each is the folder directly above it",)
     has = {"image": "path", "id": "path in the folder"} | ({"label": "folder name"} if any(labels) else {})
     label = "label" if any(labels) else ""
     rows = partial(_folder_rows, root, found.paths, labels)
@@ -238,12 +238,12 @@ def pick_split(splits: Sequence[str], wanted: str, where: object) -> str:
 
 
 def passed_over(found: Found) -> tuple[str, ...]:
-    """A note on what was no picture, if there was any such thing."""
+    """A note on what was no image, if there was any such thing."""
     first = ", ".join(path.name for path in found.passed_over[:3])
     more = ", ..." if len(found.passed_over) > 3 else ""
     heic = any(path.suffix.lower() in (".heic", ".heif") for path in found.passed_over)
     hint = "; HEIC is not read: export as JPEG" if heic else ""
-    note = f"passed over, no pictures: {len(found.passed_over)} ({first}{more}){hint}"
+    note = f"passed over, no images: {len(found.passed_over)} ({first}{more}){hint}"
     return (note,) if found.passed_over else ()
 
 

@@ -69,7 +69,7 @@ def _kept(id_: str, kind: str, about: str, entries: int, folder: Path) -> Kept:
 
 
 def card(item: Kept) -> dict[str, str | int]:
-    """What is known of a thing beyond `Kept`: the encoder's fingerprint, how pictures were read, its files."""
+    """What is known of a thing beyond `Kept`: the encoder's fingerprint, how images were read, its files."""
     names = sorted(entry.name for entry in os.scandir(item.folder) if not entry.name.startswith("."))
     whose = (read_card(item.folder.parent) or {}) if item.kind != "answers" else {}
     shown = {key: whose[key] for key in ("fingerprint", "reading") if key in whose}

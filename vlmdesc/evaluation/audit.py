@@ -28,7 +28,7 @@ class Gap:
 
     @property
     def judged(self) -> bool:
-        """Whether both sides have enough pictures to be compared."""
+        """Whether both sides have enough images to be compared."""
         return self.here.judged and self.others.judged
 
     @property
@@ -47,7 +47,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Cell:
-    """A class in a group: its pictures that are found, the true-positive rate, and others taken for it, the
+    """A class in a group: its images that are found, the true-positive rate, and others taken for it, the
     false-positive rate. The false-negative rate is 1 less the first.
     """
 
@@ -63,7 +63,7 @@ class Cell:
 
     @property
     def crowded(self) -> bool:
-        """Whether other classes' pictures are taken for it more often in this group than in the others."""
+        """Whether other classes' images are taken for it more often in this group than in the others."""
         return self.fpr.differs and self.fpr.value > 0
 
 
@@ -114,7 +114,7 @@ class Audit:
 
     @property
     def small(self) -> list[Cell]:
-        """Classes in groups with pictures, but too few to judge how often they are found."""
+        """Classes in groups with images, but too few to judge how often they are found."""
         return [cell for cell in self.cells if 0 < cell.tpr.here.n < ENOUGH]
 
     def equal_opportunity(self) -> dict[int, list[Cell]]:
@@ -136,15 +136,15 @@ def audit(
 ) -> Audit:
     """Compare groups within classes; `classes` are the numbers of those looked at.
 
-    With `scores` (N, K), of the classes in that order, also how the best k pictures of each are spread over groups; k
-    is by default the number of the class's pictures, so that perfect retrieval has no skew. Three families of tests are
+    With `scores` (N, K), of the classes in that order, also how the best k images of each are spread over groups; k
+    is by default the number of the class's images, so that perfect retrieval has no skew. Three families of tests are
     corrected by Holm, each by itself: groups, what is found of classes in them, and what is taken for these.
-    Raises: InputError when no picture has a group, or all have the same.
+    Raises: InputError when no image has a group, or all have the same.
     """
     names = sorted({group for group in groups if group is not None})
     if len(names) < 2:
-        what = f"one group only: {names[0]}" if names else "no picture has a group"
-        raise InputError(what, fix="use --group-column with a column that divides the pictures, or --group-by-concepts")
+        what = f"one group only: {names[0]}" if names else "no image has a group"
+        raise InputError(what, fix="use --group-column with a column that divides the images, or --group-by-concepts")
     number = {name: g for g, name in enumerate(names)}
     group = np.array([-1 if name is None else number[name] for name in groups], np.intp)
     known = group >= 0
@@ -175,7 +175,7 @@ def audit(
 def _counts(
     classes_of: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"], classes: Sequence[int], names: Sequence[str]
 ) -> Int[np.ndarray, "c g"]:
-    """How many pictures of each of those classes there are in each group; -1 is a picture of none: (C, G)."""
+    """How many images of each of those classes there are in each group; -1 is an image of none: (C, G)."""
     counts = np.zeros((max([*classes, int(classes_of.max(initial=-1))]) + 1, len(names)), np.intp)
     some = classes_of >= 0
     np.add.at(counts, (classes_of[some], group[some]), 1)
@@ -207,9 +207,9 @@ def _skews(
     classes: Sequence[int],
     k: int | None,
 ) -> tuple[Skew, ...]:
-    """Log of a group's share of the k best pictures over its share of the class's own, the largest over groups.
+    """Log of a group's share of the k best images over its share of the class's own, the largest over groups.
 
-    Only groups that the class has are looked at: pictures of others are plain errors.
+    Only groups that the class has are looked at: images of others are plain errors.
     """
     skews = []
     for at, class_ in enumerate(classes):

@@ -110,7 +110,7 @@ def drops(draft: Draft, class_: int) -> Iterator[Candidate]:
 def reweighing(draft: Draft, class_: int, aim: Aim, fold: Int[np.ndarray, " n"]) -> Candidate | None:
     """Weights of a class by what its descriptors are worth, shrunk towards what they are now.
 
-    A descriptor is worth how much nearer it is to the class's pictures that are aimed at than to others' pictures that
+    A descriptor is worth how much nearer it is to the class's images that are aimed at than to others' images that
     have the class among their best two. How strongly weights follow that is chosen by cross-validation; None where
     following it not at all is best.
     """

@@ -24,14 +24,14 @@ def caveats(photos: Labelled, sets: Mapping[str, Descriptors]) -> Iterator[str]:
         what = f"{len(set(photos.groups)):,} groups, more than {MOST_GROUPS:,}"
         raise InputError(what, where="the group column", fix="use --group-column with a column of few values")
     if copies := len(photos.contents) - len(set(photos.contents)):
-        yield f"{counted(copies, 'picture')} seen before, byte for byte: intervals are narrower than they should be"
+        yield f"{counted(copies, 'image')} seen before, byte for byte: intervals are narrower than they should be"
     if torn := _torn(photos):
-        yield f"{counted(torn, 'picture')} under a second label, where one of two answers must be wrong"
+        yield f"{counted(torn, 'image')} under a second label, where one of two answers must be wrong"
     if photos.unlabelled:
         yield f"{counted(photos.unlabelled, 'row')} without a class left out"
     for name, descriptors in sets.items():
         if len(descriptors.classes) == 1:
-            yield "one class only: every picture will be it"
+            yield "one class only: every image will be it"
         _, bare = completed(descriptors, get_phrase("plain"))
         if bare:
             names = few(class_.name for class_ in bare)
@@ -41,26 +41,26 @@ def caveats(photos: Labelled, sets: Mapping[str, Descriptors]) -> Iterator[str]:
 def reference_caveats(reference: Labelled, photos: Labelled, labels: Sequence[str | None]) -> Iterator[str]:
     """The same of a reference; `labels` are those of all its rows."""
     if failed := reference.failed:
-        yield f"{counted(len(failed), 'picture')} of the reference could not be used; the first: {failed[0]}"
+        yield f"{counted(len(failed), 'image')} of the reference could not be used; the first: {failed[0]}"
     used = {labels[row] for row in reference.rows} | {*reference.failed_labels}
     strange = [label for label in labels if label is not None and label not in used]
     if strange:
         of = few(dict.fromkeys(strange))
-        yield f"{counted(len(strange), 'picture')} of the reference passed over, whose labels are no class: {of}"
+        yield f"{counted(len(strange), 'image')} of the reference passed over, whose labels are no class: {of}"
     if shared := len(reference.labels) - len(without(reference, photos).labels):
-        yield f"{counted(shared, 'picture')} of the reference left out: evaluated on"
+        yield f"{counted(shared, 'image')} of the reference left out: evaluated on"
     if torn := _torn(reference):
-        yield f"{counted(torn, 'picture')} of the reference under a second label, one of them wrong"
+        yield f"{counted(torn, 'image')} of the reference under a second label, one of them wrong"
 
 
 def curve_caveats(methods: Sequence[Method], reference: Labelled | None) -> Iterator[str]:
-    """Where a learning curve asks for more pictures than there are; the reference is what is learned from."""
+    """Where a learning curve asks for more images than there are; the reference is what is learned from."""
     most = int(np.bincount(reference.labels).max()) if reference else 0
     for method in methods:
         if method.per_class and method.per_class > most:
-            yield f"{method.name} learns from all of the reference: no class has more than {counted(most, 'picture')}"
+            yield f"{method.name} learns from all of the reference: no class has more than {counted(most, 'image')}"
 
 
 def _torn(photos: Labelled) -> int:
-    """How many pictures have a second label."""
+    """How many images have a second label."""
     return len(set(zip(photos.contents, photos.labels.tolist(), strict=True))) - len(set(photos.contents))

@@ -19,10 +19,10 @@ RESULTS, PREDICTIONS = "results.json", "predictions.parquet"
 
 
 def compare(a: Path, b: Path, methods: Sequence[str] = (), resamples: int = 2_000, seed: int = 0) -> dict[str, Any]:
-    """The methods that two result folders share, paired on the pictures they share; differences are b less a.
+    """The methods that two result folders share, paired on the images they share; differences are b less a.
 
-    Pictures are known by content; one that stands k times in both is paired k times. Of controls the first seed is
-    compared. Raises: InputError when nothing is shared, or a picture has another label in b.
+    Images are known by content; one that stands k times in both is paired k times. Of controls the first seed is
+    compared. Raises: InputError when nothing is shared, or an image has another label in b.
     """
     a, b = (path.parent if path.name == RESULTS else path for path in (a, b))
     reports = [Report.load(folder / RESULTS) for folder in (a, b)]
@@ -62,10 +62,10 @@ def _about(folder: Path, report: Report, unpaired: int) -> dict[str, Any]:
 def _row(name: str, a: Marks, b: Marks, resamples: int, seed: int) -> dict[str, Any]:
     in_a, in_b = pair(a.contents, b.contents)
     if not len(in_a):
-        raise InputError("no picture in common", where=name, fix="compare evaluations of the same pictures")
+        raise InputError("no image in common", where=name, fix="compare evaluations of the same images")
     differ = [i for i, j in zip(in_a, in_b, strict=True) if a.truths[i] != b.truths[j]]
     if differ:
-        what = f"{counted(len(differ), 'picture')} under another label in the second"
+        what = f"{counted(len(differ), 'image')} under another label in the second"
         raise InputError(what, where=f"'{a.truths[differ[0]]}' in the first", fix="evaluate both with the same labels")
     labels = np.unique([a.truths[i] for i in in_a], return_inverse=True)[1]
     first, second = a.right[in_a], b.right[in_b]

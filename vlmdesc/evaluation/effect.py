@@ -1,4 +1,4 @@
-"""What an edit of descriptors does to the answers: for all pictures, for each class, for each group."""
+"""What an edit of descriptors does to the answers: for all images, for each class, for each group."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEWEST = 6  # changed answers, all one way, that chance seldom gives: 2 / 2**6 <
 
 @dataclass(frozen=True)
 class Delta:
-    """Right answers of the same `n` pictures before and after: how many, which came and which went, and p.
+    """Right answers of the same `n` images before and after: how many, which came and which went, and p.
 
     `p` is the exact McNemar test's; `p_holm` has Holm's correction over the classes that changed, or over all groups.
     """
@@ -80,16 +80,16 @@ class Effect:
 
     @property
     def fixed(self) -> Int[np.ndarray, " f"]:
-        """Numbers of the pictures that are right after and were not before."""
+        """Numbers of the images that are right after and were not before."""
         return np.flatnonzero((self.after == self.labels) & (self.before != self.labels))
 
     @property
     def broken(self) -> Int[np.ndarray, " b"]:
-        """Numbers of the pictures that were right before and are no longer."""
+        """Numbers of the images that were right before and are no longer."""
         return np.flatnonzero((self.before == self.labels) & (self.after != self.labels))
 
     def record(self, photos: Labelled, classes: Sequence[ClassName]) -> dict[str, Any]:
-        """As JSON has it, with the pictures that changed sides, one of a class first."""
+        """As JSON has it, with the images that changed sides, one of a class first."""
         flips = {"fixed": self.fixed, "broken": self.broken}
         return {
             "verdict": {"code": self.overall.verdict, "text": self.text},
@@ -123,7 +123,7 @@ class Effect:
                 f"{counted(moved, 'answer')} changed, from one wrong class to another" if moved else "no answer changed"
             )
             return f"no effect: {what}"
-        flips = f"{all_.fixed:,} fixed, {all_.broken:,} broken of {counted(all_.n, 'picture')}"
+        flips = f"{all_.fixed:,} fixed, {all_.broken:,} broken of {counted(all_.n, 'image')}"
         if all_.verdict == "noise":
             few = f"; fewer than {FEWEST} changes can never be told" if all_.fixed + all_.broken < FEWEST else ""
             return f"not to be told from chance: {flips} (p {p_value(all_.p)}){few}"
@@ -131,7 +131,7 @@ class Effect:
 
 
 def _spread(rows: Int[np.ndarray, " f"], labels: Int[np.ndarray, " n"]) -> list[int]:
-    """Some of these pictures: the first of each class, then the second of each, and so on."""
+    """Some of these images: the first of each class, then the second of each, and so on."""
     seen = Counter[int]()
     ranked = list[tuple[int, int]]()
     for row in rows.tolist():
@@ -146,7 +146,7 @@ def effect(
     labels: Int[np.ndarray, " n"],
     groups: Sequence[str | None] = (),
 ) -> Effect:
-    """The effect of answers changing from before to after, (N,) each, for pictures with those labels and groups."""
+    """The effect of answers changing from before to after, (N,) each, for images with those labels and groups."""
     was, is_ = before == labels, after == labels
     flipped = np.unique(labels[was != is_])
     names = sorted({group for group in groups if group is not None})
@@ -164,7 +164,7 @@ def effect(
 def deltas(
     parts: Sequence[Bool[np.ndarray, " n"]], was: Bool[np.ndarray, " n"], is_: Bool[np.ndarray, " n"]
 ) -> list[Delta]:
-    """How right answers (N,) changed in some parts of the pictures, (N,) each; Holm's correction is over the parts."""
+    """How right answers (N,) changed in some parts of the images, (N,) each; Holm's correction is over the parts."""
     counts = []
     for part in parts:
         fixed, broken = int((part & is_ & ~was).sum()), int((part & was & ~is_).sum())

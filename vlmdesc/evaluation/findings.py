@@ -1,4 +1,4 @@
-"""An audit as JSON has it: figures, and for each class that fails a group the descriptors and pictures that show it."""
+"""An audit as JSON has it: figures, and for each class that fails a group the descriptors and images that show it."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _rates(cell: Cell) -> dict[str, Any]:
 
 
 def _gap(gap: Gap) -> dict[str, Any]:
-    """A share with what sets it apart from the other groups, where there are enough pictures to judge."""
+    """A share with what sets it apart from the other groups, where there are enough images to judge."""
     told: dict[str, Any] = {"judged": gap.judged}
     if gap.judged:
         ends = [round(end, 6) for end in gap.ci95]

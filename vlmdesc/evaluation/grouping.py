@@ -21,7 +21,7 @@ WORDS = 3
 
 @dataclass(frozen=True)
 class Grouping:
-    """Groups of pictures (N,): None for the half that they were found on, the name of its concept for each other.
+    """Groups of images (N,): None for the half that they were found on, the name of its concept for each other.
 
     `words` are each group's best words, `sizes` how many errors each was found from.
     """
@@ -38,19 +38,19 @@ def by_concepts(
     vectors: Float32[np.ndarray, "v d"],
     seed: int = 0,
 ) -> Grouping:
-    """Cluster the errors of one half of the pictures by how they differ from their class, and sort the other half.
+    """Cluster the errors of one half of the images by how they differ from their class, and sort the other half.
 
-    Groups made of errors hold too many of them: rates are honest only on pictures that had no part in making them.
+    Groups made of errors hold too many of them: rates are honest only on images that had no part in making them.
     Class means are taken off first, so that groups cut across classes. Raises: InputError for too few errors.
     """
     half = halves(photos.labels, photos.contents, (), seed)
     residual = unit(_without_class(photos.vectors, photos.labels)).astype(np.float32)
-    alone = np.linalg.norm(residual, axis=1) == 0  # a class's only picture does not differ from it
+    alone = np.linalg.norm(residual, axis=1) == 0  # a class's only image does not differ from it
     errors = (answers != photos.labels) & (half == 0) & ~alone
     k = min(MOST, int(errors.sum()) // EACH)
     if k < 2:
-        what = f"{counted(int(errors.sum()), 'error')} among the half of the pictures that groups are made of"
-        raise InputError(what, fix=f"give more pictures, {2 * EACH} errors at least, or a --group-column")
+        what = f"{counted(int(errors.sum()), 'error')} among the half of the images that groups are made of"
+        raise InputError(what, fix=f"give more images, {2 * EACH} errors at least, or a --group-column")
     number, centres = cluster(residual[errors], k, seed)
     titles, best = _names(centres, words, vectors, photos.vectors, seed)
     nearest = (residual @ centres.T).argmax(axis=1)
@@ -77,6 +77,6 @@ def _names(
     best = [tuple(hit.text for hit in found.hits(c, words, WORDS)) for c in range(len(centres))]
     titles = list[str]()
     for c, list_ in enumerate(best):
-        title = f"pictures like {list_[0]}" + ("" if found.chosen[c] >= 0 else "?")
+        title = f"images like {list_[0]}" + ("" if found.chosen[c] >= 0 else "?")
         titles.append(title if title not in titles else f"{title} ({c + 1})")
     return titles, best

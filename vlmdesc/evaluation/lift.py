@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from vlmdesc.classification.explain import Without
 
-RIVALS = 3  # classes that a group's pictures are mostly taken for
+RIVALS = 3  # classes that a group's images are mostly taken for
 LEAST = 5e-4  # of a similarity: less decides nothing
 Z = 1.959964  # of a 95 % interval
 
@@ -63,7 +63,7 @@ def lifts(left: Without, class_: int, here: Bool[np.ndarray, " n"], sign: int = 
 def rivals(
     answers: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], here: Bool[np.ndarray, " n"]
 ) -> list[tuple[int, int]]:
-    """The three classes that pictures `here` (N,) are mostly taken for, and how many are."""
+    """The three classes that images `here` (N,) are mostly taken for, and how many are."""
     return Counter(answers[here & (answers != labels)].tolist()).most_common(RIVALS)
 
 

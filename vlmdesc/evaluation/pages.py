@@ -11,7 +11,7 @@ from vlmdesc.evaluation.report import class_labels, templates
 from vlmdesc.records import ClassName
 from vlmdesc.records.report import Record
 
-Thumbnails = Mapping[int, bytes]  # JPEGs by the row of a picture in the data set; any may be missing
+Thumbnails = Mapping[int, bytes]  # JPEGs by the row of an image in the data set; any may be missing
 
 
 def audit_page(found: Record, data: str, classes: Sequence[ClassName], thumbnails: Thumbnails) -> str:
@@ -39,7 +39,7 @@ def _page(template: str, found: Record, data: str, classes: Sequence[ClassName],
         "found": found,
         "data": data,
         "labels": class_labels({class_.id: class_.name for class_ in classes}),
-        "pictures": {row: b64encode(jpeg).decode() for row, jpeg in thumbnails.items()},
+        "images": {row: b64encode(jpeg).decode() for row, jpeg in thumbnails.items()},
         "version": vlmdesc.__version__,
     }
     return templates().get_template(template).render(view)

@@ -1,4 +1,4 @@
-"""predictions.parquet: what each method answered to each picture, and why."""
+"""predictions.parquet: what each method answered to each image, and why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = ("image", "content", "truth", "group", "method", "seed", "right", "ran
 
 @dataclass(frozen=True)
 class Marks:
-    """One method's answers as they were written: for each picture its content hash, true class, whether it was right.
+    """One method's answers as they were written: for each image its content hash, true class, whether it was right.
 
     (N,) each, in the order of the file.
     """
@@ -34,7 +34,7 @@ class Marks:
 
 
 def write_predictions(path: Path, photos: Labelled, classes: Sequence[ClassName], outcomes: Sequence[Outcome]) -> None:
-    """One row for each picture and method (of a control its first seed); atomic, with checksums of every page.
+    """One row for each image and method (of a control its first seed); atomic, with checksums of every page.
 
     `ranked` are ids of the best classes, best first, `scores` theirs, `reasons` descriptors of the first one.
     Raises: StoreError.

@@ -1,4 +1,4 @@
-"""Shares of pictures, their differences, and intervals that hold for few pictures too: none is ever a point."""
+"""Shares of images, their differences, and intervals that hold for few images too: none is ever a point."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import sqrt
 
 from vlmdesc.evaluation.statistics import LEVEL
 
-ENOUGH = 10  # pictures, for a share to be judged
+ENOUGH = 10  # images, for a share to be judged
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Share:
 
     @property
     def judged(self) -> bool:
-        """Whether there are enough pictures to say anything."""
+        """Whether there are enough images to say anything."""
         return self.n >= ENOUGH
 
 
 def difference(a: Share, b: Share) -> tuple[float, float]:
-    """95 % interval of a less b, of different pictures. Newcombe 1998, Stat. Med. 17:873, method 10.
+    """95 % interval of a less b, of different images. Newcombe 1998, Stat. Med. 17:873, method 10.
 
     >>> [round(end, 4) for end in difference(Share(56, 70), Share(48, 80))]
     [0.0524, 0.3339]
@@ -51,7 +51,7 @@ def difference(a: Share, b: Share) -> tuple[float, float]:
 
 
 def paired(both: int, first: int, second: int, neither: int) -> tuple[float, float]:
-    """95 % interval of the second share less the first, of the same pictures; `first` are those right in it alone.
+    """95 % interval of the second share less the first, of the same images; `first` are those right in it alone.
 
     Newcombe 1998, Stat. Med. 17:2635, method 10: the correlation of the two makes it narrow.
     """

@@ -44,7 +44,7 @@ def page(report: Report, thumbnails: Mapping[int, bytes]) -> str:
         "tone": TONES.get(report.verdict["code"], "open"),
         "kinds": KINDS,
         "labels": class_labels(report.task["class_names"]),
-        "pictures": {row: b64encode(jpeg).decode() for row, jpeg in thumbnails.items()},
+        "images": {row: b64encode(jpeg).decode() for row, jpeg in thumbnails.items()},
         "classes": _classes(report),
     }
     return templates().get_template("page.html.j2").render(view)

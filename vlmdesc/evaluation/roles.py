@@ -30,7 +30,7 @@ def roles(methods: Sequence[Method], of: str) -> dict[str, Method]:
 
 
 def drawn(methods: Sequence[Method]) -> tuple[str, str]:
-    """The pair that tables and pictures are about, (base, main): the name and the first set's main method, where there
+    """The pair that tables and images are about, (base, main): the name and the first set's main method, where there
     are any, else the first methods that are no controls.
     """
     parts = roles(methods, next((m.of for m in methods if m.of), ""))

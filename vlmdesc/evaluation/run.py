@@ -188,7 +188,7 @@ def _opened(data: DataSet | str | Path) -> DataSet:
 
 
 def _reference_numbers(data: DataSet, descriptors: Descriptors, joining: Joining) -> Int[np.ndarray, " rows"]:
-    """Class numbers of the reference, -1 for none: some classes may have no picture, others are passed over."""
+    """Class numbers of the reference, -1 for none: some classes may have no image, others are passed over."""
     lenient = Joining(joining.aliases, joining.loose, allow_absent=True, ignore_unknown=True)
     return class_numbers(data, descriptors, lenient)[1]
 
@@ -205,8 +205,8 @@ def _known(
     found = gather(data, numbers, encoder, store)
     fresh = without(found, photos)
     if not len(fresh.labels):
-        what = "the reference has no picture that is not evaluated on"
-        raise InputError(what, where=data.name, fix="give other pictures, or none")
+        what = "the reference has no image that is not evaluated on"
+        raise InputError(what, where=data.name, fix="give other images, or none")
     return distinct(fresh), [*reference_caveats(found, photos, data.labels())]
 
 

@@ -81,7 +81,7 @@ def sign_test(a: int, b: int) -> float:
 
 @cache  # many cells of an audit have the same counts
 def fisher(a: int, b: int, c: int, d: int) -> float:
-    """P that hits and misses, a and b of some pictures, c and d of others, have one share: Fisher's exact test."""
+    """P that hits and misses, a and b of some images, c and d of others, have one share: Fisher's exact test."""
     if a + c == 0 or b + d == 0:
         return 1.0  # none, or all: most of many thousand cells, and nothing to compute
     from scipy.stats import fisher_exact

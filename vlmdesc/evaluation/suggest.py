@@ -1,4 +1,4 @@
-"""Edits that help, chosen on one half of the pictures and measured on the other: or the word that none does."""
+"""Edits that help, chosen on one half of the images and measured on the other: or the word that none does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CLASSES = 20  # that are looked at for edits
 
 @dataclass(frozen=True)
 class Tried:
-    """Edits of one class with what they did to the pictures aimed at, and to all: on the half they were chosen on, as
+    """Edits of one class with what they did to the images aimed at, and to all: on the half they were chosen on, as
     differences of accuracy, and on the other half.
     """
 
@@ -49,11 +49,11 @@ class Tried:
 
     @property
     def helps(self) -> bool:
-        """Whether the pictures aimed at gain by more than chance, all tests counted, at next to no cost for all."""
+        """Whether the images aimed at gain by more than chance, all tests counted, at next to no cost for all."""
         return self.target.verdict == "better" and self.overall.value >= -COST
 
     def sides(self) -> dict[str, Delta]:
-        """What it did to the pictures aimed at, and to all, on the held-out half."""
+        """What it did to the images aimed at, and to all, on the held-out half."""
         return {"aimed at": self.target, "all": self.overall}
 
     def record(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Suggestions:
-    """What was tried on held-out pictures, best first; the edits that helped together, where more than one did."""
+    """What was tried on held-out images, best first; the edits that helped together, where more than one did."""
 
     candidates: int
     tried: tuple[Tried, ...]
@@ -92,13 +92,13 @@ class Suggestions:
         """The verdict as a sentence."""
         looked = f"{counted(self.candidates, 'edit')} looked at"
         if not self.candidates:
-            return "no edit helps: no picture that is aimed at goes wrong, or none can be chosen by"
+            return "no edit helps: no image that is aimed at goes wrong, or none can be chosen by"
         if not self.tried:
-            return f"no edit helps: {looked}, and none gains on the pictures they are chosen on"
+            return f"no edit helps: {looked}, and none gains on the images they are chosen on"
         few, changed = "", self.tried[0].target.fixed + self.tried[0].target.broken
         if changed > 0 and len(self.tried) * sign_test(changed, 0) >= CLAIM:
-            few = f"; {changed} changed answers are too few to tell, more pictures might"
-        of = f"{counted(len(self.tried), 'edit')} measured on held-out pictures"
+            few = f"; {changed} changed answers are too few to tell, more images might"
+        of = f"{counted(len(self.tried), 'edit')} measured on held-out images"
         if any(tried.target.verdict == "better" for tried in self.tried) and not self.helping:
             return f"no edit helps: {looked}; of {of} those that gain cost more than a point over all"
         if not self.helping:
@@ -129,7 +129,7 @@ def suggest(
     images, target = take(images, once), target[once]
     choosing = halves(images.labels, images.contents, images.groups, seed) == 0
     if not (target & choosing).any() or not (target & ~choosing).any():
-        raise InputError("fewer than two pictures are aimed at", fix="give more pictures, or another class and group")
+        raise InputError("fewer than two images are aimed at", fix="give more images, or another class and group")
     aim, held = (
         Aim(Scored.of(draft.head, take(images, np.flatnonzero(half).tolist())), target[half])
         for half in (choosing, ~choosing)
@@ -153,7 +153,7 @@ def suggest(
 def halves(
     labels: Int[np.ndarray, " n"], contents: Sequence[str], strata: Sequence[str | None], seed: int
 ) -> Int[np.ndarray, " n"]:
-    """0 or 1 for each picture: each class, and each group in it, evenly divided; equal contents in one half: (N,)."""
+    """0 or 1 for each image: each class, and each group in it, evenly divided; equal contents in one half: (N,)."""
     names = {name: i for i, name in enumerate(dict.fromkeys(strata))}
     group = np.array([names[name] for name in strata], np.intp) if strata else np.zeros(len(labels), np.intp)
     _, stratum = np.unique(labels * (len(names) + 1) + group, return_inverse=True)
@@ -198,7 +198,7 @@ def choose(aim: Aim, candidates: Sequence[Candidate]) -> list[tuple[Candidate, f
 
 
 def _measure(draft: Draft, chosen: Sequence[tuple[Candidate, float, float]], held: Aim) -> list[Tried]:
-    """The chosen edits on held-out pictures, best first, with Holm's correction over them."""
+    """The chosen edits on held-out images, best first, with Holm's correction over them."""
     found = [
         _try(draft, candidate.kind, candidate.edits, (aimed, overall), held) for candidate, aimed, overall in chosen
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from vlmdesc.embeddings.data import DataSet
-from vlmdesc.embeddings.picture import Picture, Source, contents, open_picture
+from vlmdesc.embeddings.image import DecodedImage, Source, contents, open_image
 from vlmdesc.errors import ImageError
 from vlmdesc.records import Report
 
@@ -18,7 +18,7 @@ SIDE = 176
 
 
 def thumbnails(data: DataSet, rows: Collection[int], side: int = SIDE) -> dict[int, bytes]:
-    """A JPEG of at most `side` pixels of each row's picture, made anew from its pixels; without those that fail."""
+    """A JPEG of at most `side` pixels of each row's image, made anew from its pixels; without those that fail."""
     found = dict[int, bytes]()
     for row, item in data.some(rows):
         if not isinstance(item.source, ImageError):
@@ -35,7 +35,7 @@ def shown_rows(report: Report) -> list[int]:
 
 def _jpeg(source: Source, side: int) -> bytes:
     raw = contents(source)
-    image = (raw if isinstance(raw, Picture) else open_picture(raw, fit_px=side)).image
+    image = (raw if isinstance(raw, DecodedImage) else open_image(raw, fit_px=side)).image
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = BytesIO()
     image.save(file, "JPEG", quality=82)

@@ -18,7 +18,7 @@ differs among n, up to 3 / n may (the rule of three). Else it is "unclear", whic
 random words must be worded and pooled as the descriptors are.
 
 Descriptors selected in the neighbourhood are judged by the same table, against the name in the wording of their
-captions and against random words selected on the same pictures. "ensembling" is "any-words" there.
+captions and against random words selected on the same images. "ensembling" is "any-words" there.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def judge(
 
 
 def judge_selection(against: Mapping[str, Difference], of: str = "") -> Verdict:
-    """The verdict on descriptors selected on labelled pictures, by their differences to "name", "waffle" (random words,
-    selected), "own" (each class's own, none selected), "random" (drawn at random) and "shots" (the same pictures as
+    """The verdict on descriptors selected on labelled images, by their differences to "name", "waffle" (random words,
+    selected), "own" (each class's own, none selected), "random" (drawn at random) and "shots" (the same images as
     prototypes), and that of "unlabelled" selection to the name.
     """
     subject = f"Descriptors{of} selected in the neighbourhood"
@@ -172,9 +172,9 @@ _SELECTION = {
     "own": ("The selected beat each class's own", "Each class's own do better", "Each class's own do as well"),
     "random": ("They beat descriptors drawn at random", "Random draws do better", "Random draws do as well"),
     "shots": (
-        "They beat prototypes of the same pictures",
-        "Prototypes of the same pictures, without descriptors, do better",
-        "Prototypes of the same pictures do as well",
+        "They beat prototypes of the same images",
+        "Prototypes of the same images, without descriptors, do better",
+        "Prototypes of the same images do as well",
     ),
     "unlabelled": (
         "Selected without labels they beat the caption too",

@@ -126,7 +126,7 @@ class Concept:
 class Prediction:
     """One image's classes, best first, and the descriptors that spoke for the winner.
 
-    `margin` is the score of the first class less that of the second. `notes` says what was done to the picture that
+    `margin` is the score of the first class less that of the second. `notes` says what was done to the image that
     its owner may want to know, such as "first frame of an animation".
     """
 

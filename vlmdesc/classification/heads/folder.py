@@ -37,9 +37,9 @@ ARRAYS = re.compile(r"arrays-[0-9a-f]{32}\.safetensors")
 LEFT = re.compile(rf"{ARRAYS.pattern}|\.[0-9a-f]{{16}}\.part")  # by the head before, or by a crash
 HEADS: dict[str, Kind] = {
     "mixed": Kind(Mixed.restore),
-    "prototypes": Kind(Prototypes.restore, beside_texts, "class means of the pictures on top of the descriptors"),
+    "prototypes": Kind(Prototypes.restore, beside_texts, "class means of the images on top of the descriptors"),
     "neighborhood": Kind(
-        Neighborhood.restore, of_texts, "the descriptors that tell a picture's few candidate classes apart", PHOTO
+        Neighborhood.restore, of_texts, "the descriptors that tell an image's few candidate classes apart", PHOTO
     ),
 }
 AGAIN = "make it again, with vlmdesc fit"

@@ -1,4 +1,4 @@
-"""One picture from a file, bytes or PIL: checked before it is decoded, upright, RGB.
+"""One image from a file, bytes or PIL: checked before it is decoded, upright, RGB.
 
 Colour profiles are not applied. Damage that Pillow cannot see (a wrong bit inside a JPEG scan, missing PNG pixels)
 passes.
@@ -23,8 +23,8 @@ from vlmdesc.errors import ImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # JPEG reads MPO too
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 64 * 2**20
-MAX_RATIO = 100  # of the longer to the shorter side: resizing a 1 x 60,000 picture to 224 wants gigabytes
-BIG_PIXELS = 16_000_000  # pictures above this are decoded one at a time
+MAX_RATIO = 100  # of the longer to the shorter side: resizing a 1 x 60,000 image to 224 wants gigabytes
+BIG_PIXELS = 16_000_000  # images above this are decoded one at a time
 READING = 1  # to be raised when these rules give other pixels: embeddings are stored under it
 NOTES = ("several frames: the first is used", "grey levels scaled to 8 bits", "wholly transparent: seen as white")
 FRAMES, GREY, CLEAR = NOTES
@@ -45,41 +45,41 @@ _ORIENTATION = 0x0112
 
 _LOOKS = (
     (b"version https://git-lfs", "a Git LFS pointer", "run git lfs pull"),
-    (b"<!doctype html", "an HTML page", "download it again: a web page came instead of the picture"),
-    (b"<html", "an HTML page", "download it again: a web page came instead of the picture"),
+    (b"<!doctype html", "an HTML page", "download it again: a web page came instead of the image"),
+    (b"<html", "an HTML page", "download it again: a web page came instead of the image"),
     (b"<?xml", "XML or SVG", "export it as PNG"),
     (b"<svg", "an SVG drawing", "export it as PNG"),
     (b"%pdf", "a PDF document", "export its pages as PNG"),
     (b"%!ps", "a PostScript document", "export it as PNG"),
     (b"pk\x03\x04", "a ZIP archive", "unpack it"),
     (b"\x1f\x8b", "gzip data", "unpack it"),
-    (b"\x80\x04", "a Python pickle", "give a picture"),
-    (b"\x80\x02", "a Python pickle", "give a picture"),
+    (b"\x80\x04", "a Python pickle", "give an image"),
+    (b"\x80\x02", "a Python pickle", "give an image"),
 )
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """An upright RGB image and notes for its owner."""
 
     image: Image.Image
     notes: tuple[str, ...] = ()
 
 
-def contents(source: Source, where: object = None) -> bytes | Picture:
+def contents(source: Source, where: object = None) -> bytes | DecodedImage:
     """What there is of a source before any decoding: its bytes, or an upright copy of a PIL image.
 
     Raises: ImageError.
     """
     if isinstance(source, Image.Image):
-        return open_picture(source, where=where)
+        return open_image(source, where=where)
     if isinstance(source, bytes) and len(source) > MAX_BYTES:
         what = f"{len(source) / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}"
         raise ImageError("too-large", what, where=where, fix="shrink it first")
     return source if isinstance(source, bytes) else read_regular(Path(source))
 
 
-def content_key(content: bytes | Picture) -> bytes:
+def content_key(content: bytes | DecodedImage) -> bytes:
     """SHA-256 of a file's bytes, or of the size and pixels of an image that came without a file: 32 bytes."""
     if isinstance(content, bytes):
         digest = hashlib.sha256(b"file\0")
@@ -90,13 +90,13 @@ def content_key(content: bytes | Picture) -> bytes:
     return digest.digest()
 
 
-def open_picture(
+def open_image(
     source: Source, *, where: object = None, fit_px: int = 0, when_big: Callable[[], object] = bool
-) -> Picture:
-    """Decode one picture.
+) -> DecodedImage:
+    """Decode one image.
 
     `where` names it in errors, by default by its path. `fit_px` is the side the encoder wants: a JPEG is then decoded
-    at a smaller scale, but never below twice that side. `when_big` is called before a picture of over 16 million
+    at a smaller scale, but never below twice that side. `when_big` is called before an image of over 16 million
     pixels is decoded, so that threads can take turns with the memory.
 
     Raises: ImageError with a code; whatever the decoder raises becomes one.
@@ -107,7 +107,7 @@ def open_picture(
         if isinstance(source, Image.Image):
             _check_size(source, where)
             rgb, notes = _upright_rgb(source, where)
-            return Picture(rgb.copy() if rgb is source else rgb, notes)
+            return DecodedImage(rgb.copy() if rgb is source else rgb, notes)
         data = source if isinstance(source, bytes) else read_regular(Path(source))
         return _decode(data, where, fit_px, when_big)
     except ImageError:
@@ -118,9 +118,9 @@ def open_picture(
         raise ImageError(
             "too-large", f"over {MAX_PIXELS // 10**6} megapixels", where=where, fix="shrink it first"
         ) from error
-    except Exception as error:  # decoders raise nearly anything; one bad picture must not end a batch
+    except Exception as error:  # decoders raise nearly anything; one bad image must not end a batch
         short = "truncated" in str(error).lower() or isinstance(error, EOFError)
-        code, what = ("truncated", "truncated picture") if short else ("broken", f"cannot be decoded: {error}")
+        code, what = ("truncated", "truncated image") if short else ("broken", f"cannot be decoded: {error}")
         raise ImageError(code, what, where=where, fix="download or export it again") from error
 
 
@@ -136,7 +136,7 @@ def read_regular(path: Path) -> bytes:
             raise ImageError("not-a-file", what, where=path, fix=fix)
         if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a device or a socket"
-            raise ImageError("not-a-file", f"not a regular file but {kind}", where=path, fix="give a picture file")
+            raise ImageError("not-a-file", f"not a regular file but {kind}", where=path, fix="give an image file")
         if found.st_size > MAX_BYTES:
             what = f"{found.st_size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}"
             raise ImageError("too-large", what, where=path, fix="shrink it first")
@@ -151,7 +151,7 @@ def read_regular(path: Path) -> bytes:
     return data
 
 
-def _decode(data: bytes, where: object, fit_px: int, when_big: Callable[[], object]) -> Picture:
+def _decode(data: bytes, where: object, fit_px: int, when_big: Callable[[], object]) -> DecodedImage:
     if not data:
         raise ImageError("empty", "empty file", where=where, fix="download it again")
     with Image.open(BytesIO(data), formats=FORMATS) as image:
@@ -165,7 +165,7 @@ def _decode(data: bytes, where: object, fit_px: int, when_big: Callable[[], obje
             when_big()
         image.load()
         rgb, notes = _upright_rgb(image, where)
-    return Picture(rgb, (FRAMES, *notes) if animated else notes)
+    return DecodedImage(rgb, (FRAMES, *notes) if animated else notes)
 
 
 def _check_size(image: Image.Image, where: object) -> None:
@@ -180,7 +180,7 @@ def _check_size(image: Image.Image, where: object) -> None:
 
 def _upright_rgb(image: Image.Image, where: object) -> tuple[Image.Image, tuple[str, ...]]:
     orientation = None
-    with suppress(Exception):  # corrupt EXIF says nothing about the picture
+    with suppress(Exception):  # corrupt EXIF says nothing about the image
         orientation = image.getexif().get(_ORIENTATION)
     rgb, notes = _to_rgb(image, where)
     return (rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb), notes
@@ -225,8 +225,8 @@ def _no_image(data: bytes, where: object) -> ImageError:
     head = data[:512].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     for start, looks, fix in _LOOKS:
         if head.startswith(start):
-            return ImageError("not-an-image", f"not a picture but {looks}", where=where, fix=fix)
+            return ImageError("not-an-image", f"not an image but {looks}", where=where, fix=fix)
     with suppress(UnicodeDecodeError):
         data[:512].decode("ascii")
-        return ImageError("not-an-image", "not a picture but text", where=where, fix="give a picture file")
-    return ImageError("not-an-image", "not a picture this reads", where=where, fix=f"use one of {', '.join(FORMATS)}")
+        return ImageError("not-an-image", "not an image but text", where=where, fix="give an image file")
+    return ImageError("not-an-image", "not an image this reads", where=where, fix=f"use one of {', '.join(FORMATS)}")

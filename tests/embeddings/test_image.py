@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlmdesc.embeddings.picture import open_picture
+from vlmdesc.embeddings.image import open_image
 from vlmdesc.errors import ImageError
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -42,11 +42,11 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF"])
 def test_exif_orientation_is_undone(orientation, format_):
     upright = corner_marked()
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what makes the stored pixels of an upright picture
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what makes the stored pixels of an upright image
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    seen = open_picture(encoded(stored, format_, exif=exif)).image
+    seen = open_image(encoded(stored, format_, exif=exif)).image
     assert seen.size == upright.size
     assert np.abs(np.asarray(seen, int) - np.asarray(upright, int)).mean() < 8  # JPEG is not exact
 
@@ -54,36 +54,36 @@ def test_exif_orientation_is_undone(orientation, format_):
 def test_bad_exif_is_ignored():
     exif = Image.Exif()
     exif[0x0112] = 77
-    assert open_picture(encoded(corner_marked(), "JPEG", exif=exif)).image.size == (40, 20)
-    assert open_picture(encoded(corner_marked(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).image.size == (40, 20)
+    assert open_image(encoded(corner_marked(), "JPEG", exif=exif)).image.size == (40, 20)
+    assert open_image(encoded(corner_marked(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).image.size == (40, 20)
 
 
 def test_an_already_open_image_is_set_upright_too():
     exif = Image.Exif()
     exif[0x0112] = 6
     image = Image.open(io.BytesIO(encoded(corner_marked(), "JPEG", exif=exif)))
-    assert open_picture(image).image.size == (20, 40)
+    assert open_image(image).image.size == (20, 40)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"])
 def test_modes_come_out_as_the_right_colours(mode):
     image = Image.new("RGB", (8, 8), RED if mode not in ("1", "L") else WHITE).convert(mode)
     format_ = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
-    picture = open_picture(image if mode == "HSV" else encoded(image, format_))
+    picture = open_image(image if mode == "HSV" else encoded(image, format_))
     expected = RED if mode not in ("1", "L") else WHITE
     assert picture.image.mode == "RGB"
     assert np.abs(np.array(picture.image.getpixel((4, 4))) - expected).max() <= 2
 
 
 def test_cmyk_jpeg():
-    picture = open_picture(encoded(Image.new("RGB", (16, 16), RED).convert("CMYK"), "JPEG"))
+    picture = open_image(encoded(Image.new("RGB", (16, 16), RED).convert("CMYK"), "JPEG"))
     assert np.abs(np.array(picture.image.getpixel((8, 8))) - RED).max() <= 4
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_alpha_is_laid_over_white_and_hidden_colour_stays_hidden(mode):
     image = Image.new("RGBA", (8, 8), (255, 0, 0, 0)).convert(mode)
-    picture = open_picture(image)
+    picture = open_image(image)
     assert picture.image.getpixel((4, 4)) == WHITE
     assert picture.notes == ("wholly transparent: seen as white",)
 
@@ -91,18 +91,18 @@ def test_alpha_is_laid_over_white_and_hidden_colour_stays_hidden(mode):
 def test_palette_transparency():
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 255, 0, 0] + [0] * 762)
-    assert open_picture(encoded(image, transparency=1)).image.getpixel((4, 4)) == WHITE
-    assert open_picture(encoded(image, transparency=0)).image.getpixel((4, 4)) == RED
+    assert open_image(encoded(image, transparency=1)).image.getpixel((4, 4)) == WHITE
+    assert open_image(encoded(image, transparency=0)).image.getpixel((4, 4)) == RED
 
 
 def test_half_clear_red_over_white_is_pink():
-    assert open_picture(encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 128)))).image.getpixel((1, 1)) == (255, 127, 127)
+    assert open_image(encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 128)))).image.getpixel((1, 1)) == (255, 127, 127)
 
 
 @pytest.mark.parametrize("format_", ["PNG", "TIFF"])
 def test_16_bit_grey_keeps_its_order_and_range(format_):
     ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    picture = open_picture(encoded(Image.fromarray(ramp), format_))
+    picture = open_image(encoded(Image.fromarray(ramp), format_))
     grey = np.asarray(picture.image)[..., 0].ravel().astype(int)
     assert grey[0] == 0 and grey[-1] == 255 and (np.diff(grey) > 0).all()
     assert picture.notes == ("grey levels scaled to 8 bits",)
@@ -117,7 +117,7 @@ def test_16_bit_grey_keeps_its_order_and_range(format_):
     ],
 )
 def test_deep_grey_of_a_plausible_range(grey, top):
-    assert np.asarray(open_picture(Image.fromarray(grey)).image)[0, :, 0].tolist() == top
+    assert np.asarray(open_image(Image.fromarray(grey)).image)[0, :, 0].tolist() == top
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_deep_grey_of_a_plausible_range(grey, top):
 )
 def test_deep_grey_of_unknown_range_is_refused(grey):
     with pytest.raises(ImageError, match="unknown range"):
-        open_picture(Image.fromarray(grey))
+        open_image(Image.fromarray(grey))
 
 
 def test_both_byte_orders_of_16_bit_grey_are_the_same_picture():
@@ -134,41 +134,41 @@ def test_both_byte_orders_of_16_bit_grey_are_the_same_picture():
         Image.frombytes(mode, (20, 10), levels.astype(order).tobytes())
         for mode, order in (("I;16", "<u2"), ("I;16B", ">u2"))
     )
-    assert open_picture(little).image.tobytes() == open_picture(big).image.tobytes()
+    assert open_image(little).image.tobytes() == open_image(big).image.tobytes()
 
 
 def test_open_images_are_checked_for_size_and_copied():
     with pytest.raises(ImageError, match="1 x 60000"):
-        open_picture(Image.new("RGB", (1, 60_000)))
+        open_image(Image.new("RGB", (1, 60_000)))
     image = Image.new("RGB", (4, 4), RED)
-    seen = open_picture(image).image
+    seen = open_image(image).image
     image.paste(WHITE, (0, 0, 4, 4))
     assert seen.getpixel((1, 1)) == RED
 
 
 def test_lab_is_refused_by_name():
     with pytest.raises(ImageError, match="colour mode LAB"):
-        open_picture(Image.new("LAB", (4, 4)))
+        open_image(Image.new("LAB", (4, 4)))
 
 
 @pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_several_frames_the_first_is_used_and_said(format_):
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, (0, 0, 255), (0, 255, 0))]
-    picture = open_picture(encoded(frames[0], format_, save_all=True, append_images=frames[1:]))
+    picture = open_image(encoded(frames[0], format_, save_all=True, append_images=frames[1:]))
     assert np.abs(np.array(picture.image.getpixel((4, 4))) - RED).max() <= 4
     assert picture.notes == ("several frames: the first is used",)
 
 
 def test_tiny_pictures():
     for size in ((1, 1), (3, 2)):
-        assert open_picture(encoded(Image.new("RGB", size, RED))).image.size == size
+        assert open_image(encoded(Image.new("RGB", size, RED))).image.size == size
 
 
 @pytest.mark.parametrize(
     ("data", "code", "says"),
     [
         (b"", "empty", "download it again"),
-        (b"\x89", "not-an-image", "not a picture"),
+        (b"\x89", "not-an-image", "not an image"),
         (b"<!DOCTYPE html><html>404</html>", "not-an-image", "HTML"),
         (b"version https://git-lfs.github.com/spec/v1\n", "not-an-image", "git lfs pull"),
         (b"%PDF-1.7 ...", "not-an-image", "PDF"),
@@ -190,7 +190,7 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, data, code, says):
     path = tmp_path / "claims to be.jpg"
     path.write_bytes(data)
     with pytest.raises(ImageError, match=says) as error:
-        open_picture(path)
+        open_image(path)
     assert error.value.code == code
     assert "claims to be.jpg" in str(error.value) and "fix: " in str(error.value)
 
@@ -206,7 +206,7 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path):
         ("none", "missing"),
     ):
         with pytest.raises(ImageError) as error:
-            open_picture(tmp_path / name)
+            open_image(tmp_path / name)
         assert error.value.code == code
 
 
@@ -214,19 +214,19 @@ def test_a_wrong_suffix_does_not_matter_and_names_may_be_any_bytes(tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"caf\xe9\n\x1b[31m.txt")
     with open(path, "wb") as file:
         file.write(encoded(corner_marked()))
-    assert open_picture(os.fsdecode(path)).image.size == (40, 20)
+    assert open_image(os.fsdecode(path)).image.size == (40, 20)
     with open(path, "wb") as file:
         file.write(b"no")
     with pytest.raises(ImageError) as error:
-        open_picture(os.fsdecode(path))
+        open_image(os.fsdecode(path))
     assert r"caf\udce9\n\x1b[31m.txt" in str(error.value)
 
 
 def test_draft_never_goes_below_twice_what_the_encoder_wants():
     data = encoded(Image.new("RGB", (2400, 1600), RED), "JPEG")
-    assert open_picture(data).image.size == (2400, 1600)
+    assert open_image(data).image.size == (2400, 1600)
     for fit_px in (64, 100, 224, 336, 900):
-        image = open_picture(data, fit_px=fit_px).image
+        image = open_image(data, fit_px=fit_px).image
         assert min(image.size) >= min(1600, 2 * fit_px)
         assert (image.size == (2400, 1600)) == (4 * fit_px > 1600)  # the next smaller scale would go below
 
@@ -241,7 +241,7 @@ def test_damaged_pictures_give_a_picture_or_an_image_error(data, flips, keep):
     for place, value in flips:
         damaged[min(len(damaged) - 1, int(place * len(damaged)))] = value
     try:
-        picture = open_picture(bytes(damaged))
+        picture = open_image(bytes(damaged))
     except ImageError as error:
         assert error.code and error.fix
     else:
@@ -256,8 +256,8 @@ def test_draft_costs_next_to_nothing(photos, starter):
         data = encoded(
             image.resize((2400, 2400 * image.height // image.width), Image.Resampling.LANCZOS), "JPEG", quality=92
         )
-        full = open_picture(data).image
-        draft = open_picture(data, fit_px=starter.image_px).image
+        full = open_image(data).image
+        draft = open_image(data, fit_px=starter.image_px).image
         assert draft.width < full.width
         a, b = starter.images([full, draft])
         cosines.append(float(a @ b))
@@ -270,6 +270,6 @@ def test_a_reduced_decode_leaves_the_box_where_it_was(starter, photos):
     full = Image.open(photos["cat"]).convert("RGB").resize((2405, 1603))
     data = io.BytesIO()
     full.save(data, "JPEG")
-    draft = open_picture(data.getvalue(), fit_px=starter.image_px).image
+    draft = open_image(data.getvalue(), fit_px=starter.image_px).image
     assert draft.width < full.width
     assert np.abs(np.subtract(starter.prepare(draft).box, starter.prepare(full).box)).max() < 1 / draft.height
