@@ -19,12 +19,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import islice
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
+
+from vlmdesc.text import shown
 
 KEYS = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")  # in capitals, too
@@ -37,47 +37,6 @@ _URL = re.compile(
     rf"(?<!\bhf)(:(?:\\?/){{2}})(?:[^{_END}]*@)?([^{_END}?#]*)"  # hf://datasets/ORG/NAME@REVISION has no user
     rf"(?:[?#](?:[).,;:]*+[^).,;:{_END}])*+)?"  # less the marks of the sentence around it
 )
-
-
-def shown(text: object) -> str:
-    r"""`text` with control, bidirectional and undecodable characters as escapes, safe to print anywhere.
-
-    >>> shown("red\x1b[31m\u202etxt.exe")
-    'red\\x1b[31m\\u202etxt.exe'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The start of a fix: the closest known word, or nothing.
-
-    >>> did_you_mean("maen", ["max", "mean"])
-    "did you mean 'mean'? "
-    """
-    by_fold = {name.casefold(): name for name in known}
-    close = get_close_matches(word.casefold(), by_fold, 1)
-    return f"did you mean '{by_fold[close[0]]}'? " if close else ""
-
-
-def counted(n: int, noun: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "class"), counted(2, "class"), counted(12345, "image"), counted(2, "copy")
-    ('1 class', '2 classes', '12,345 images', '2 copies')
-    """
-    if n != 1:
-        noun = f"{noun}es" if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("py") else f"{noun}s"
-    return f"{n:,} {noun}"
-
-
-def few(names: Iterable[str], limit: int = 5) -> str:
-    """The first of some names.
-
-    >>> few("abc", 2), few("ab")
-    ('a, b, ...', 'a, b')
-    """
-    first = [*islice(names, limit + 1)]
-    return ", ".join(first[:limit]) + (", ..." if len(first) > limit else "")
 
 
 def without_secrets(text: object, *secrets: str) -> str:

@@ -10,7 +10,7 @@ from tests.evaluation.test_report import HOSTILE, TAGS, Parsed, method, whole
 from vlmdesc import Descriptors, Report, Store
 from vlmdesc.classification.heads.learned import sentence
 from vlmdesc.embeddings.labelled import Joining
-from vlmdesc.errors import InputError, shown
+from vlmdesc.errors import InputError
 from vlmdesc.evaluation.methods import METHODS, learners
 from vlmdesc.evaluation.report import page
 from vlmdesc.evaluation.roles import drawn, pairs, selection_verdicts, selections
@@ -18,6 +18,7 @@ from vlmdesc.evaluation.run import Plan, evaluate
 from vlmdesc.evaluation.specs import Spec, Wording, build, curve, every, parse
 from vlmdesc.evaluation.verdict import Difference, judge_selection
 from vlmdesc.testing import COLOURS, FakeEncoder, given_of, labelled
+from vlmdesc.text import shown
 
 ZOO = Descriptors.of(
     {

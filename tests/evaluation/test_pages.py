@@ -8,10 +8,10 @@ import pytest
 
 from tests.evaluation.test_report import HOSTILE, Parsed, jpeg
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.errors import shown
 from vlmdesc.evaluation.effect import effect
 from vlmdesc.evaluation.pages import audit_page, audit_rows, effect_page, effect_rows
 from vlmdesc.records import ClassName
+from vlmdesc.text import shown
 
 CLASSES = (ClassName("a", "hen"), ClassName("b", "owl"))
 TAGS = set(

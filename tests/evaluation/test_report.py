@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlmdesc.errors import shown
 from vlmdesc.evaluation.report import Axis, axis, class_labels, cut, page, spread
 from vlmdesc.records import Report
+from vlmdesc.text import shown
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -31,9 +31,10 @@ from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, distin
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, encode_images
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
-from vlmdesc.errors import ImageError, InputError, ShapeError, VlmdescWarning, counted, few
+from vlmdesc.errors import ImageError, InputError, ShapeError, VlmdescWarning
 from vlmdesc.records import ClassName, Contrast, Descriptors, Hit, Prediction
 from vlmdesc.records.names import reads_as
+from vlmdesc.text import counted, few
 
 RUNNER_UP = object()  # to set the winner against the second class, whatever it is
 

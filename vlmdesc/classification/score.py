@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from vlmdesc.classification.columns import TINY, Columns
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError
+from vlmdesc.text import did_you_mean
 
 BLOCK_BYTES = 64 * 2**20  # of similarities held at once by "maximum"
 FEW = 16  # best classes that are found one after the other, faster than by sorting all

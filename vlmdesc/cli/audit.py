@@ -33,8 +33,9 @@ from vlmdesc.cli.options import (
     open_encoder,
 )
 from vlmdesc.cli.results import list_failed, make_writable
-from vlmdesc.errors import ImageError, InputError, shown
+from vlmdesc.errors import ImageError, InputError
 from vlmdesc.files import json_lines, write_atomic
+from vlmdesc.text import shown
 
 if TYPE_CHECKING:
     from vlmdesc.evaluation.findings import Audited

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlmdesc.cli.results import with_interval
-from vlmdesc.errors import counted, few, shown
+from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,7 +17,8 @@ from typing import Any
 
 import typer
 
-from vlmdesc.errors import VlmdescError, VlmdescWarning, shown, without_secrets
+from vlmdesc.errors import VlmdescError, VlmdescWarning, without_secrets
+from vlmdesc.text import shown
 
 DEBUG = "VLMDESC_DEBUG"
 INTERRUPTED, DISK, BUG = 130, 4, 1

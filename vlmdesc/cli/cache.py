@@ -15,7 +15,8 @@ import typer
 from vlmdesc.cache import cache_folder
 from vlmdesc.cli.border import bordered, print_messages, say
 from vlmdesc.cli.options import Json
-from vlmdesc.errors import InputError, StoreError, counted, shown
+from vlmdesc.errors import InputError, StoreError
+from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.embeddings.upkeep import Kept

@@ -29,7 +29,8 @@ from vlmdesc.cli.options import (
     open_descriptors,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import shown
 
 if TYPE_CHECKING:
     from vlmdesc.records import Contrast, Hit, Prediction

@@ -11,7 +11,7 @@ import typer
 
 from vlmdesc.cli.options import Json
 from vlmdesc.cli.results import print_methods, with_interval
-from vlmdesc.errors import counted, shown
+from vlmdesc.text import counted, shown
 
 Results = Annotated[
     Path, typer.Argument(help="A folder that vlmdesc eval wrote, or the results.json in it.", metavar="RESULTS")

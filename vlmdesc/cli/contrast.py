@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vlmdesc.cli.border import say
-from vlmdesc.errors import shown
+from vlmdesc.text import shown
 
 if TYPE_CHECKING:
     from vlmdesc.records import Descriptors

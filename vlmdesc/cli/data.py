@@ -23,7 +23,8 @@ from vlmdesc.cli.options import (
     open_data,
     open_descriptors,
 )
-from vlmdesc.errors import ImageError, InputError, counted, few, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
     from vlmdesc.embeddings.data import DataSet

@@ -12,7 +12,8 @@ import typer
 
 from vlmdesc.cli.border import say
 from vlmdesc.cli.options import Json, Model, open_descriptors, open_encoder
-from vlmdesc.errors import InputError, shown
+from vlmdesc.errors import InputError
+from vlmdesc.text import shown
 
 if TYPE_CHECKING:
     from vlmdesc.records import Prediction

@@ -17,7 +17,8 @@ from vlmdesc.cli.asking import budget_of, check_out, classes_of, opener, slots_o
 from vlmdesc.cli.border import print_messages, say
 from vlmdesc.cli.job import Job, base_of, meta_of, print_summary, summary_of, write_job
 from vlmdesc.cli.options import Json
-from vlmdesc.errors import AnswerError, StoreError, counted, shown
+from vlmdesc.errors import AnswerError, StoreError
+from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.descriptors.generate import Question

@@ -31,7 +31,8 @@ from vlmdesc.cli.options import (
     Worded,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError, counted, did_you_mean, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import counted, did_you_mean, shown
 
 if TYPE_CHECKING:
     from vlmdesc.descriptors.revision import Revision

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmdesc.cli.looking import look as look_at
-from vlmdesc.errors import InputError, counted, few, shown
+from vlmdesc.errors import InputError
+from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
     from vlmdesc.embeddings.protocol import Encoder

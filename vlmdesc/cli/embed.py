@@ -28,7 +28,8 @@ from vlmdesc.cli.options import (
     open_data,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError, counted, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.embeddings.collection import Collection

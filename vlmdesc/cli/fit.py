@@ -27,7 +27,8 @@ from vlmdesc.cli.options import (
     Split,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError, counted, few, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
     from vlmdesc.classification.heads import Head, HeadCard

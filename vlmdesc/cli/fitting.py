@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from vlmdesc.cli.border import say
 from vlmdesc.cli.failures import NAMED
 from vlmdesc.cli.options import open_data, open_encoder
-from vlmdesc.errors import ImageError, InputError, counted, few, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
     import numpy as np

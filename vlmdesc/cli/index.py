@@ -26,7 +26,8 @@ from vlmdesc.cli.options import (
     Workers,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError, StoreError, counted, did_you_mean, few, shown
+from vlmdesc.errors import ImageError, InputError, StoreError
+from vlmdesc.text import counted, did_you_mean, few, shown
 
 if TYPE_CHECKING:
     from vlmdesc.concepts.copies import Copies

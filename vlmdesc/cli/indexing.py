@@ -14,7 +14,8 @@ from vlmdesc.cli.border import say
 from vlmdesc.cli.embed import Tally
 from vlmdesc.cli.failures import write_failures
 from vlmdesc.cli.options import open_encoder
-from vlmdesc.errors import ImageError, InputError, counted, few, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
     import numpy as np

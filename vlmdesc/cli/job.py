@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmdesc.cli.border import say
-from vlmdesc.errors import AnswerError, InputError, shown
+from vlmdesc.errors import AnswerError, InputError
+from vlmdesc.text import shown
 
 if TYPE_CHECKING:
     from vlmdesc.descriptors.generate import Outcomes, Question

@@ -15,7 +15,8 @@ import typer
 from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.border import say
 from vlmdesc.cli.options import Json, open_encoder
-from vlmdesc.errors import InputError, counted, shown
+from vlmdesc.errors import InputError
+from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from vlmdesc.cli.border import say
 from vlmdesc.cli.fitting import name_failures
 from vlmdesc.cli.options import open_data
-from vlmdesc.errors import InputError, counted, shown
+from vlmdesc.errors import InputError
+from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.classification.heads.pooled import Pooled

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from vlmdesc.errors import InputError, counted, shown
+from vlmdesc.errors import InputError
 from vlmdesc.files import write_atomic
+from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.concepts.index import Index

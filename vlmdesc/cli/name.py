@@ -16,7 +16,8 @@ from vlmdesc.cli.classify import find
 from vlmdesc.cli.index import Montage
 from vlmdesc.cli.indexing import encoder_of
 from vlmdesc.cli.options import Device, Json, Model, Precision, open_encoder
-from vlmdesc.errors import ImageError, InputError, counted, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from vlmdesc.cli.border import say
 from vlmdesc.cli.progress import progress_bar
-from vlmdesc.errors import shown
 from vlmdesc.records import Contrast, Hit, Hits, Prediction
+from vlmdesc.text import shown
 
 BAR, SHORT = 24, 8
 PARTS = 8  # of a margin, shown on each side

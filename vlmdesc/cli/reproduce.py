@@ -13,7 +13,8 @@ import typer
 
 from vlmdesc.cli.options import Device, Json, Precision, open_encoder
 from vlmdesc.cli.results import measured, print_methods, with_interval
-from vlmdesc.errors import ImageError, InputError, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import shown
 
 if TYPE_CHECKING:
     from vlmdesc.records import Report

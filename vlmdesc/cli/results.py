@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from vlmdesc.cache import make_folder
 from vlmdesc.cli.border import say
 from vlmdesc.cli.failures import NAMED, failure, write_failures
-from vlmdesc.errors import InputError, counted, shown
+from vlmdesc.errors import InputError
 from vlmdesc.files import cannot_write, write_atomic
+from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc.embeddings.labelled import Labelled

@@ -15,7 +15,8 @@ import typer
 from vlmdesc.cli.index import Filters, Folder, ItsModel, Montage
 from vlmdesc.cli.indexing import encoder_of, short
 from vlmdesc.cli.options import Device, Json
-from vlmdesc.errors import ImageError, InputError, did_you_mean, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import did_you_mean, shown
 
 if TYPE_CHECKING:
     import numpy as np

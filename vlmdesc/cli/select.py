@@ -28,8 +28,9 @@ from vlmdesc.cli.options import (
     open_data,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError, counted, shown
+from vlmdesc.errors import ImageError, InputError
 from vlmdesc.files import json_lines, write_atomic
+from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     import numpy as np

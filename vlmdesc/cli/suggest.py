@@ -33,8 +33,9 @@ from vlmdesc.cli.options import (
     open_encoder,
 )
 from vlmdesc.cli.results import with_interval
-from vlmdesc.errors import ImageError, InputError, counted, few, shown
+from vlmdesc.errors import ImageError, InputError
 from vlmdesc.files import write_atomic
+from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
     import numpy as np

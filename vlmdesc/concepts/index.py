@@ -40,9 +40,10 @@ from vlmdesc.concepts.card import (
 )
 from vlmdesc.concepts.nearest import Nearest
 from vlmdesc.concepts.rows import Rows
-from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError, few
+from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError
 from vlmdesc.files import cannot_write, sync_folder, write_atomic
 from vlmdesc.records.results import Vectors
+from vlmdesc.text import few
 
 # Vectors were .faiss in schema 1.
 OURS = re.compile(

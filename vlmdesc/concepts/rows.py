@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
 from vlmdesc.embeddings.data import DataSet, Item, load_data
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError
+from vlmdesc.text import did_you_mean
 
 SCHEMA = pa.schema(
     {

@@ -19,9 +19,10 @@ from jaxtyping import Float32
 from vlmdesc.descriptors.lint_words import in_words, language, names_of, script
 from vlmdesc.descriptors.phrase import Phrase, clause, dclip, free
 from vlmdesc.descriptors.tidy import RAGGED, trimmed, wrong
-from vlmdesc.errors import VlmdescWarning, few
+from vlmdesc.errors import VlmdescWarning
 from vlmdesc.records import ClassName, Descriptor, Descriptors
 from vlmdesc.records.names import reads_as
+from vlmdesc.text import few
 
 # With the starter, pairs reworded by hand ("large ears", "big ears") have 0.94 to 0.99, and pairs that differ ("two
 # wheels", "four wheels") 0.93 at most; of the 14,591 pairs within a class of published ImageNet 2 are above.

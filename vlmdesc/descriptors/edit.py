@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from vlmdesc.errors import InputError, did_you_mean, few
+from vlmdesc.errors import InputError
 from vlmdesc.records import Change, ClassName, Descriptor, Descriptors, Done, Edit
 from vlmdesc.records.names import reads_as
+from vlmdesc.text import did_you_mean, few
 
 BY_HAND = "user"  # the origin of what a person wrote
 Changes = tuple[Change, ...]

@@ -13,8 +13,9 @@ from vlmdesc.descriptors.checks import Found, Looked, Place, Tower, each
 from vlmdesc.descriptors.lint_words import not_visual
 from vlmdesc.descriptors.phrase import get_phrase
 from vlmdesc.descriptors.tidy import MARKUP, wrong
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError
 from vlmdesc.records import Descriptors
+from vlmdesc.text import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vlmdesc.descriptors.words import ADVERBS, BREAKS, DETERMINERS, KINDS, PARTICIPLES, PARTS, QUALITIES, VERBS
-from vlmdesc.errors import InputError, counted, did_you_mean, few
+from vlmdesc.errors import InputError
 from vlmdesc.records import ClassName, Descriptor, Descriptors
 from vlmdesc.records.names import MAX_TEXT, check_text
+from vlmdesc.text import counted, did_you_mean, few
 
 NOUNS = KINDS | PARTS
 Say = Callable[[str, str], str]

@@ -17,9 +17,10 @@ from typing import Any
 
 from vlmdesc.assets import shipped
 from vlmdesc.cache import checksum
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError
 from vlmdesc.files import read_text
 from vlmdesc.records.names import MAX_TEXT, check_text
+from vlmdesc.text import did_you_mean
 
 FORMS = ("phrases", "sentences")
 SAMPLING = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "max_tokens": (16, 100_000), "seed": (0, 2**31)}

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from vlmdesc.descriptors.edit import edit
 from vlmdesc.descriptors.patch import told
-from vlmdesc.errors import ConflictError, InputError, StoreError, counted
+from vlmdesc.errors import ConflictError, InputError, StoreError
 from vlmdesc.files import cannot_write, read_text, write_atomic
 from vlmdesc.records import Descriptors, Edit
+from vlmdesc.text import counted
 
 WAIT_S, STEP_S = 20.0, 0.02
 THEIRS = 10  # edits of others told of

@@ -15,7 +15,8 @@ from vlmdesc.embeddings import hub, shards, tables
 from vlmdesc.embeddings.find import SUFFIXES, Found, find_images
 from vlmdesc.embeddings.image import Source
 from vlmdesc.embeddings.tables import Row, Table
-from vlmdesc.errors import ImageError, InputError, did_you_mean
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import did_you_mean
 
 IMAGE_COLUMNS = ("image", "img", "file_name", "filename", "image_path", "filepath", "path", "file")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "fine_label", "cls", "txt", "json.label")

@@ -15,10 +15,11 @@ from vlmdesc.embeddings.embed import embedding
 from vlmdesc.embeddings.pipeline import Encoded
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
-from vlmdesc.errors import ImageError, InputError, counted, few
+from vlmdesc.errors import ImageError, InputError
 from vlmdesc.records import ClassName, Descriptors
 from vlmdesc.records.join import Lookup, join
 from vlmdesc.records.names import reads_as
+from vlmdesc.text import counted, few
 
 T = TypeVar("T")
 

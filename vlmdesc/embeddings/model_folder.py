@@ -22,7 +22,8 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from vlmdesc.embeddings import model_keys as keys
-from vlmdesc.errors import ModelError, check_proxies, did_you_mean, few
+from vlmdesc.errors import ModelError, check_proxies
+from vlmdesc.text import did_you_mean, few
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _LOADING = RLock()

@@ -31,15 +31,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from vlmdesc.embeddings.encoder import Built
 from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.embeddings.model_folder import check_config, check_text_files, code_off
-from vlmdesc.errors import (
-    EndpointError,
-    ModelError,
-    StoreError,
-    VlmdescError,
-    check_proxies,
-    did_you_mean,
-    without_secrets,
-)
+from vlmdesc.errors import EndpointError, ModelError, StoreError, VlmdescError, check_proxies, without_secrets
+from vlmdesc.text import did_you_mean
 
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 CONFIG = "open_clip_config.json"

@@ -12,7 +12,8 @@ from PIL import Image
 from vlmdesc.embeddings.data import DataSet, Item
 from vlmdesc.embeddings.image import DecodedImage, Source, content_key, contents, open_image
 from vlmdesc.embeddings.pipeline import default_workers, read_ahead
-from vlmdesc.errors import ImageError, counted
+from vlmdesc.errors import ImageError
+from vlmdesc.text import counted
 
 SAMPLES = 48
 THUMBNAIL_PX = 144

@@ -8,9 +8,10 @@ import numpy as np
 
 from vlmdesc.descriptors.phrase import completed, get_phrase
 from vlmdesc.embeddings.labelled import Labelled, without
-from vlmdesc.errors import InputError, counted, few
+from vlmdesc.errors import InputError
 from vlmdesc.evaluation.methods import Method
 from vlmdesc.records import Descriptors
+from vlmdesc.text import counted, few
 
 MOST_GROUPS = 1_000
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from vlmdesc.errors import InputError, counted, few
+from vlmdesc.errors import InputError
 from vlmdesc.evaluation.predictions import Marks, read_predictions
 from vlmdesc.evaluation.statistics import holm, interval, mcnemar, resampled_means
 from vlmdesc.records import Report
+from vlmdesc.text import counted, few
 
 RESULTS, PREDICTIONS = "results.json", "predictions.parquet"
 

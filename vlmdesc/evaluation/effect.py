@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.errors import counted
 from vlmdesc.evaluation.proportions import paired
 from vlmdesc.evaluation.statistics import holm, p_value, sign_test
 from vlmdesc.records import ClassName
+from vlmdesc.text import counted
 
 CLAIM, EXAMPLES = 0.05, 24
 FEWEST = 6  # changed answers, all one way, that chance seldom gives: 2 / 2**6 < 0.05

@@ -11,8 +11,9 @@ from jaxtyping import Float32, Int
 from vlmdesc.concepts.clusters import cluster
 from vlmdesc.concepts.naming import frame, name, unit
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.errors import InputError, counted
+from vlmdesc.errors import InputError
 from vlmdesc.evaluation.suggest import halves
+from vlmdesc.text import counted
 
 EACH = 20  # errors that a cluster has on average, at least
 MOST = 6  # clusters

@@ -18,10 +18,10 @@ from unicodedata import east_asian_width
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vlmdesc.classification.heads.learned import sentence
-from vlmdesc.errors import counted, shown
 from vlmdesc.evaluation.statistics import p_value
 from vlmdesc.records import Report
 from vlmdesc.records.report import Record
+from vlmdesc.text import counted, shown
 
 LETTERS = 300  # of one text
 MOVED = 12  # classes shown that gained most, and that lost most

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from vlmdesc.classification.score import get_pool
 from vlmdesc.descriptors.phrase import get_phrase, name_phrase
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError
 from vlmdesc.evaluation.methods import METHODS, Method, learners
 from vlmdesc.records import Descriptors
+from vlmdesc.text import did_you_mean
 
 DEFAULT = ("name", "photo", "templates", "describe", "waffle")
 

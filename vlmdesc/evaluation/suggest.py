@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from vlmdesc.embeddings.labelled import Labelled, first_of_each, take
-from vlmdesc.errors import InputError, counted
+from vlmdesc.errors import InputError
 from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.candidates import (
     Aim,
@@ -27,6 +27,7 @@ from vlmdesc.evaluation.lift import RIVALS
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.evaluation.statistics import holm, sign_test
 from vlmdesc.records import Edit
+from vlmdesc.text import counted
 
 Ask = Callable[[Mapping[int, Sequence[int]]], Mapping[int, Sequence[str]]]
 COST = 0.01  # of overall accuracy, that an edit may lose on either half

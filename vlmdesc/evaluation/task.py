@@ -16,12 +16,13 @@ from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.labelled import Joining, aligned
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
-from vlmdesc.errors import InputError, did_you_mean, shown
+from vlmdesc.errors import InputError
 from vlmdesc.evaluation.run import Evaluation, Plan, Stage, evaluate
 from vlmdesc.evaluation.specs import DEFAULT, Wording, parse
 from vlmdesc.files import read_text
 from vlmdesc.records import Descriptors
 from vlmdesc.records.descriptors import open_set
+from vlmdesc.text import did_you_mean, shown
 
 
 @dataclass(frozen=True)

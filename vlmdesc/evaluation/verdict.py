@@ -27,8 +27,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vlmdesc.errors import counted
 from vlmdesc.evaluation.statistics import p_value
+from vlmdesc.text import counted
 
 ALPHA = 0.05
 MARGIN = 0.01  # of accuracy: differences below one point are the same for all that matters

@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from vlmdesc.assets import shipped, shipped_sets
-from vlmdesc.errors import InputError, did_you_mean, few
+from vlmdesc.errors import InputError
 from vlmdesc.files import read_json, write_atomic
 from vlmdesc.records import forms
 from vlmdesc.records.edits import Done
 from vlmdesc.records.join import Lookup
 from vlmdesc.records.names import ClassName, Descriptor
+from vlmdesc.text import did_you_mean, few
 
 Meta = Mapping[str, Any]
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vlmdesc.errors import InputError, did_you_mean
+from vlmdesc.errors import InputError
 from vlmdesc.records.names import MAX_TEXT, Descriptor, check_text
+from vlmdesc.text import did_you_mean
 
 # What each operation says, besides who, when and why. A "class" is an id, a name or an alias.
 OPERATIONS: dict[str, tuple[str, ...]] = {

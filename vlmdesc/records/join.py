@@ -10,8 +10,9 @@ from itertools import chain, islice
 import numpy as np
 from jaxtyping import Int
 
-from vlmdesc.errors import InputError, counted
+from vlmdesc.errors import InputError
 from vlmdesc.records.names import ClassName
+from vlmdesc.text import counted
 
 SHOWN = 20  # lines of a table in an error
 

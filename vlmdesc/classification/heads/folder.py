@@ -28,9 +28,10 @@ from vlmdesc.classification.heads.pooled import Mixed, Pooled
 from vlmdesc.classification.heads.prototypes import Prototypes, beside_texts
 from vlmdesc.classification.score import POOLS
 from vlmdesc.descriptors.phrase import PHOTO
-from vlmdesc.errors import InputError, StoreError, VlmdescError, did_you_mean, few
+from vlmdesc.errors import InputError, StoreError, VlmdescError
 from vlmdesc.files import cannot_write, json_lines, read_json, write_atomic
 from vlmdesc.records import ClassName, Descriptors
+from vlmdesc.text import did_you_mean, few
 
 SCHEMA, CARD = 1, "head.json"
 ARRAYS = re.compile(r"arrays-[0-9a-f]{32}\.safetensors")

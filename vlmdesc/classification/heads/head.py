@@ -11,8 +11,9 @@ from jaxtyping import Float, Float32, Int
 
 from vlmdesc.classification.columns import Encode
 from vlmdesc.embeddings.protocol import Encoder
-from vlmdesc.errors import InputError, ModelError, few
+from vlmdesc.errors import InputError, ModelError
 from vlmdesc.records import ClassName, Descriptors
+from vlmdesc.text import few
 
 MOST = 1e9  # of a weight in a file: beyond it float32 sums might overflow
 SLACK = 1e-3  # of a norm, by rounding

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int
 from vlmdesc.classification.heads.head import Head
 from vlmdesc.classification.heads.neighborhood import Neighborhood
 from vlmdesc.classification.heads.prototypes import Prototypes
-from vlmdesc.errors import counted, few
+from vlmdesc.text import counted, few
 
 Record = dict[str, Any]
 
