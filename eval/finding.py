@@ -27,7 +27,7 @@ from vlmdesc.concepts.nearest import nearest, others
 from vlmdesc.concepts.vocabulary import WORDS, shipped_words
 from vlmdesc.descriptors.phrase import name_phrase
 from vlmdesc.embeddings.data import load_data
-from vlmdesc.embeddings.embed import embed_texts
+from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, gather
 from vlmdesc.embeddings.store import Store
 from vlmdesc.evaluation.run import environment
@@ -101,9 +101,8 @@ def load(place: Path) -> tuple[dict[str, Any], Data]:
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision},
         "vocabulary": {"words": len(words), "sha256": hashlib.sha256(WORDS.read_bytes()).hexdigest()},
     }
-    collection = store.texts(encoder)
-    captions = {f: embed_texts([name_phrase(f)(c.name, "") for c in classes], encoder, collection) for f in FORMS}
-    return about, Data(photos, captions, embed_texts(words, encoder, collection), right)
+    captions = {f: text_vectors([name_phrase(f)(c.name, "") for c in classes], encoder, store) for f in FORMS}
+    return about, Data(photos, captions, text_vectors(words, encoder, store), right)
 
 
 def with_kinds(own: Names, above: Sequence[Sequence[int]], synsets: Mapping[int, Synset]) -> Names:

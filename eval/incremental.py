@@ -20,7 +20,7 @@ import numpy as np
 from vlmdesc.classification.columns import prompts_of
 from vlmdesc.classification.heads import prototypes
 from vlmdesc.embeddings.data import load_data
-from vlmdesc.embeddings.embed import embed_texts
+from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, gather, without
 from vlmdesc.embeddings.load import load_encoder
 from vlmdesc.embeddings.store import Store
@@ -108,7 +108,7 @@ def load(place: Path) -> Data:
         "seeds": list(range(SEEDS)),
         "intervals": f"95 %, bootstrap over images (within class) and seeds, {RESAMPLES:,} resamples",
     }
-    return Data(test, reference, embed_texts(captions, encoder, store.texts(encoder)), about)
+    return Data(test, reference, text_vectors(captions, encoder, store), about)
 
 
 def measure(data: Data) -> Measured:

@@ -57,6 +57,24 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", only_loopback)
 
 
+@pytest.fixture
+def run():
+    """`run("eval", "photos/", "--json")`: a command in this process; `exit_code`, `stdout` and `stderr` of what it did.
+
+    An error is a message, never a traceback. `input` is what is typed.
+    """
+    from typer.testing import CliRunner
+
+    from vlmdesc.cli.app import app
+
+    def command(*arguments, **options):
+        result = CliRunner().invoke(app, [*map(str, arguments)], **options)
+        assert "Traceback" not in result.output and "this is a bug" not in result.output, result.output
+        return result
+
+    return command
+
+
 @pytest.fixture(scope="session")
 def photos() -> dict[str, Path]:
     """Six real photographs that scikit-image and scikit-learn ship."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vlmdesc import Classifier, Descriptors
 from vlmdesc.embeddings.data import load_data
-from vlmdesc.embeddings.embed import embed, embed_texts, embedding
+from vlmdesc.embeddings.embed import embed, embedding, text_vectors
 from vlmdesc.embeddings.pipeline import Encoded, encode_images
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import ImageError, ModelError, StoreError, VlmdescWarning
@@ -263,17 +263,17 @@ def test_texts_are_stored_as_they_are_and_given_back_in_order(tmp_path):
     texts = ["a red comb", "A red comb", "a red comb ", "a blue door", "a red comb", "caf\u00e9", "cafe\u0301"]
     encoder = Counting()
     for _ in range(2):
-        found = embed_texts(texts, encoder, Store(tmp_path).texts(encoder))
+        found = text_vectors(texts, encoder, Store(tmp_path))
         assert np.array_equal(found, FakeEncoder().texts(texts))
     assert sorted(encoder.read) == sorted(set(texts))
-    assert embed_texts([], encoder, Store(tmp_path).texts(encoder)).shape[0] == 0
+    assert text_vectors([], encoder, Store(tmp_path)).shape[0] == 0
 
 
 def test_a_text_that_is_too_long_is_warned_of_each_time(tmp_path):
     long = "red " * 100
     for _ in range(2):
         with pytest.warns(VlmdescWarning, match="reads 77 of the 102 tokens"):
-            embed_texts([long, "blue"], FakeEncoder(), Store(tmp_path).texts(FakeEncoder()))
+            text_vectors([long, "blue"], FakeEncoder(), Store(tmp_path))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from vlmdesc.embeddings import segment as segments
 from vlmdesc.embeddings.collection import FAN, Collection
-from vlmdesc.embeddings.embed import embed, embed_texts, text_key
+from vlmdesc.embeddings.embed import embed, text_key, text_vectors
 from vlmdesc.embeddings.kind import IMAGES, Kind
 from vlmdesc.embeddings.store import Store
 from vlmdesc.embeddings.upkeep import kept as kept_in
@@ -513,7 +513,7 @@ def test_an_old_store_opens_and_nothing_is_embedded_again(tmp_path):
     images, store = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")], Store(tmp_path)
     assert np.array_equal(embed(images, Blind(), store).vectors, FakeEncoder().images(images))
     texts = store.texts(Blind())
-    assert np.array_equal(embed_texts(["a red comb"], Blind(), texts), FakeEncoder().texts(["a red comb"]))
+    assert np.array_equal(text_vectors(["a red comb"], Blind(), store), FakeEncoder().texts(["a red comb"]))
     assert [segment.engine for segment in texts.segments] == ["torch"]
     texts.put([key(0)], vectors(1))
     assert store.texts(Blind()).get([text_key("a red comb"), key(0)]).good.all()

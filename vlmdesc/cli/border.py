@@ -93,6 +93,12 @@ def say(line: str) -> None:
     print(without_secrets(line, os.environ.get(_KEY_VARIABLE.get(), "")), file=sys.stderr, flush=True)
 
 
+def say_notes(notes: Iterable[str]) -> None:
+    """What a result says besides, on stderr."""
+    for sentence in notes:
+        say(f"note: {shown(sentence)}")
+
+
 def print_messages(messages: Iterable[Mapping[str, str]]) -> None:
     """The messages of a chat, for people, on stdout."""
     for message in messages:

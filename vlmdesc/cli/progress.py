@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 if TYPE_CHECKING:
     from vlmdesc.embeddings.protocol import Encoder
+    from vlmdesc.records.progress import Progress as Callback
 
 CHUNK = 256
 
@@ -61,6 +71,20 @@ def encoding_texts(encoder: Encoder, total: int) -> Iterator[Encoder]:
     with progress_bar() as progress:
         task = progress.add_task("descriptors", total=total)
         yield _Watched(encoder, lambda done: progress.advance(task, done))
+
+
+@contextmanager
+def bars() -> Iterator[Callback]:
+    """Progress as bars on stderr, one a stage, for the `progress` of a public function."""
+    with progress_bar() as shown:
+        tasks = dict[str, TaskID]()
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = shown.add_task(stage, total=total)
+            shown.update(tasks[stage], completed=done, total=total)
+
+        yield tell
 
 
 @contextmanager

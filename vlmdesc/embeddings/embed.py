@@ -20,6 +20,7 @@ from vlmdesc.embeddings.store import Store
 from vlmdesc.embeddings.vectors import StoredVectors
 from vlmdesc.errors import ImageError, VlmdescWarning
 from vlmdesc.records import Embeddings
+from vlmdesc.records.progress import Progress, counter, silent
 
 TEXTS_AT_ONCE = 256
 
@@ -62,12 +63,12 @@ def embed(
 def embedding(
     items: Iterable[Item],
     encoder: Encoder,
-    collection: Collection,
+    collection: Collection | None,
     *,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
 ) -> Iterator[tuple[Item, Encoded | ImageError]]:
-    """Each item with its embedding, kept in the store by now, or the ImageError that names it; in order."""
+    """Each item with its embedding, kept where there is a collection, or the ImageError that names it; in order."""
     pending: deque[Item] = deque()
 
     def sources() -> Iterator[Source | ImageError]:
@@ -85,29 +86,28 @@ def embedding(
         yield item, found
 
 
-def embed_texts(texts: Sequence[str], encoder: Encoder, collection: Collection) -> Float32[np.ndarray, "m d"]:
-    """Embeddings (M, D) of texts; those the collection does not have are encoded, and kept where it can be written.
+def text_vectors(
+    texts: Sequence[str], encoder: Encoder, store: Store | None = None, progress: Progress = silent
+) -> Float32[np.ndarray, "m d"]:
+    """Embeddings (M, D) of texts; those that a store does not have are encoded, and kept where it can be written.
 
-    Warns of texts longer than the encoder reads.
+    Notes texts longer than the encoder reads.
     """
     unique = sorted(dict.fromkeys(texts), key=lambda text: (len(text), text))
-    keys = [text_key(text) for text in unique]
-    found = collection.get(keys)
-    missing = np.flatnonzero(~found.good)
-    warn_of_long(encoder, [unique[i] for i in np.flatnonzero(found.good)])  # of the others the encoder warns
-    vectors = dict(zip(unique, found.vectors, strict=True)) if found.good.any() else {}
-    keep = Keeper(collection)
+    collection, vectors = store.texts(encoder) if store else None, dict[str, np.ndarray]()
+    if collection:
+        found = collection.get([text_key(text) for text in unique])
+        vectors = {text: found.vectors[i] for i, text in enumerate(unique) if found.good[i]}
+        warn_of_long(encoder, [*vectors])  # of the others the encoder warns
+    missing, keep = [text for text in unique if text not in vectors], Keeper(collection)
+    more = counter(progress, "texts", len(missing))
     for start in range(0, len(missing), TEXTS_AT_ONCE):
         chunk = missing[start : start + TEXTS_AT_ONCE]
-        new = encoder.texts([unique[i] for i in chunk])
-        vectors.update(zip((unique[i] for i in chunk), new, strict=True))
-        keep([keys[i] for i in chunk], new)
+        new = encoder.texts(chunk)
+        vectors.update(zip(chunk, new, strict=True))
+        keep([text_key(text) for text in chunk], new)
+        more(len(chunk))
     return np.stack([vectors[text] for text in texts]) if texts else encoder.texts([])
-
-
-def text_vectors(texts: Sequence[str], encoder: Encoder, store: Store | None) -> Float32[np.ndarray, "m d"]:
-    """Embeddings (M, D) of texts, by way of the store where there is one."""
-    return embed_texts(texts, encoder, store.texts(encoder)) if store else encoder.texts(texts)
 
 
 def text_key(text: str) -> bytes:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int
 
-from vlmdesc.embeddings.data import DataSet, Item
+from vlmdesc.embeddings.data import DataSet, Item, load_data
 from vlmdesc.embeddings.embed import embedding
+from vlmdesc.embeddings.load import encoder_of
 from vlmdesc.embeddings.pipeline import Encoded
 from vlmdesc.embeddings.protocol import Encoder
-from vlmdesc.embeddings.store import Store
+from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.records import ClassName, Descriptors
+from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.join import Lookup, join
 from vlmdesc.records.names import reads_as
+from vlmdesc.records.progress import Progress, counter, note, noted, silent
 from vlmdesc.text import counted, few
 
 T = TypeVar("T")
@@ -42,7 +46,11 @@ class Joining:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labelled images: embeddings (N, D), class numbers (N,), and for each its key, row, content hash and group."""
+    """Labelled images: embeddings (N, D), class numbers (N,), and for each its key, row, content hash and group.
+
+    `classes` are those that the numbers count, `encoder` is the fingerprint of what made the embeddings; nothing where
+    that is not known. `failed` are the images that could not be used, `notes` what a person should know.
+    """
 
     vectors: Float32[np.ndarray, "n d"]
     labels: Int[np.ndarray, " n"]
@@ -53,6 +61,39 @@ class Labelled:
     failed: tuple[ImageError, ...] = ()
     failed_labels: tuple[str | None, ...] = ()
     unlabelled: int = 0
+    classes: tuple[ClassName, ...] = ()
+    encoder: str = ""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        data: DataSet | str | Path,
+        descriptors: DescriptorSource,
+        encoder: Encoder | str,
+        *,
+        joining: Joining = Joining(),
+        store: Store | bool = True,
+        once: bool = True,
+        stage: str = "images",
+        progress: Progress = silent,
+    ) -> Labelled:
+        """The images of a labelled data set, embedded and joined to classes.
+
+        `data` is a data set or what `load_data` takes for one, `descriptors` has the classes. With `once`, of several
+        images of one content, label and group the first is kept. What cannot be used is among `failed`. What is wrong
+        with labels and classes is told before an encoder of that name is loaded.
+        Raises: InputError when labels and classes do not fit, or no image is left; StoreError.
+        """
+        data = load_data(data) if isinstance(data, (str, Path)) else data
+        with noted() as notes:
+            given, numbers = class_numbers(data, Descriptors.load(descriptors), joining)
+            encoder, tick = encoder_of(encoder), counter(progress, stage, int((numbers >= 0).sum()))
+            found = gather(data, numbers, encoder, store_of(store), lambda: tick(1))
+            kept = distinct(found) if once else found
+            if copies := len(found.labels) - len(kept.labels):
+                note(f"{counted(copies, 'copy')} of other images left out")
+        return replace(kept, classes=given.classes, notes=tuple(notes))
 
     def fingerprint(self, classes: Sequence[ClassName]) -> str:
         """SHA-256 over contents and labels, in no order: the same images with the same labels, the same hash."""
@@ -108,7 +149,7 @@ def gather(
     data: DataSet,
     numbers: Int[np.ndarray, " rows"],
     encoder: Encoder,
-    store: Store,
+    store: Store | None,
     tick: Callable[[], object] = bool,
 ) -> Labelled:
     """The images of a data set that have a class, embedded; those that cannot be used are told of, not scored.
@@ -125,7 +166,7 @@ def gather(
             rows.append(row)
             yield item
 
-    for place, (item, found) in enumerate(embedding(items(), encoder, store.images(encoder))):
+    for place, (item, found) in enumerate(embedding(items(), encoder, store.images(encoder) if store else None)):
         if isinstance(found, Encoded):
             kept.append((found, item.id, rows[place], item.group))
         else:
@@ -145,6 +186,7 @@ def gather(
         tuple(error for error, _ in failed),
         tuple(label for _, label in failed),
         unlabelled=int((numbers < 0).sum()),
+        encoder=encoder.fingerprint,
     )
 
 

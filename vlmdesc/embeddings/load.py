@@ -38,6 +38,19 @@ def fake(device: str, precision: str) -> Encoder:
     return FakeEncoder()
 
 
+def encoder_of(encoder: Encoder | str) -> Encoder:
+    """An encoder, or the one of that name. Raises: InputError for what is neither; as `load_encoder`."""
+    from vlmdesc.embeddings.protocol import Encoder
+
+    if isinstance(encoder, str):
+        return load_encoder(encoder)
+    given: object = encoder
+    if not isinstance(given, Encoder):
+        what = f"{type(given).__name__} where an encoder is meant"
+        raise InputError(what, fix='give what load_encoder gives, or a name such as "starter"')
+    return encoder
+
+
 # (device, precision) -> encoder; the first line of each one's docstring is what `vlmdesc models` says of it.
 ENCODERS: dict[str, Callable[[str, str], Encoder]] = {"starter": starter, "fake": fake}
 

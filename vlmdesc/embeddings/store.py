@@ -77,6 +77,11 @@ class Store:
         return Collection(folder / kind.key, space, kind, engine, dtype, partial(_show, folder, card))
 
 
+def store_of(store: Store | bool) -> Store | None:
+    """The store itself; the default one for True, none for False."""
+    return (Store() if store else None) if isinstance(store, bool) else store
+
+
 def read_card(folder: Path) -> dict[str, Any] | None:
     """What encoder.json says of an encoder's folder, None where there is none.
 

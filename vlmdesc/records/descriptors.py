@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -21,7 +21,7 @@ from vlmdesc.files import read_json, write_atomic
 from vlmdesc.records import forms
 from vlmdesc.records.edits import Done
 from vlmdesc.records.join import Lookup
-from vlmdesc.records.names import ClassName, Descriptor
+from vlmdesc.records.names import ClassName, Descriptor, reads_as
 from vlmdesc.text import did_you_mean, few
 
 Meta = Mapping[str, Any]
@@ -89,17 +89,46 @@ class Descriptors:
         return found[0]
 
     @classmethod
-    def of(cls, texts: Mapping[str, list[str]], origin: str = "") -> Descriptors:
-        """From `{class name: [descriptor, ...]}`."""
-        rows = tuple(Descriptor(name, text, origin=origin) for name, list_ in texts.items() for text in list_)
-        return cls(tuple(ClassName(name, name) for name in texts), rows)
+    def of(cls, texts: Mapping[str, Sequence[str]] | Iterable[str], origin: str = "") -> Descriptors:
+        """From `{class name: [descriptor, ...]}`, or from names of classes alone, which are scored by name.
+
+        Raises: InputError for a string where a list is meant, two classes that read the same, or what is no text.
+        """
+        if isinstance(texts, (str, bytes)):
+            raise InputError(f"a string, {texts!r:.60}, where classes are meant", fix="give a list of class names")
+        lists = texts if isinstance(texts, Mapping) else _bare(texts)
+        for name, list_ in lists.items():
+            if isinstance(list_, (str, bytes)) or not isinstance(list_, Iterable):
+                what = f"{list_!r:.60} where a list of descriptors is meant"
+                raise InputError(what, where=f'class "{name}"', fix=f"write [{list_!r:.60}]")
+        pairs = [(name, text) for name, list_ in lists.items() for text in list_]
+        if odd := next((one for one in (*lists, *(text for _, text in pairs)) if not isinstance(one, str)), None):
+            raise InputError(f"{odd!r:.60} is not text", fix="give class names and descriptors as text")
+        rows = tuple(Descriptor(name, text, origin=origin) for name, text in pairs)
+        return cls(tuple(ClassName(name, name) for name in lists), rows)
 
     @classmethod
-    def load(cls, path: str | Path) -> Descriptors:
-        """Read a descriptor file: our form, `{class: [text, ...]}`, or DisCLIP's index_to_classname form.
+    def load(cls, source: DescriptorSource) -> Descriptors:
+        """What `source` stands for: the name of a set that ships, a descriptor file, `{class: [text, ...]}`, a list of
+        class names, or a set itself.
 
-        Raises: InputError naming the file, the class and the position of what is wrong.
+        A file is in our form, `{class: [text, ...]}`, or DisCLIP's index_to_classname form. A file of the name of a set
+        that ships goes before it.
+        Raises: InputError naming the file, the class and the position of what is wrong, or the closest name.
         """
+        if isinstance(source, Descriptors):
+            return source
+        if isinstance(source, (str, Path)):
+            return open_set(source)
+        given: object = source
+        if not isinstance(given, Iterable) or isinstance(given, bytes):
+            what = f"{type(source).__name__} where descriptors are meant"
+            raise InputError(what, fix="give a set's name, a file, {class: [text, ...]}, or a list of class names")
+        return cls.of(source)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Descriptors:
+        """Read a descriptor file. Raises: as `load`."""
         path = Path(path)
         parts = forms.parse(read_json(path), str(path))
         try:
@@ -127,14 +156,17 @@ class Descriptors:
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+DescriptorSource = Descriptors | Mapping[str, Sequence[str]] | Iterable[str] | str | Path
+
+
 def open_set(name: str | Path) -> Descriptors:
     """A descriptor file, or a set that ships. Raises: InputError with the closest name when it is neither."""
     if str(name) in shipped_sets() and not Path(name).is_file():
-        return Descriptors.load(shipped(f"descriptors/{name}.json"))
+        return Descriptors.read(shipped(f"descriptors/{name}.json"))
     if not os.path.exists(name):
         fix = f"{did_you_mean(str(name), [*shipped_sets(), *_beside(Path(name))])}sets: {', '.join(shipped_sets())}"
         raise InputError("no such file or shipped set", where=name, fix=fix)
-    return Descriptors.load(name)
+    return Descriptors.read(name)
 
 
 def _beside(path: Path) -> list[str]:
@@ -142,6 +174,17 @@ def _beside(path: Path) -> list[str]:
     with suppress(OSError, ValueError):
         return [str(path.with_name(file.name)) for file in sorted(path.parent.glob("*.json"))[:1_000]]
     return []
+
+
+def _bare(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Classes without descriptors. Raises: InputError for two that read the same."""
+    found, seen = dict[str, tuple[str, ...]](), dict[str, str]()
+    for name in names:
+        twin = seen.setdefault(reads_as(name), name) if isinstance(name, str) else name
+        if name in found or twin != name:
+            raise InputError("two classes read the same", where=f"'{twin}' and '{name}'", fix="keep one of them")
+        found[name] = ()
+    return found
 
 
 def _done(done: Done) -> dict[str, Any]:
