@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.embed import embed as embed
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.store import Store as Store
+    from vlmdesc.embeddings.upkeep import Cache as Cache
+    from vlmdesc.embeddings.upkeep import CacheItem as CacheItem
     from vlmdesc.errors import VlmdescError as VlmdescError
     from vlmdesc.evaluation.scored import Scored as Scored
     from vlmdesc.records import ClassName as ClassName
@@ -28,6 +30,8 @@ __version__ = "0.1.0"
 
 # Each name is loaded when it is first asked for: `import vlmdesc` itself must cost nothing.
 _HOMES = {
+    "Cache": "vlmdesc.embeddings.upkeep",
+    "CacheItem": "vlmdesc.embeddings.upkeep",
     "Classifier": "vlmdesc.classification.classifier",
     "ClassName": "vlmdesc.records",
     "Descriptor": "vlmdesc.records",

@@ -19,6 +19,7 @@ from typing import Any
 
 from vlmdesc.errors import VlmdescWarning
 from vlmdesc.files import cannot_write, json_lines, sync_folder, write_atomic
+from vlmdesc.records.progress import note
 
 ENVIRONMENT = "VLMDESC_CACHE"
 ANNOUNCE_AFTER_S, LOCK_WAIT_S = 2.0, 60.0
@@ -54,7 +55,7 @@ def set_aside(path: Path, why: str) -> None:
         return
     except OSError as error:
         done = f"left where it is ({error.strerror})"
-    warnings.warn(f"damaged: {why} ({path}); {done}, and made again when needed", VlmdescWarning, stacklevel=3)
+    note(f"damaged: {why} ({path}); {done}, and made again when needed")
 
 
 @contextmanager

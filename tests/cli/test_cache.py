@@ -3,18 +3,12 @@ import os
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from vlmdesc.cli.app import app
 from vlmdesc.testing import COLOURS
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)])
-
-
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, run):
     """A cache with two images and two texts of the fake encoder in it."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -25,8 +19,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def listed():
-    return json.loads(run("cache", "ls", "--json").stdout)
+@pytest.fixture
+def listed(run):
+    return lambda: json.loads(run("cache", "ls", "--json").stdout)
 
 
 def flip(folder, kind):
@@ -37,7 +32,7 @@ def flip(folder, kind):
     return path
 
 
-def test_ls_shows_what_is_kept_with_sizes_and_ages(folder):
+def test_ls_shows_what_is_kept_with_sizes_and_ages(folder, run, listed):
     found = {item["kind"]: item for item in listed()}
     assert {kind: item["entries"] for kind, item in found.items()} == {"images": 2, "texts": 2}
     assert found["images"]["about"] == "fake fp32" and found["images"]["bytes"] > 100 and found["images"]["written"]
@@ -45,7 +40,7 @@ def test_ls_shows_what_is_kept_with_sizes_and_ages(folder):
     assert "fake" in table and "just now" in table and found["texts"]["id"][:12] in table
 
 
-def test_an_empty_cache(tmp_path, monkeypatch):
+def test_an_empty_cache(tmp_path, monkeypatch, run, listed):
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "none"))
     assert listed() == [] and "nothing in" in run("cache", "ls").stderr
     for command in ("verify", "prune"):
@@ -53,7 +48,7 @@ def test_an_empty_cache(tmp_path, monkeypatch):
     assert not (tmp_path / "none").exists()
 
 
-def test_show_takes_the_beginning_of_an_id(folder):
+def test_show_takes_the_beginning_of_an_id(folder, run, listed):
     id_ = listed()[0]["id"]
     shown = run("cache", "show", id_[:5]).stdout
     assert "fingerprint  fake-1" in shown and str(folder) in shown and "set aside    none" in shown
@@ -61,7 +56,7 @@ def test_show_takes_the_beginning_of_an_id(folder):
     assert wrong.exit_code == 2 and "see vlmdesc cache ls" in wrong.stderr
 
 
-def test_verify_finds_a_flipped_bit_sets_it_aside_and_prune_sweeps_it(folder):
+def test_verify_finds_a_flipped_bit_sets_it_aside_and_prune_sweeps_it(folder, run, listed):
     assert run("cache", "verify").exit_code == 0
     path = flip(folder, "images")
     result = run("cache", "verify", "--json")
@@ -77,7 +72,7 @@ def test_verify_finds_a_flipped_bit_sets_it_aside_and_prune_sweeps_it(folder):
     assert json.loads(again.stdout)["new"] == 1
 
 
-def test_rm_asks_unless_told_not_to(folder):
+def test_rm_asks_unless_told_not_to(folder, run, listed):
     refused = run("cache", "rm", "--all")
     assert refused.exit_code == 2 and "add --yes" in refused.stderr and len(listed()) == 2
     assert run("cache", "rm").exit_code == 2
@@ -85,14 +80,14 @@ def test_rm_asks_unless_told_not_to(folder):
     assert listed() == [] and not os.listdir(folder / "embeddings")
 
 
-def test_a_file_that_is_damaged_as_a_whole_counts_with_all_its_rows(folder):
+def test_a_file_that_is_damaged_as_a_whole_counts_with_all_its_rows(folder, run):
     [path] = folder.glob("embeddings/*/images/*.safetensors")
     path.write_bytes(path.read_bytes()[:200])
     result = run("cache", "verify", "--json")
     assert result.exit_code == 1 and [item["damaged"] for item in json.loads(result.stdout)] == [2, 0]
 
 
-def test_a_lost_card_is_said_and_written_again(folder):
+def test_a_lost_card_is_said_and_written_again(folder, run):
     other = folder / "embeddings" / "0123" / "images"
     other.mkdir(parents=True)
     [card] = folder.glob("embeddings/*/encoder.json")
@@ -104,7 +99,7 @@ def test_a_lost_card_is_said_and_written_again(folder):
     assert run("cache", "verify").exit_code == 0
 
 
-def test_copies_in_one_run_are_new_once(folder):
+def test_copies_in_one_run_are_new_once(folder, run):
     Image.new("RGB", (5, 5)).save("new.png")
     for i in range(20):
         os.link("new.png", f"copy-{i}.png")
@@ -114,7 +109,7 @@ def test_copies_in_one_run_are_new_once(folder):
     assert (found["pictures"], found["new"], found["stored"]) == (21, 1, 20)
 
 
-def test_what_a_newer_version_wrote_is_refused_and_left_alone(folder):
+def test_what_a_newer_version_wrote_is_refused_and_left_alone(folder, run):
     from vlmdesc.cache import checksum
 
     [card] = folder.glob("embeddings/*/encoder.json")
@@ -140,7 +135,7 @@ def answered(folder):
     return checksum(question)
 
 
-def test_answers_of_language_models_are_listed_shown_and_verified(folder, answered):
+def test_answers_of_language_models_are_listed_shown_and_verified(folder, answered, run, listed):
     [llm] = [item for item in listed() if item["id"] == "llm"]
     assert (llm["kind"], llm["entries"]) == ("answers", 1)
     shown = run("cache", "show", answered[:16])
@@ -151,7 +146,7 @@ def test_answers_of_language_models_are_listed_shown_and_verified(folder, answer
     assert run("cache", "verify", "llm").exit_code == 0
 
 
-def test_one_answer_is_removed_by_its_key(folder, answered):
+def test_one_answer_is_removed_by_its_key(folder, answered, run, listed):
     assert run("cache", "show", "0" * 16).exit_code == 2
     assert run("cache", "rm", answered[:7]).exit_code == 2  # too short for a key, and no id
     removed = run("cache", "rm", answered[:8])
@@ -159,7 +154,7 @@ def test_one_answer_is_removed_by_its_key(folder, answered):
     assert [item["entries"] for item in listed() if item["id"] == "llm"] == [0]
 
 
-def test_a_damaged_answer_is_set_aside_when_shown(folder, answered):
+def test_a_damaged_answer_is_set_aside_when_shown(folder, answered, run, listed):
     path = folder / "llm" / f"{answered}.json"
     path.write_text(path.read_text().replace("red", "rot"))
     shown = run("cache", "show", answered)

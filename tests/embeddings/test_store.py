@@ -21,8 +21,7 @@ from vlmdesc.embeddings.collection import FAN, Collection
 from vlmdesc.embeddings.embed import embed, text_key, text_vectors
 from vlmdesc.embeddings.kind import IMAGES, Kind
 from vlmdesc.embeddings.store import Store
-from vlmdesc.embeddings.upkeep import kept as kept_in
-from vlmdesc.embeddings.upkeep import verify
+from vlmdesc.embeddings.upkeep import Cache
 from vlmdesc.embeddings.vectors import StoredVectors
 from vlmdesc.errors import InputError, ShapeError, StoreError, VlmdescWarning
 from vlmdesc.testing import FakeEncoder
@@ -547,10 +546,10 @@ def test_other_kinds_come_back_as_they_were_put_and_when_damaged_are_found_out(t
     path = max(files(collection), key=lambda path: path.stat().st_size)
     flip(path, 8 * (path.stat().st_size - 30 * 49 - 32 - 5))  # in the last row
     assert Store(tmp_path).collection(FakeEncoder(), kind).get(keys).good.sum() == 39
-    [item] = kept_in(tmp_path)
+    [item] = Cache(tmp_path).items()
     assert (item.kind, item.entries) == (kind.key, 40)
     with pytest.warns(VlmdescWarning, match="1 of 30 embeddings fail their check"):
-        assert verify(tmp_path, item) == 1
+        assert Cache(tmp_path).verify(item) == 1
 
 
 @pytest.mark.parametrize("kind", [IMAGES, PATCHES, CODES])
