@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vlmdesc.records import Embeddings as Embeddings
     from vlmdesc.records import Prediction as Prediction
     from vlmdesc.records import Report as Report
+    from vlmdesc.registries import choices as choices
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ _HOMES = {
     "Scored": "vlmdesc.evaluation.scored",
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
+    "choices": "vlmdesc.registries",
     "embed": "vlmdesc.embeddings.embed",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",

@@ -19,7 +19,6 @@ from typing import Any
 
 from vlmdesc.errors import VlmdescWarning
 from vlmdesc.files import cannot_write, json_lines, sync_folder, write_atomic
-from vlmdesc.records.progress import note
 
 ENVIRONMENT = "VLMDESC_CACHE"
 ANNOUNCE_AFTER_S, LOCK_WAIT_S = 2.0, 60.0
@@ -47,6 +46,8 @@ def make_folder(folder: Path) -> None:
 
 def set_aside(path: Path, why: str) -> None:
     """Rename a damaged file to `NAME.bad-TIME-RANDOM` and say so; where that is not possible, say only that."""
+    from vlmdesc.records.progress import note  # records bring numpy, and the start is light
+
     bad = path.with_name(f"{path.name}.bad-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}")
     try:
         os.replace(path, bad)

@@ -10,7 +10,6 @@ import typer
 
 from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.options import (
-    KNOWN,
     LABELS,
     AllowAbsent,
     Device,
@@ -27,6 +26,7 @@ from vlmdesc.cli.options import (
     ReferenceSplit,
     Split,
     Worded,
+    complete,
     open_encoder,
 )
 from vlmdesc.cli.results import measured, print_report
@@ -60,7 +60,7 @@ Methods = Annotated[
         help="With commas between, or all. A method may say its wording and pooling: describe:dclip/max.",
         metavar="A,B,...|all",
         show_default="name,photo,templates,describe,waffle",
-        autocompletion=KNOWN["methods"],
+        autocompletion=complete("methods"),
     ),
 ]
 Reference = Annotated[

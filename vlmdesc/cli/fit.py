@@ -14,7 +14,6 @@ from vlmdesc.cli.border import bordered, say
 from vlmdesc.cli.fitting import labelled, open_reference
 from vlmdesc.cli.indexing import lasting
 from vlmdesc.cli.options import (
-    KNOWN,
     DataSource,
     DescriptorFile,
     Device,
@@ -25,6 +24,7 @@ from vlmdesc.cli.options import (
     Pool,
     Precision,
     Split,
+    complete,
     open_encoder,
 )
 from vlmdesc.errors import ImageError, InputError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vlmdesc.classification.heads import Head, HeadCard
     from vlmdesc.embeddings.labelled import Labelled
 
-Kind = Annotated[str, typer.Option(help="What decides:", autocompletion=KNOWN["kind"])]
+Kind = Annotated[str, typer.Option(help="What decides:", autocompletion=complete("heads"))]
 Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="HEAD")]
 Replace = Annotated[bool, typer.Option("--replace", help="In place of the head that is there.")]
 HeadFolder = Annotated[Path, typer.Argument(help="A head: the folder that vlmdesc fit made.", metavar="HEAD")]

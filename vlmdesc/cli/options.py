@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from vlmdesc.assets import shipped_sets
+import vlmdesc as vd
 from vlmdesc.cli.border import say
-from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,38 +18,14 @@ if TYPE_CHECKING:
     from vlmdesc.records import Descriptors
 
 
-def _phrases() -> list[tuple[str, str]]:
-    from vlmdesc.descriptors.phrase import PHRASES
-
-    return [(name, "") for name in PHRASES]
-
-
-def _pools() -> list[tuple[str, str]]:
-    from vlmdesc.classification.score import POOLS
-
-    return [(name, "") for name in POOLS]
+# Options that name an entry of a registry -> the choices there are.
+KNOWN = {"phrase": "phrases", "pool": "pools", "kind": "heads", "methods": "methods"}
+SETS = ", ".join(vd.choices("sets"))
 
 
-def _kinds() -> list[tuple[str, str]]:
-    from vlmdesc.classification.heads import HEADS
-
-    return [(name, kind.about) for name, kind in HEADS.items() if kind.fit]
-
-
-def _methods() -> list[tuple[str, str]]:
-    from vlmdesc.evaluation.methods import METHODS
-
-    learning = {name: f"; learns from {entry.learns}" if entry.learns else "" for name, entry in METHODS.items()}
-    return [(name, entry.about + learning[name]) for name, entry in METHODS.items()]
-
-
-# Options that name an entry of a registry -> the names there are, each with a word about it.
-KNOWN: dict[str, Callable[[], list[tuple[str, str]]]] = {
-    "phrase": _phrases,
-    "pool": _pools,
-    "kind": _kinds,
-    "methods": _methods,
-}
+def complete(what: str) -> Callable[[], list[str]]:
+    """For completion: the names there are, read when they are asked for."""
+    return lambda: [*vd.choices(what)]
 
 
 class Listed(TyperCommand):
@@ -59,9 +34,9 @@ class Listed(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for parameter in self.params:
             if parameter.name in KNOWN and isinstance(parameter, TyperOption):
-                known = KNOWN[parameter.name]()
-                lines = "".join(f"\n\n{name}: {about}" for name, about in known if about)
-                parameter.help = f"{parameter.help}{lines or ' ' + ', '.join(name for name, _ in known)}"
+                known = vd.choices(KNOWN[parameter.name])
+                lines = "".join(f"\n\n{name}: {about}" for name, about in known.items() if about)
+                parameter.help = f"{parameter.help}{lines or ' ' + ', '.join(known)}"
         TyperCommand.format_help(self, ctx, formatter)
 
 
@@ -72,9 +47,9 @@ DescriptorFile = Annotated[
     str,
     typer.Option(
         "--descriptors",
-        help=f"Descriptor file (JSON), or a set that ships: {', '.join(shipped_sets())}.",
+        help=f"Descriptor file (JSON), or a set that ships: {SETS}.",
         metavar="FILE|SET",
-        autocompletion=lambda: list(shipped_sets()),
+        autocompletion=complete("sets"),
     ),
 ]
 Model = Annotated[
@@ -82,8 +57,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         envvar="VLMDESC_MODEL",
-        help=f"{', '.join(ENCODERS)}, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO; see "
-        "vlmdesc models.",
+        help=f"{', '.join(vd.choices('models'))}, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or "
+        "hf-hub:ORG/REPO; see vlmdesc models.",
         show_default="starter",
     ),
 ]
@@ -95,7 +70,7 @@ Phrase = Annotated[
     typer.Option(
         help="How name and descriptor are worded, name:TEMPLATE or one of",
         show_default="plain; for --classes name:a photo of a {c}.",
-        autocompletion=KNOWN["phrase"],
+        autocompletion=complete("phrases"),
     ),
 ]
 Worded = Annotated[  # where the wording has one default
@@ -103,14 +78,14 @@ Worded = Annotated[  # where the wording has one default
     typer.Option(
         "--phrase",
         help="How name and descriptor are worded:",
-        autocompletion=KNOWN["phrase"],
+        autocompletion=complete("phrases"),
     ),
 ]
 Pool = Annotated[
     str,
     typer.Option(
         help="How a class's descriptors become its score:",
-        autocompletion=KNOWN["pool"],
+        autocompletion=complete("pools"),
     ),
 ]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Neither use nor keep embeddings on disk.")]
@@ -155,9 +130,7 @@ def open_data(sources: list[str], **options: str) -> DataSet:
     from rich.console import Console
 
     with Console(stderr=True).status("opening the data set"):
-        from vlmdesc.embeddings.data import load_data
-
-        return load_data(sources[0] if len(sources) == 1 else sources, **options)
+        return vd.load_data(sources[0] if len(sources) == 1 else sources, **options)
 
 
 def open_encoder(model: str, device: str, precision: str) -> Encoder:
@@ -167,38 +140,20 @@ def open_encoder(model: str, device: str, precision: str) -> Encoder:
     from rich.console import Console
 
     with Console(stderr=True).status("loading the model"):
-        from vlmdesc.embeddings.load import load_encoder
-
-        return load_encoder(model or "starter", device=device, precision=precision)
+        return vd.load_encoder(model or "starter", device=device, precision=precision)
 
 
 def open_descriptors(classes: str, file: str) -> Descriptors:
     """What --classes or --descriptors stands for. Raises: InputError when neither or both are given, or no good."""
-    from vlmdesc.records import Descriptors
-    from vlmdesc.records.descriptors import open_set
-
     if bool(classes) == bool(file):
-        sets = ", ".join(shipped_sets())
-        raise InputError(
-            "give either --classes or --descriptors",
-            fix=f'for example --classes "cat,dog", or --descriptors with a file or one of {sets}',
-        )
-    if classes:
-        return Descriptors.of({name: [] for name in split_classes(classes)})
-    return open_set(file)
+        fix = f'for example --classes "cat,dog", or --descriptors with a file or one of {SETS}'
+        raise InputError("give either --classes or --descriptors", fix=fix)
+    return vd.Descriptors.load(split_classes(classes) if classes else file)
 
 
 def split_classes(listed: str) -> list[str]:
     """The names of "a,b,c". Raises: InputError for an empty name, or two that a model cannot tell apart."""
-    from vlmdesc.records.names import reads_as
-
     names = [name.strip() for name in listed.split(",")]
     if not all(names):
         raise InputError(f"class {names.index('') + 1} is empty", where=f"--classes {listed}", fix="remove a comma")
-    seen: dict[str, str] = {}
-    for name in names:
-        if reads_as(name) in seen:
-            both = f"'{seen[reads_as(name)]}' and '{name}'"
-            raise InputError("two classes read the same", where=both, fix="keep one of them")
-        seen[reads_as(name)] = name
-    return names
+    return [class_.name for class_ in vd.Descriptors.of(names).classes]
