@@ -51,6 +51,7 @@ NEVER = {"trust_remote_code": True, "allow_pickle": True, "weights_only": False,
 
 MAY = {
     ("vlmdesc/__init__.py", "importlib.import_module"): "modules of our own, by a table of names in that file",
+    ("vlmdesc/registries.py", "importlib.import_module"): "modules of our own, by a table of names in that file",
     (
         "vlmdesc/descriptors/local.py",
         "subprocess.Popen",

@@ -40,7 +40,9 @@ def choices(what: str) -> Mapping[str, str]:
     if what == "sets":
         return dict.fromkeys(shipped_sets(), "")
     if what == "prompts":
-        return dict.fromkeys(import_module("vlmdesc.descriptors.prompts").shipped_prompts(), "")
+        from vlmdesc.descriptors.prompts import shipped_prompts
+
+        return dict.fromkeys(shipped_prompts(), "")
     if what not in _REGISTRIES:
         known = (*_REGISTRIES, "prompts", "sets")
         raise InputError(f"no choices of '{what}'", fix=f"{did_you_mean(what, known)}known: {', '.join(known)}")
