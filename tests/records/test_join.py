@@ -63,7 +63,7 @@ def test_a_class_without_an_image_is_refused():
 def test_a_name_of_two_classes_needs_ids():
     error = refused(["crane", "hen", "crane"], BIRDS)
     assert error.what == "1 label of several classes"
-    assert error.details == ("label 'crane' (2 rows): 2 classes are called so, ids n1, n2",)
+    assert error.details == ("label 'crane' (2 rows): 2 classes have that name, ids n1, n2",)
     assert error.fix == "label by id where classes share a name"
     assert "several classes" in refused(["crane"], BIRDS, ignore_unknown=True, allow_absent=True).what
 
