@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -135,6 +136,7 @@ def edit(
         _check_place(out, ".json", "--out")
         if os.path.lexists(out):
             raise InputError("there is such a file already", where=out, fix="name a new one, or edit that one itself")
+    save = partial(seen.commit, edits, merge=not on) if seen else partial(after.save, out or file)
     record: dict[str, Any] = {"file": file, "edits": [one.to_dict() for one in edits]}
     if on:
         from vlmdesc.cli.progress import bars
@@ -149,11 +151,11 @@ def edit(
         say_effect(found.images.failed, found.notes, page)
         record |= found.to_dict()
     if saved:  # before anything is printed: whoever reads that may have seen enough
-        _save(seen, after, edits, out, merge=not on)
+        save()
     if on and not as_json:
         print_effect(record)
     if not saved and sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm("save?", err=True):
-        _save(seen, after, edits, out, merge=False)
+        save()
         saved = True
     if as_json:
         print(json.dumps(record | {"saved": saved}))
@@ -163,15 +165,6 @@ def edit(
         say("not saved; --yes saves")
     if record.get("failed"):
         raise typer.Exit(ImageError.exit_code)
-
-
-def _save(
-    seen: vd.DescriptorFile | None, after: vd.Descriptors, edits: Sequence[vd.Edit], out: Path | None, merge: bool
-) -> None:
-    if seen:
-        seen.commit(edits, merge=merge)
-    elif out:
-        after.save(out)
 
 
 def _takes() -> dict[str, tuple[str, ...]]:

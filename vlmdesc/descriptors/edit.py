@@ -24,8 +24,10 @@ Changes = tuple[Change, ...]
 def edit(descriptors: DescriptorSource, edits: Iterable[Edit]) -> Descriptors:
     """The set after some edits, one after the other, each at the end of its history.
 
-    `descriptors` is what `Descriptors.load` takes.
-    Raises: InputError naming the edit that does not fit, and why.
+    `descriptors` is what `Descriptors.load` takes. Raises: InputError naming the edit that does not fit, and why.
+
+    >>> edit({"hen": ["a beak"]}, [Edit("add", "hen", "a red comb")])
+    <Descriptors: 1 class, 2 rows>
     """
     edited, edits = Descriptors.load(descriptors), [*edits]
     for number, one in enumerate(edits, 1):

@@ -191,9 +191,8 @@ def effect(
     """
     get_pool(pool), get_phrase(phrase)
     old, new = Descriptors.load(before), Descriptors.load(after)
-    if old.classes != new.classes:
-        fix = "save it without --on, then use vlmdesc eval"
-        raise InputError("the edit changes which classes there are", fix=fix)
+    if old.position.keys() != new.position.keys():
+        raise InputError("the edit changes which classes there are", fix="save it without --on, then use vlmdesc eval")
     data = load_data(data) if isinstance(data, (str, Path)) else data
     with noted() as notes:
         if isinstance(encoder, str):
@@ -202,11 +201,12 @@ def effect(
         images = Labelled.of(data, old, encoder, joining=joining, store=store, progress=progress)
         for sentence in caveats(images, {"the set": old}):
             note(sentence)
-        ids = [class_.id for class_ in images.classes]
-        heads = (fit_pooled(encoder, only(set_, ids), phrase, pool, store_of(store)) for set_ in (old, new))
-        seen = Scored.of(next(heads), images)
-        answers = seen.answers, seen.rescored(next(heads)).answers
-    edits = tuple(done.edit for done in new.history[len(old.history) :])
+        ids, kept = [class_.id for class_ in images.classes], store_of(store)
+        was, is_ = (fit_pooled(encoder, only(set_, ids), phrase, pool, kept) for set_ in (old, new))
+        seen = Scored.of(was, images)
+        answers = seen.answers, seen.rescored(is_).answers
+    n = len(old.history)
+    edits = tuple(done.edit for done in new.history[n:]) if new.history[:n] == old.history else ()
     task = {"data": data.name, "encoder": encoder.name, "phrase": phrase, "pool": pool}
     return Effect(images, *answers, data, edits, task, tuple(notes))
 
@@ -225,8 +225,10 @@ def deltas(
 
 def _spread(rows: Int[np.ndarray, " f"], labels: Int[np.ndarray, " n"]) -> list[int]:
     """Some of these images: the first of each class, then the second of each, and so on."""
-    seen, ranked = Counter[int](), list[tuple[int, int]]()
-    for row in rows.tolist():
-        ranked.append((seen[int(labels[row])], row))
+    seen = Counter[int]()
+
+    def turn(row: int) -> int:
         seen[int(labels[row])] += 1
-    return [row for _, row in sorted(ranked)[:EXAMPLES]]
+        return seen[int(labels[row])]
+
+    return sorted(rows.tolist(), key=turn)[:EXAMPLES]

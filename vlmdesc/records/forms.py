@@ -9,9 +9,8 @@ DisCLIP    {"index_to_classname": {i: name}, "index_to_descriptions": {i: [descr
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
-from functools import cache
 from typing import Any, TypeVar
 
 from vlmdesc.errors import InputError
@@ -48,19 +47,16 @@ def parse(data: Any, file: str) -> Parts:
     return _lists(dict(zip(data, data, strict=True)), data, file)
 
 
-def build(make: Callable[..., T], value: Any, where: str) -> T:
+def build(make: type[T], value: Any, where: str) -> T:
     """The record of a JSON object, with no unknown keys and none missing. Raises: InputError with the place."""
     if not isinstance(value, dict):
         raise _wrong(where, f"expected an object, found {_kind(value)}")
-    known = _fields(make)
-    for name, (_, needed) in known.items():
-        if needed and name not in value:
-            raise _wrong(where, f'"{name}" is missing')
+    known = {field.name.rstrip("_"): field for field in fields(make)}
+    if missing := [name for name, field in known.items() if field.default is MISSING and name not in value]:
+        raise _wrong(where, f'"{missing[0]}" is missing')
     if unknown := [name for name in value if name not in known]:
         raise _wrong(where, f'unknown key "{unknown[0]}"; known: {", ".join(known)}')
-    given = {
-        ("class_" if name == "class" else name): _read(x, name, known[name][0], where) for name, x in value.items()
-    }
+    given = {known[name].name: _read(x, name, str(known[name].type), where) for name, x in value.items()}
     with located(where):
         return make(**given)
 
@@ -127,20 +123,14 @@ def _lists(names: Any, lists: Any, file: str) -> Parts:
     for id_, name in names.items():
         where = f'{file}, class "{id_}"'
         classes.append(build(ClassName, {"id": id_, "name": name}, where))
-        for i, text in enumerate(_list(lists.get(id_, []), "the descriptors", where)):
+        for i, text in enumerate(_list(lists.get(id_, []), "descriptors", where)):
             rows.append(build(Descriptor, {"class_id": id_, "text": text}, f"{where}, descriptor {i}"))
     return tuple(classes), tuple(rows), {}, ()
 
 
-@cache
-def _fields(make: Any) -> dict[str, tuple[str, bool]]:
-    """The keys of a record in JSON: the kind of each, and whether it must be there."""
-    return {field.name.rstrip("_"): (str(field.type), field.default is MISSING) for field in fields(make)}
-
-
 def _list(value: Any, name: str, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise _wrong(where, f'"{name}" must be a list, found {_kind(value)}')
+        raise _wrong(where, f"expected a list of {name}, found {_kind(value)}")
     return value
 
 
