@@ -123,6 +123,7 @@ def test_the_history_says_what_became_of_each_row():
         (Edit("replace", text="red", to="red"), "replace changes nothing"),
         (Edit("replace", text="Red", to="b"), 'no descriptor has "Red".*mind capital letters; whole words'),
         (Edit("replace", text="re", to="b"), 'no descriptor has "re"'),
+        (Edit("replace", text="red comb", to="red  comb"), 'no descriptor has'),
         (Edit("replace", text=" ", to="b"), "replace changes nothing.*say which words"),
         (Edit("replace", text="red", to="a" * 500), "50\\d characters"),
         (Edit("add-class", "n1", "chick"), "1 id used twice .class \"n1\""),

@@ -116,16 +116,17 @@ def _replace(descriptors: Descriptors, one: Edit) -> Changes:
         raise InputError("replace changes nothing", fix="say which words, and by which others")
     head, tail = (r"(?<!\w)" if one.text[0].isalnum() else ""), (r"(?!\w)" if one.text[-1].isalnum() else "")
     words = re.compile(f"{head}{re.escape(one.text)}{tail}")
-    there = {_key(row) for row in descriptors.rows if not words.search(row.text)}
+    texts = [
+        " ".join(words.sub(lambda _: one.to, row.text).split()) if words.search(row.text) else row.text
+        for row in descriptors.rows
+    ]
+    there = {_key(row) for row, text in zip(descriptors.rows, texts, strict=True) if row.text == text}
     changes, at = list[Change](), 0
-    for row in descriptors.rows:
-        gone = False
-        if words.search(row.text):
-            text = " ".join(words.sub(lambda _: one.to, row.text).split())
-            new = replace(row, text=text, origin=BY_HAND)
-            gone = not text or _key(new) in there
-            there.add(_key(new))
-            changes.append(Change(at, row, None if gone else new))
+    for row, text in zip(descriptors.rows, texts, strict=True):
+        gone = row.text != text and (not text or (row.class_id, text) in there)
+        if row.text != text:
+            there.add((row.class_id, text))
+            changes.append(Change(at, row, None if gone else replace(row, text=text, origin=BY_HAND)))
         at += not gone
     if not changes:
         raise InputError(f'no descriptor has "{one.text}"', fix="mind capital letters; whole words are looked for")
