@@ -322,27 +322,6 @@ def test_out_is_a_new_file_and_the_other_stays_as_it_is(edited, refused):
     assert Path("zoo.json").read_bytes() == before
 
 
-def test_a_file_in_plain_form_is_kept_beside(edited):
-    Path("plain.json").write_text(json.dumps(ZOO, indent=1))
-    before = Path("plain.json").read_bytes()
-    edited("drop", "raven", SNOW, file="plain.json")
-    edited("add", "frog", "a wide mouth", file="plain.json")
-    [kept] = Path().glob("plain.before-*.json")
-    assert kept.read_bytes() == before and texts("plain.json")["raven"] == ["black wings"]
-
-
-def test_the_edits_of_two_people_are_both_saved(edited, monkeypatch):
-    really = DescriptorFile.commit
-
-    def meanwhile(seen, edits, **options):
-        really(DescriptorFile.open("zoo.json"), [Edit("add", "frog", "a wide mouth", who="ben")])
-        return really(seen, edits, **options)
-
-    monkeypatch.setattr(DescriptorFile, "commit", meanwhile)
-    edited("drop", "raven", SNOW)
-    assert texts() == ZOO | {"raven": ["black wings"], "frog": [*ZOO["frog"], "a wide mouth"]}
-
-
 # Hostile text
 
 
