@@ -252,6 +252,7 @@ def test_a_patch_that_does_not_fit_changes_nothing(refused):
         (("drpo", "raven", SNOW), "unknown operation 'drpo'; fix: did you mean 'drop'? known: add, drop, "),
         (("drop", "raven"), "drop takes CLASS TEXT, and 1 argument came; fix: vlmdesc edit FILE drop CLASS TEXT"),
         (("add", "raven", "a", "beak"), "add takes CLASS TEXT, and 3 arguments came"),
+        (("add-class", "newt"), "add-class takes ID NAME"),
         (("undo", "1", "2"), "undo takes [NUMBER], and 2 arguments came"),
         (("log", "1"), "log takes nothing, and 1 argument came"),
         (("diff",), "diff takes OTHER, and 0 arguments came"),

@@ -172,8 +172,9 @@ def _takes() -> dict[str, tuple[str, ...]]:
     from vlmdesc.records.edits import OPERATIONS
 
     fields = {operation: tuple(map(str.upper, fields)) for operation, fields in OPERATIONS.items()}
+    named = {"reword": ("CLASS", "TEXT", "NEW"), "replace": ("WORDS", "NEW"), "add-class": ("ID", "NAME")}
     others = {"merge": ("OTHER",), "apply": ("PATCH",), "undo": ("[NUMBER]",), "log": (), "diff": ("OTHER",)}
-    return fields | others
+    return fields | named | others
 
 
 def _check(operation: str, rest: Sequence[str], on: bool, yes: bool) -> None:
