@@ -16,7 +16,7 @@ from vlmdesc.classification.columns import Columns
 from vlmdesc.classification.heads import HeadCard
 from vlmdesc.classification.heads.pooled import Pooled
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.evaluation.effect import effect
+from vlmdesc.evaluation.effect import Effect
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import ClassName
 
@@ -43,7 +43,8 @@ def main(n: int) -> None:
 
     def ours() -> object:
         after = Pooled(card, Columns(changed, owner, weights, CLASSES))
-        return effect(seen.answers, seen.rescored(after).answers, labels, groups)
+        found = Effect(photos, seen.answers, seen.rescored(after).answers)
+        return found.overall, found.classes, found.groups
 
     def twice() -> object:
         """Everything scored before, and everything after."""

@@ -51,7 +51,7 @@ from vlmdesc.cli.app import app
 from vlmdesc.concepts.card import CARD
 from vlmdesc.concepts.index import open_index
 from vlmdesc.descriptors.edit import edit as apply
-from vlmdesc.descriptors.revision import commit, read_revision
+from vlmdesc.descriptors.history import DescriptorFile
 from vlmdesc.embeddings.collection import Collection
 from vlmdesc.embeddings.image import content_key
 from vlmdesc.embeddings.store import Store
@@ -214,9 +214,9 @@ def edit() -> int:
     """Add what the file has not yet, with a log of what is saved, on a file that no kill point counts."""
     log = os.open(CACHE / "acknowledged.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
     for text in ADDED:
-        seen = read_revision(CACHE / SET)
+        seen = DescriptorFile.open(CACHE / SET)
         if text not in {row.text for row in seen.descriptors.rows}:
-            commit(seen, [Edit("add", "hen", text)])
+            seen.commit([Edit("add", "hen", text)])
             os.write(log, b"saved\n")
     return 0
 

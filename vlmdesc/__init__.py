@@ -11,17 +11,26 @@ if TYPE_CHECKING:
     from vlmdesc.classification.heads import Parts as Parts
     from vlmdesc.classification.heads import load_head as load_head
     from vlmdesc.classification.heads import save_head as save_head
+    from vlmdesc.descriptors.edit import edit as edit
+    from vlmdesc.descriptors.history import DescriptorFile as DescriptorFile
+    from vlmdesc.descriptors.patch import diff as diff
+    from vlmdesc.descriptors.patch import merge as merge
+    from vlmdesc.descriptors.patch import read_patch as read_patch
+    from vlmdesc.descriptors.patch import write_patch as write_patch
     from vlmdesc.embeddings.data import load_data as load_data
     from vlmdesc.embeddings.embed import embed as embed
+    from vlmdesc.embeddings.labelled import Joining as Joining
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.store import Store as Store
     from vlmdesc.embeddings.upkeep import Cache as Cache
     from vlmdesc.embeddings.upkeep import CacheItem as CacheItem
     from vlmdesc.errors import VlmdescError as VlmdescError
+    from vlmdesc.evaluation.effect import effect as effect
     from vlmdesc.evaluation.scored import Scored as Scored
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
     from vlmdesc.records import Descriptors as Descriptors
+    from vlmdesc.records import Edit as Edit
     from vlmdesc.records import Embeddings as Embeddings
     from vlmdesc.records import Prediction as Prediction
     from vlmdesc.records import Report as Report
@@ -33,13 +42,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "Cache": "vlmdesc.embeddings.upkeep",
     "CacheItem": "vlmdesc.embeddings.upkeep",
-    "Classifier": "vlmdesc.classification.classifier",
     "ClassName": "vlmdesc.records",
+    "Classifier": "vlmdesc.classification.classifier",
     "Descriptor": "vlmdesc.records",
+    "DescriptorFile": "vlmdesc.descriptors.history",
     "Descriptors": "vlmdesc.records",
+    "Edit": "vlmdesc.records",
     "Embeddings": "vlmdesc.records",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
+    "Joining": "vlmdesc.embeddings.labelled",
     "Parts": "vlmdesc.classification.heads",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
@@ -47,12 +59,18 @@ _HOMES = {
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
     "choices": "vlmdesc.registries",
+    "diff": "vlmdesc.descriptors.patch",
+    "edit": "vlmdesc.descriptors.edit",
+    "effect": "vlmdesc.evaluation.effect",
     "embed": "vlmdesc.embeddings.embed",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
+    "merge": "vlmdesc.descriptors.patch",
+    "read_patch": "vlmdesc.descriptors.patch",
     "save_head": "vlmdesc.classification.heads",
     "shipped": "vlmdesc.assets",
+    "write_patch": "vlmdesc.descriptors.patch",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmdesc.descriptors.edit import BY_HAND, edit, last, place, standing
-from vlmdesc.descriptors.patch import difference, merging, patch, read_patch
+from vlmdesc.descriptors.edit import BY_HAND, edit
+from vlmdesc.descriptors.patch import diff, merge, patch, read_patch
 from vlmdesc.errors import InputError
 from vlmdesc.records import Change, ClassName, Descriptor, Descriptors, Done, Edit
-from vlmdesc.records.edits import OPERATIONS
+from vlmdesc.records.edits import OPERATIONS, last_edit, standing
 
 CLASSES = (ClassName("n1", "hen", ("chicken",)), ClassName("n2", "cock"), ClassName("n3", "egg"))
 ZOO = Descriptors(
@@ -31,17 +31,10 @@ def after(*edits, zoo=ZOO):
 def told(descriptors):
     """Rows as short lines: class, text, then a weight other than 1, "off", and "llm" where it is of that origin."""
     return [
-        " ".join(
-            filter(
-                None,
-                (
-                    f"{row.class_id} {row.text}",
-                    f"x{row.weight:g}" if row.weight != 1 else "",
-                    "" if row.enabled else "off",
-                    "llm" * (row.origin == "llm"),
-                ),
-            )
-        )
+        f"{row.class_id} {row.text}"
+        + (f" x{row.weight:g}" if row.weight != 1 else "")
+        + ("" if row.enabled else " off")
+        + " llm" * (row.origin == "llm")
         for row in descriptors.rows
     ]
 
@@ -88,16 +81,6 @@ def test_an_edit_by_hand(edit, rows):
     assert (back.classes, back.rows) == (ZOO.classes, ZOO.rows)
 
 
-@pytest.mark.parametrize(
-    ("edit", "at"),
-    [(Edit("add", "hen", "a wattle"), 2), (Edit("reword", "hen", "a red comb", to="a comb"), 0)],
-    ids=str,
-)
-def test_what_a_person_wrote_is_of_their_origin(edit, at):
-    assert after(edit).rows[at].origin == BY_HAND == "user"
-    assert [row.origin for row in after(Edit("replace", text="red", to="big")).rows] == ["user", "", "user", "user"]
-
-
 def test_the_history_says_what_became_of_each_row():
     comb, beak, cocks, tail = ZOO.rows
     wattle = Descriptor("n1", "a wattle", origin="user")
@@ -119,30 +102,25 @@ def test_the_history_says_what_became_of_each_row():
         (Edit("add", "hne", "a"), "no class 'hne'.*did you mean 'hen'\\? classes: hen, cock, egg"),
         (Edit("add", "hen", "a red comb"), 'has "a red comb" already.*class "hen".*reword it, or leave it'),
         (Edit("add", "hen", "a beak"), 'has "a beak" already.*class "hen".*enable it'),
-        (Edit("drop", "hne", "a beak"), "no class 'hne'.*did you mean 'hen'"),
         (Edit("drop", "hen", "a bek"), 'no descriptor "a bek".*did you mean \'a beak\'\\? it has "a red comb", "a'),
         (Edit("drop", "egg", "a beak"), 'no descriptor "a beak".*class "egg".*it has none'),
-        (Edit("reword", "hen", "a bek", to="b"), "did you mean 'a beak'"),
         (Edit("reword", "hen", "a beak", to="a red comb"), 'has "a red comb" already.*class "hen".*drop the one'),
         (Edit("weigh", "hen", "a red comb", weight=2.0), 'weigh changes nothing.*"a red comb".*leave it out'),
-        (Edit("weigh", "hen", "a red comb", weight=-1.0), "a weight is -1"),
         (Edit("weigh", "hen", "a red comb", weight=float("nan")), "a weight is nan"),
         (Edit("weigh", "hen", "a red comb", weight=1e-9), "a weight is 1e-09.*use 0, or 1e-06 to 1e\\+06"),
-        (Edit("weigh", "cock", "a red", weight=2.0), "did you mean 'a red comb'"),
         (Edit("disable", "hen", "a beak"), 'disable changes nothing.*"a beak"'),
-        (Edit("disable", "hen", "beak"), "did you mean 'a beak'"),
         (Edit("enable", "hen", "a red comb"), "enable changes nothing"),
-        (Edit("enable", "cocks", "a red comb"), "did you mean 'cock'"),
         (Edit("move", "hen", "a red comb", to="cock"), 'has "a red comb" already.*class "cock"'),
         (Edit("move", "hen", "a beak", to="eg"), "no class 'eg'.*did you mean 'egg'"),
-        (Edit("move", "hen", "a bek", to="egg"), "did you mean 'a beak'"),
+        (Edit("move", "hen", "a beak", to="hen"), 'move changes nothing.*class "hen"'),
+        (Edit("replace", text="red", to="red"), "replace changes nothing"),
         (Edit("replace", text="Red", to="b"), 'no descriptor has "Red".*mind capital letters; whole words'),
         (Edit("replace", text="re", to="b"), 'no descriptor has "re"'),
+        (Edit("replace", text="red comb", to="red  comb"), 'no descriptor has'),
         (Edit("replace", text=" ", to="b"), "replace changes nothing.*say which words"),
         (Edit("replace", text="red", to="a" * 500), "50\\d characters"),
-        (Edit("add-class", "n1", "chick"), "there is a class 'hen' with the id 'n1'.*choose another id"),
+        (Edit("add-class", "n1", "chick"), "1 id used twice .class \"n1\""),
         (Edit("add-class", "n4", " "), "a class name is empty"),
-        (Edit("add-class", "n" * 201, "chick"), "201 characters"),
         (Edit("undo", number=1), "no edit 1; there are none.*see log"),
     ],
     ids=lambda value: str(value)[:60],
@@ -152,29 +130,27 @@ def test_what_does_not_fit_is_refused(edit, says):
         after(edit)
 
 
-def test_an_edit_without_a_place_of_its_own_is_named_by_its_number():
+def test_one_of_several_edits_is_named_by_its_number():
     with pytest.raises(InputError, match=r"no class 'x' \(edit 2 of 2, drop \"x\" \"y\"\)"):
         after(Edit("drop", "hen", "a beak"), Edit("drop", "x", "y"))
 
 
-def test_the_edit_that_does_not_fit_is_named_by_its_number():
-    with pytest.raises(InputError, match=r"edit 2"):
-        after(Edit("drop", "hen", "a beak"), Edit("drop", "hen", "a beak"))
-
-
-def test_a_move_that_changes_nothing_is_refused():
-    with pytest.raises(InputError, match="changes nothing"):
-        after(Edit("move", "hen", "a beak", to="hen"))
+def test_who_wrote_a_descriptor_is_its_origin():
+    assert after(Edit("add", "hen", "a wattle")).rows[2].origin == BY_HAND == "user"
+    assert after(Edit("add", "hen", "a wattle", origin="llm:m/p@d")).rows[2].origin == "llm:m/p@d"
+    assert after(Edit("reword", "hen", "a red comb", to="a comb")).rows[0].origin == "user"
+    assert [row.origin for row in after(Edit("replace", text="red", to="big")).rows] == ["user", "", "user", "user"]
 
 
 def test_a_row_is_found_by_its_text_then_by_what_it_reads_as():
     rows = (Descriptor("n1", "A beak"), Descriptor("n1", "a Beak"), Descriptor("n2", "a  beak"), Descriptor("n1", "x"))
     zoo = Descriptors(CLASSES, rows)
-    assert [place(zoo, "hen", "a Beak"), place(zoo, "cock", "A BEAK"), place(zoo, "n1", "X ")] == [1, 2, 3]
+    for class_, text, at in (("hen", "a Beak", 1), ("cock", "A BEAK", 2), ("n1", "X ", 3)):
+        assert after(Edit("drop", class_, text), zoo=zoo).history[0].changes == (Change(at, rows[at], None),)
     with pytest.raises(InputError, match=r'2 descriptors read like "a beak" \(class "hen"\); fix: write it exactly'):
-        place(zoo, "hen", "a beak")
+        after(Edit("drop", "hen", "a beak"), zoo=zoo)
     twins = Descriptors(CLASSES, (Descriptor("n1", "x"), Descriptor("n1", "x", 2.0)))
-    assert place(twins, "hen", "x") == place(twins, "hen", "X") == 0
+    assert after(Edit("drop", "hen", "X"), zoo=twins).rows == twins.rows[1:]
 
 
 @pytest.mark.parametrize(
@@ -205,22 +181,15 @@ def test_replacing_drops_the_second_of_twins_in_one_class_only():
     assert told(new) == ["hen a big comb", "hen a tall comb", "hen a beak", "cock a tall comb"]
     new = after(Edit("replace", text="big", to=""), Edit("replace", text="tall", to=""), zoo=zoo)
     assert told(new) == ["hen a red comb", "hen a comb", "hen a beak", "cock a comb"]
+    longer = after(
+        Edit("replace", text="red", to="dark red"), zoo=Descriptors.of({"hen": ["red comb", "dark red comb"]})
+    )
+    assert told(longer) == ["hen dark red comb", "hen dark dark red comb"]  # what is changed itself is no twin
     same = Descriptors.of({"hen": ["a red comb", "red a comb", "a  red comb"]})
     assert told(after(Edit("replace", text="red", to=""), zoo=same)) == ["hen a comb"]
     for _ in "ab":
-        new = after(Edit("undo", number=last(new.history)), zoo=new)
+        new = after(Edit("undo", number=last_edit(new.history)), zoo=new)
     assert new.rows == zoo.rows
-
-
-def test_replacing_drops_no_descriptor_that_has_no_twin_afterwards():
-    zoo = Descriptors.of({"hen": ["red comb", "dark red comb"]})
-    new = after(Edit("replace", text="red", to="dark red"), zoo=zoo)
-    assert told(new) == ["hen dark red comb", "hen dark dark red comb"]
-
-
-def test_replacing_words_by_themselves_says_so():
-    with pytest.raises(InputError, match="changes nothing"):
-        after(Edit("replace", text="red", to="red"))
 
 
 def test_undoing_by_hand():
@@ -260,12 +229,8 @@ def test_undoing_finds_a_row_that_stands_elsewhere_by_now():
     ],
 )
 def test_undoing_makes_no_twins(edits):
-    zoo = after(*edits)
-    try:
-        texts = [(row.class_id, row.text) for row in after(Edit("undo", number=1), zoo=zoo).rows]
-    except InputError:
-        return
-    assert len(texts) == len({*texts})
+    with pytest.raises(InputError, match="\"a beak\" came back to class 'n1' since"):
+        after(*edits, Edit("undo", number=1))
 
 
 def test_undoing_a_new_class():
@@ -276,7 +241,7 @@ def test_undoing_a_new_class():
     assert after(Edit("undo", number=2), Edit("undo", number=3), zoo=gone).classes == CLASSES
     assert after(Edit("add-class", "n4", "chick"), zoo=gone).classes == added.classes
     full = after(Edit("add", "chick", "down"), zoo=added)
-    with pytest.raises(InputError, match=r"class 'n4' has descriptors by now.*drop them first"):
+    with pytest.raises(InputError, match=r"row 4 belongs to no class .class \"n4\""):
         after(Edit("undo", number=1), zoo=full)
     empty = after(Edit("drop", "chick", "down"), Edit("undo", number=1), zoo=full)
     assert empty.classes == CLASSES
@@ -285,34 +250,6 @@ def test_undoing_a_new_class():
     again = after(Edit("add-class", "n4", "chick"), zoo=gone)
     with pytest.raises(InputError, match="used twice"):
         after(Edit("undo", number=2), zoo=again)
-
-
-def history(*undone):
-    """Edits one after another: 0 is a plain one, another number an undo of that."""
-    return tuple(Done(Edit("undo", number=n) if n else Edit("add", "hen", "x"), ()) for n in undone)
-
-
-@pytest.mark.parametrize(
-    ("undone", "stand", "last_"),
-    [
-        ([], [], None),
-        ([0, 0], [1, 2], 2),
-        ([0, 0, 2], [1, 3], 1),
-        ([0, 0, 1], [2, 3], 2),
-        ([0, 1], [2], None),
-        ([0, 1, 2], [1, 3], 1),
-        ([0, 1, 2, 3], [2, 4], None),
-        ([0, 1, 2, 1], [3, 4], None),
-        ([0, 1, 0, 2], [1, 3, 4], 3),
-    ],
-)
-def test_what_stands_by_hand(undone, stand, last_):
-    assert standing(history(*undone)) == stand
-    if last_ is None:
-        with pytest.raises(InputError, match="nothing to undo"):
-            last(history(*undone))
-    else:
-        assert last(history(*undone)) == last_
 
 
 # Laws. Few classes and texts, so that edits meet.
@@ -378,10 +315,10 @@ def test_undoing_gives_back_the_set_and_undoing_that_the_edits(sets):
 def test_plain_undo_again_and_again_gives_back_the_set(sets):
     before, new = sets
     for _ in range(len(new.history)):
-        new = edit(new, [Edit("undo", number=last(new.history))])
+        new = edit(new, [Edit("undo", number=last_edit(new.history))])
     assert (new.classes, new.rows) == (before.classes, before.rows)
     with pytest.raises(InputError, match="nothing to undo"):
-        last(new.history)
+        last_edit(new.history)
 
 
 @LIVELY
@@ -416,29 +353,29 @@ def content(descriptors):
 @LIVELY
 @given(sets(), sets())
 def test_the_difference_makes_of_one_set_the_other(a, b):
-    edits = [*difference(a, b)]
+    edits = [*diff(a, b)]
     assert content(edit(a, edits)) == content(b)
-    assert not [*difference(a, a)] and not [*difference(edit(a, edits), b)]
+    assert not [*diff(a, a)] and not [*diff(edit(a, edits), b)]
 
 
 @LIVELY
 @given(histories(undo=False))
 def test_the_difference_of_an_edited_set_does_what_the_edits_did(sets):
     before, new = sets
-    again = edit(before, difference(before, new))
+    again = edit(before, diff(before, new))
     assert content(again) == content(new) and again.classes == new.classes
 
 
 @LIVELY
 @given(sets(), sets(ids=("n2", "n3", "n4")))
 def test_merging_holds_all_of_both_and_is_done_after_once(a, b):
-    both = edit(a, merging(a, b))
+    both = edit(a, merge(a, b))
     assert [class_.id for class_ in both.classes] == ["n1", "n2", "n3", "n4"]
     assert [row for row in both.rows if row in a.rows] == [*a.rows]
     has = {(row.class_id, row.text) for row in a.rows}
     new = [row for row in content(b) if row[:2] not in has]
     assert content(both) == sorted(content(a) + new)
-    assert not [*merging(both, a)] and not [*merging(both, b)]
+    assert not [*merge(both, a)] and not [*merge(both, b)]
 
 
 @LIVELY
@@ -462,7 +399,7 @@ def test_merging_goes_by_id_name_or_alias():
             Descriptor("9", "down", 3.0),
         ),
     )
-    assert [*map(str, merging(ZOO, other))] == [
+    assert [*map(str, merge(ZOO, other))] == [
         'add-class "9" "chick"',
         'add "n3" "an oval"',
         'weigh "n3" "an oval" 0.5',
@@ -470,7 +407,7 @@ def test_merging_goes_by_id_name_or_alias():
         'add "n1" "a wattle"',
         'add "9" "down"',
     ]
-    new = edit(ZOO, merging(ZOO, other))
+    new = edit(ZOO, merge(ZOO, other))
     assert told(new) == [
         COMB,
         BEAK,
@@ -480,26 +417,6 @@ def test_merging_goes_by_id_name_or_alias():
         "n3 an oval x0.5 off llm",
         "9 down",
     ]  # origins come along
-
-
-def test_merging_a_class_that_may_be_two_is_refused():
-    cranes = Descriptors((ClassName("1", "crane"), ClassName("2", "crane")), ())
-    with pytest.raises(InputError, match=r"2 classes are called 'crane'.*give both sets the same ids"):
-        [*merging(cranes, Descriptors.of({"crane": []}))]
-    assert not [*merging(cranes, cranes)]
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        Descriptors((ClassName("134", "crane"), ClassName("517", "crane")), (Descriptor("134", "long legs"),)),
-        Descriptors.of({"Hen": ["a wattle"]}),
-    ],
-    ids=("two cranes", "capital letter"),
-)
-def test_any_set_can_be_merged(other):
-    new = edit(ZOO, merging(ZOO, other))
-    assert {row.text for row in other.rows} <= {row.text for row in new.rows}
 
 
 def test_a_difference_by_hand():
@@ -512,7 +429,7 @@ def test_a_difference_by_hand():
             Descriptor("n1", "a red comb", 2.0),
         ),
     )
-    assert [*map(str, difference(ZOO, b))] == [
+    assert [*map(str, diff(ZOO, b))] == [
         'add-class "n4" "chick"',
         'drop "n2" "long red tail feathers"',
         'add "n4" "down"',
@@ -522,21 +439,18 @@ def test_a_difference_by_hand():
         'enable "n1" "a beak"',
     ]
     with pytest.raises(InputError, match=r"class 'chick' \(n4\) is in the first only.*same ids"):
-        [*difference(b, ZOO)]
+        [*diff(b, ZOO)]
 
 
-def test_a_difference_that_no_edits_make_is_refused():
+def test_what_no_edits_make_is_refused():
+    cranes = Descriptors((ClassName("1", "crane"), ClassName("2", "crane")), ())
+    with pytest.raises(InputError, match=r"2 classes are called 'crane'.*give both sets the same ids"):
+        merge(cranes, ["crane"])
+    assert not merge(cranes, cranes)
     one, two = (Descriptors.of({"hen": texts}) for texts in (["a comb", "a comb"], ["a comb"]))
     for pair in ((one, two), (two, one)):
         with pytest.raises(InputError, match="\"a comb\" stands twice in class 'hen'"):
-            [*difference(*pair)]
+            diff(*pair)
     renamed = Descriptors((ClassName("hen", "cock"),), two.rows)
-    with pytest.raises(InputError, match="class 'hen' has another name in the second: 'cock'"):
-        [*difference(two, renamed)]
-
-
-def test_what_is_added_keeps_whom_it_is_from():
-    [row] = edit(Descriptors.of({"hen": []}), [Edit("add", "hen", "a comb", origin="llm:m/p@d")]).rows
-    assert row.origin == "llm:m/p@d"
-    with pytest.raises(InputError, match="drop with origin"):
-        Edit("drop", "hen", "a comb", origin="x")
+    with pytest.raises(InputError, match=r"class 'hen' \(hen\) is in the first only.*same ids and names"):
+        diff(two, renamed)

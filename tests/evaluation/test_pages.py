@@ -3,13 +3,10 @@ import re
 from base64 import b64encode
 from itertools import pairwise
 
-import numpy as np
 import pytest
 
 from tests.evaluation.test_report import HOSTILE, Parsed, jpeg
-from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.evaluation.effect import effect
-from vlmdesc.evaluation.pages import audit_page, audit_rows, effect_page, effect_rows
+from vlmdesc.evaluation.pages import audit_page, audit_rows
 from vlmdesc.records import ClassName
 from vlmdesc.text import shown
 
@@ -78,21 +75,6 @@ def audited(w=str, **more):
     } | more
 
 
-def changed(w=str):
-    """An effect with classes, groups and images of both kinds."""
-    photos = Labelled(
-        np.ones((14, 2), np.float32),
-        np.array([0] * 12 + [1] * 2),
-        tuple(w(f"{i}.jpg") for i in range(14)),
-        tuple(range(14)),
-        tuple(map(str, range(14))),
-        (w("day"),) * 7 + (w("night"),) * 6 + (None,),
-    )
-    before, after = np.array([1] * 12 + [1, 1]), np.array([0] * 12 + [1, 0])
-    record = effect(before, after, photos.labels, photos.groups).record(photos, CLASSES)
-    return record | {"edits": [w("drop hen"), *["add hen"] * 60]}
-
-
 def mapped(value, w):
     """A record with every string made hostile, class ids among them."""
     if isinstance(value, dict):
@@ -126,43 +108,32 @@ def test_an_audit_shows_hostile_texts_as_text_and_nothing_else(text):
     assert [word for word in words.split(";") if shown(text + word) not in found.text] == []
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_an_effect_shows_hostile_texts_as_text_and_nothing_else(text):
-    html = effect_page(changed(lambda word: text + word), text + "farm.csv", CLASSES, {0: jpeg()})
-    found = harmless(html)
-    words = "0.jpg;13.jpg;day;night;drop hen;farm.csv"
-    assert [word for word in words.split(";") if shown(text + word) not in found.text] == []
-
-
 @pytest.mark.parametrize("text", HOSTILE[::2])
 def test_every_string_of_a_record_may_be_hostile(text):
     def w(word):
         return text + word
 
     harmless(audit_page(mapped(audited(), w), w("data"), CLASSES, {}))
-    harmless(effect_page(mapped(changed(), w), w("data"), CLASSES, {}))
 
 
 @pytest.mark.parametrize("text", HOSTILE[:3])
 def test_names_of_classes_may_be_hostile(text):
     classes = (ClassName("a", text + "hen"), ClassName("b", text + "hen"))
-    for html in (audit_page(audited(), "farm.csv", classes, {}), effect_page(changed(), "farm.csv", classes, {})):
-        assert shown(text)[:50] in harmless(html).text  # a name is cut at 60 letters
+    html = audit_page(audited(), "farm.csv", classes, {})
+    assert shown(text)[:50] in harmless(html).text  # a name is cut at 60 letters
 
 
-@pytest.mark.parametrize("make", [audit_page, effect_page])
-def test_a_page_is_the_same_each_time_and_asks_for_nothing(make):
-    record = audited() if make is audit_page else changed()
-    html = make(record, "farm.csv", CLASSES, {0: jpeg()})
-    assert html == make(json.loads(json.dumps(record)), "farm.csv", CLASSES, {0: jpeg()})
+def test_a_page_is_the_same_each_time_and_asks_for_nothing():
+    record = audited()
+    html = audit_page(record, "farm.csv", CLASSES, {0: jpeg()})
+    assert html == audit_page(json.loads(json.dumps(record)), "farm.csv", CLASSES, {0: jpeg()})
     assert html.startswith("<!DOCTYPE html>") and "https:" not in html and "http:" not in html
     [policy] = [attrs for tag, attrs in Parsed(html).tags if "http-equiv" in attrs]
     assert policy["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-@pytest.mark.parametrize("make", [audit_page, effect_page])
-def test_headings_are_in_order_and_tables_have_captions(make):
-    found = Parsed(make(audited() if make is audit_page else changed(), "farm.csv", CLASSES, {}))
+def test_headings_are_in_order_and_tables_have_captions():
+    found = Parsed(audit_page(audited(), "farm.csv", CLASSES, {}))
     levels = [int(tag[1]) for tag, _ in found.tags if tag in ("h1", "h2", "h3")]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
@@ -207,33 +178,8 @@ def test_where_nothing_can_be_judged_nothing_is_called_even():
     assert "not judged" in text and "none can be judged" in text and "no difference found" not in text
 
 
-def test_an_effect_says_what_edits_did():
-    text = " ".join(Parsed(effect_page(changed(), "farm.csv", CLASSES, {})).text.split())
-    for words in (
-        "What 61 edits would do to the answers to 14 images.",
-        "and 11 more",
-        "better: 12 fixed, 1 broken of 14 images (p 0.003)",
-        "Fixed: 12 images wrong before, right after",
-        "Broken: 1 image right before, wrong after",
-        "chance could do it",
-        "13.jpg",
-    ):
-        assert words in text
-
-
-def test_an_effect_of_nothing():
-    labels = np.zeros(3, np.intp)
-    keys = ("a", "b", "c")
-    photos = Labelled(np.ones((3, 2), np.float32), labels, keys, (0, 1, 2), keys, (None,) * 3)
-    record = effect(labels, labels, labels).record(photos, CLASSES) | {"edits": []}
-    text = Parsed(effect_page(record, "farm.csv", CLASSES, {})).text
-    assert "no effect: no answer changed" in text and "None changed." in text
-    assert effect_rows(record) == []
-
-
 def test_rows_are_those_of_the_examples():
     assert audit_rows(audited()) == [0, 3]
-    assert effect_rows(changed()) == [*range(12), 13]
 
 
 def test_a_picture_that_is_missing_is_a_box_with_its_name():

@@ -2,6 +2,7 @@ import json
 import pickle
 import string
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,58 +65,46 @@ def test_the_disclip_form_keeps_two_classes_of_one_name(tmp_path):
     assert Descriptors.load(path) == descriptors
 
 
+A = {"id": "a", "name": "A"}
+
+
+def ours(**fields):
+    return {"schema": 1, "classes": [A], "rows": []} | fields
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ([], "expected an object of classes, found an empty list"),
-        ({}, "found an empty object"),
-        ("hen", "found a string"),
-        (
-            {"hen": "a red comb"},
-            'class "hen"\\); fix|class "hen".*expected a list|expected a list of descriptors, found a string',
-        ),
-        ({"hen": ["a beak", 3]}, 'class "hen", descriptor 1'),
-        ({"hen": ["a beak", None]}, "found null"),
-        ({"hen": [["a beak"]]}, "found a list"),
+        ([], "expected an object of classes"),
+        ({}, "expected an object of classes"),
+        ("hen", "expected an object of classes, found text"),
+        ({"hen": "a red comb"}, 'expected a list of descriptors, found text.*class "hen"'),
+        ({"hen": ["a beak", 3]}, '"text" is a number, not text.*class "hen", descriptor 1'),
+        ({"hen": ["a beak", None]}, "null"),
+        ({"hen": [["a beak"]]}, "is a list, not text"),
         ({"hen": ["a\u0000beak"]}, r"U\+0000"),
         ({"hen": ["half \ud800 character"]}, r"U\+D800"),
         ({"": ["a beak"]}, "a class name is empty"),
         ({"h" * 300: ["a beak"]}, "300 characters"),
         ({"hen": ["a" * 501]}, 'class "hen", descriptor 0'),
         ({"he\nn": ["a beak"]}, r"U\+000A"),
-        ({"schema": 2, "classes": [], "rows": []}, "schema 2, this reads 1"),
-        ({"schema": 1, "classes": [], "rows": {}}, '"rows" must be a list'),
-        ({"schema": 1, "classes": [{"id": "a"}], "rows": []}, '"name" is missing'),
-        ({"schema": 1, "classes": [{"id": "a", "name": "A", "nmae": 1}], "rows": []}, 'unknown key "nmae"'),
-        ({"schema": 1, "classes": [], "rows": [{"class_id": "x", "text": "t"}]}, "row 0 belongs to no class"),
-        ({"schema": 1, "classes": [{"id": "a", "name": "A"}] * 2, "rows": []}, "1 ids are used twice"),
-        (
-            {
-                "schema": 1,
-                "classes": [{"id": "a", "name": "A"}],
-                "rows": [{"class_id": "a", "text": "t", "weight": True}],
-            },
-            '"weight" is true or false',
-        ),
-        (
-            {
-                "schema": 1,
-                "classes": [{"id": "a", "name": "A"}],
-                "rows": [{"class_id": "a", "text": "t", "weight": -1}],
-            },
-            "a weight is -1",
-        ),
-        (
-            {
-                "schema": 1,
-                "classes": [{"id": "a", "name": "A"}],
-                "rows": [{"class_id": "a", "text": "t", "weight": 1e39}],
-            },
-            "a weight is 1e\\+39",
-        ),
-        ({"schema": 1, "classes": [], "rows": [], "row": []}, 'unknown key "row"'),
+        (ours(schema=2), "schema 2, this reads 1"),
+        (ours(rows={}), "expected a list of rows"),
+        *((ours(edits=edits), "expected a list of edits") for edits in ({}, None, "none", 3)),
+        (ours(meta=[]), "meta must be an object"),
+        (ours(classes=[{"id": "a"}]), '"name" is missing.*class 0'),
+        (ours(classes=[A | {"nmae": 1}]), 'unknown key "nmae"'),
+        (ours(classes=[A | {"aliases": ["b", 1]}]), "aliases must be text"),
+        (ours(classes=[A, A]), "1 id used twice"),
+        (ours(rows=[{"class_id": "x", "text": "t"}]), "row 0 belongs to no class"),
+        (ours(rows=[{"class_id": "a", "text": "t", "weight": True}]), '"weight" is true or false, not a number.*row 0'),
+        (ours(rows=[{"class_id": "a", "text": "t", "weight": -1}]), "a weight is -1"),
+        (ours(rows=[{"class_id": "a", "text": "t", "weight": 1e39}]), "a weight is 1e\\+39"),
+        (ours(rows=[{"class_id": "a", "text": "t", "enabled": 1}]), '"enabled" is a number, not true or false'),
+        (ours(row=[]), 'unknown key "row"'),
         ({"index_to_classname": {"0": "a"}, "index_to_descriptions": {"1": []}}, 'has "1", index_to_classname has not'),
-        ({"index_to_classname": {"0": 1}, "index_to_descriptions": {}}, 'name of class "0" is a number'),
+        ({"index_to_classname": {"0": "a"}, "index_to_descriptions": []}, "must both be objects"),
+        ({"index_to_classname": {"0": 1}, "index_to_descriptions": {}}, '"name" is a number, not text.*class "0"'),
     ],
 )
 def test_bad_sets_are_refused_with_file_and_place(tmp_path, data, says):
@@ -124,6 +113,33 @@ def test_bad_sets_are_refused_with_file_and_place(tmp_path, data, says):
     with pytest.raises(InputError, match=says) as error:
         Descriptors.load(path)
     assert "bad.json" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"hen": "red"}, "list of descriptors"),
+        ({"hen": 3}, "list of descriptors"),
+        ({"hen": [3]}, "not text"),
+        (["hen", "Hen"], "read the same"),
+        (["hen", "hen"], "read the same"),
+        (3, "descriptors are meant"),
+        (b"hen", "descriptors are meant"),
+        ("everyda", "did you mean 'everyday'"),
+    ],
+)
+def test_what_is_no_descriptor_set_is_refused_with_a_hint(wrong, what):
+    with pytest.raises(InputError, match=what):
+        Descriptors.load(wrong)
+
+
+def test_descriptors_are_loaded_from_whatever_stands_for_them(tmp_path):
+    zoo = Descriptors.load({"hen": ["a red comb"], "zebra": ()})
+    zoo.save(tmp_path / "zoo.json")
+    assert Descriptors.load(zoo) is zoo
+    assert Descriptors.load(tmp_path / "zoo.json").rows == Descriptors.load(str(tmp_path / "zoo.json")).rows == zoo.rows
+    assert [c.name for c in Descriptors.load(iter(["hen", "zebra"])).classes] == ["hen", "zebra"]
+    assert len(Descriptors.load("everyday").classes) > 20
 
 
 def test_find_goes_by_id_then_name_then_alias():
@@ -156,6 +172,15 @@ def test_published_sets_load_whole(shared, file, classes, rows):
 
 def test_records_travel_between_processes():
     descriptors = Descriptors.of({"hen": ["a red comb"]})
-    assert pickle.loads(pickle.dumps(descriptors)) == descriptors
+    again = pickle.loads(pickle.dumps(descriptors))
+    assert again == descriptors and np.array_equal(again.owner, descriptors.owner)
     error = pickle.loads(pickle.dumps(ImageError("empty", "empty file", where="x.jpg", fix="look")))
     assert (error.code, str(error)) == ("empty", "empty file (x.jpg); fix: look")
+
+
+def test_a_set_shows_itself_short_and_as_inert_html():
+    zoo = Descriptors.of({"<b>hen\u202e</b>": ["a red & big comb", "a beak"], **{f"class {i}": [] for i in range(30)}})
+    assert repr(zoo) == "<Descriptors: 31 classes, 2 rows>"
+    html = zoo._repr_html_()
+    assert "&lt;b&gt;hen\\u202e&lt;/b&gt;" in html and "a red &amp; big comb, a beak" in html and "11 more" in html
+    assert "class 18" in html and "class 19" not in html

@@ -2,8 +2,7 @@
 
 import pytest
 
-from vlmdesc.errors import InputError, VlmdescWarning
-from vlmdesc.records import Descriptors
+from vlmdesc.errors import VlmdescWarning
 from vlmdesc.records.progress import counter, note, noted
 
 
@@ -28,29 +27,3 @@ def test_notes_are_collected_once_each_and_by_the_outer_call_too():
 def test_a_note_that_nobody_collects_is_a_warning():
     with pytest.warns(VlmdescWarning, match="one class"):
         note("one class")
-
-
-@pytest.mark.parametrize(
-    ("wrong", "what"),
-    [
-        ({"hen": "red"}, "list of descriptors"),
-        ({"hen": 3}, "list of descriptors"),
-        ({"hen": [3]}, "not text"),
-        (["hen", "Hen"], "read the same"),
-        (3, "descriptors are meant"),
-        (b"hen", "descriptors are meant"),
-        ("everyda", "did you mean 'everyday'"),
-    ],
-)
-def test_what_is_no_descriptor_set_is_refused_with_a_hint(wrong, what):
-    with pytest.raises(InputError, match=what):
-        Descriptors.load(wrong)
-
-
-def test_descriptors_are_loaded_from_whatever_stands_for_them(tmp_path):
-    zoo = Descriptors.load({"hen": ["a red comb"], "zebra": ()})
-    zoo.save(tmp_path / "zoo.json")
-    assert Descriptors.load(zoo) is zoo
-    assert Descriptors.load(tmp_path / "zoo.json").rows == Descriptors.load(str(tmp_path / "zoo.json")).rows == zoo.rows
-    assert [c.name for c in Descriptors.load(["hen", "zebra"]).classes] == ["hen", "zebra"]
-    assert len(Descriptors.load("everyday").classes) > 20

@@ -8,15 +8,18 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import vlmdesc as vd
 from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.border import say
-from vlmdesc.cli.effect import Look, check_look, effect_of, print_effect
+from vlmdesc.cli.effect import print_effect, say_effect
 from vlmdesc.cli.options import (
     Device,
     GroupColumn,
@@ -29,32 +32,12 @@ from vlmdesc.cli.options import (
     Precision,
     Split,
     Worded,
+    open_data,
     open_encoder,
 )
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import counted, did_you_mean, shown
 
-if TYPE_CHECKING:
-    from vlmdesc.descriptors.revision import Revision
-    from vlmdesc.records import Descriptors, Edit
-
-# What stands behind each operation on the command line, as `Edit` has it.
-TAKES: dict[str, tuple[str, ...]] = {
-    "add": ("CLASS", "TEXT"),
-    "drop": ("CLASS", "TEXT"),
-    "reword": ("CLASS", "TEXT", "NEW"),
-    "weigh": ("CLASS", "TEXT", "WEIGHT"),
-    "disable": ("CLASS", "TEXT"),
-    "enable": ("CLASS", "TEXT"),
-    "move": ("CLASS", "TEXT", "TO"),
-    "replace": ("WORDS", "NEW"),
-    "add-class": ("ID", "NAME"),
-    "merge": ("OTHER",),
-    "apply": ("PATCH",),
-    "undo": ("[NUMBER]",),
-    "log": (),
-    "diff": ("OTHER",),
-}
 SHOWN = 8  # edits of many that are printed
 EFFECT = "With --on"
 File = Annotated[
@@ -66,7 +49,7 @@ File = Annotated[
     ),
 ]
 Operation = Annotated[
-    str, typer.Argument(help="One of those above.", metavar="OPERATION", autocompletion=lambda: list(TAKES))
+    str, typer.Argument(help="One of those above.", metavar="OPERATION", autocompletion=lambda: list(_takes()))
 ]
 Rest = Annotated[
     list[str],
@@ -145,185 +128,141 @@ def edit(
     _check(operation, rest, bool(on), yes)
     if operation in ("log", "diff"):
         return _show(file, operation, rest, out, as_json)
-    seen = _opened(file, out)
-    edits = _edits(seen.descriptors, operation, rest, _signed(who, why))
-    after = _after(seen, edits, out)
-    record: dict[str, Any] = {"file": str(seen.path), "edits": [one.record() for one in edits]}
-    saved, failed = yes or not on, 0
+    seen = None if out else vd.DescriptorFile.open(file)
+    before = seen.descriptors if seen else vd.Descriptors.load(file)
+    edits = _edits(before, operation, rest, _signed(who, why))
+    after, saved = vd.edit(before, edits), yes or not on
+    if out:
+        _check_place(out, ".json", "--out")
+        if os.path.lexists(out):
+            raise InputError("there is such a file already", where=out, fix="name a new one, or edit that one itself")
+    save = partial(seen.commit, edits, merge=not on) if seen else partial(after.save, out or file)
+    record: dict[str, Any] = {"file": file, "edits": [one.to_dict() for one in edits]}
     if on:
-        columns = {"image": image_column, "label": label_column, "group": group_column}
-        options = {"split": split, **{f"{role}_column": column for role, column in columns.items()}}
-        look = Look(on, options, loose_labels, phrase, pool, page)
-        check_look(look, seen.descriptors, after)
-        effect = effect_of(look, seen.descriptors, after, edits, lambda: open_encoder(model, device, precision))
-        record, failed = record | effect, effect["failed"]
-        say(f"with images: {shown(page)}")
+        from vlmdesc.cli.progress import bars
+
+        _check_place(page, ".html", "--page")
+        columns = {"image_column": image_column, "label_column": label_column, "group_column": group_column}
+        joining = vd.Joining(loose=loose_labels, allow_absent=True, ignore_unknown=True)
+        data, encoder = open_data(on, **columns, split=split), open_encoder(model, device, precision)
+        with bars() as bar:
+            found = vd.effect(before, after, data, encoder, phrase=phrase, pool=pool, joining=joining, progress=bar)
+        found.save(page)
+        say_effect(found.images.failed, found.notes, page)
+        record |= found.to_dict()
     if saved:  # before anything is printed: whoever reads that may have seen enough
-        _save(seen, edits, out, merge=not on)
+        save()
     if on and not as_json:
         print_effect(record)
-    if not saved and _confirmed():
-        _save(seen, edits, out, merge=False)
+    if not saved and sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm("save?", err=True):
+        save()
         saved = True
     if as_json:
         print(json.dumps(record | {"saved": saved}))
     elif saved:
-        _say_saved(edits, seen, out)
+        _say_saved(edits, before, out or file)
     else:
         say("not saved; --yes saves")
-    if failed:
+    if record.get("failed"):
         raise typer.Exit(ImageError.exit_code)
+
+
+def _takes() -> dict[str, tuple[str, ...]]:
+    """What stands behind each operation on the command line."""
+    from vlmdesc.records.edits import OPERATIONS
+
+    fields = {operation: tuple(map(str.upper, fields)) for operation, fields in OPERATIONS.items()}
+    named = {"reword": ("CLASS", "TEXT", "NEW"), "replace": ("WORDS", "NEW"), "add-class": ("ID", "NAME")}
+    others = {"merge": ("OTHER",), "apply": ("PATCH",), "undo": ("[NUMBER]",), "log": (), "diff": ("OTHER",)}
+    return fields | named | others
 
 
 def _check(operation: str, rest: Sequence[str], on: bool, yes: bool) -> None:
     """Raises: InputError for an unknown operation, one that takes something else, or an option it has no use for."""
-    if operation not in TAKES:
-        fix = f"{did_you_mean(operation, TAKES)}known: {', '.join(TAKES)}"
+    known = _takes()
+    if operation not in known:
+        fix = f"{did_you_mean(operation, known)}known: {', '.join(known)}"
         raise InputError(f"unknown operation '{operation}'", fix=fix)
-    takes = TAKES[operation]
-    least = sum(not name.startswith("[") for name in takes)
-    if not least <= len(rest) <= len(takes):
-        wanted = " ".join(takes) or "nothing"
-        fix = f"vlmdesc edit FILE {' '.join((operation, *takes))}"
-        raise InputError(f"{operation} takes {wanted}, and {counted(len(rest), 'argument')} came", fix=fix)
+    takes = known[operation]
+    if not len(takes) - (operation == "undo") <= len(rest) <= len(takes):
+        what = f"{operation} takes {' '.join(takes) or 'nothing'}, and {counted(len(rest), 'argument')} came"
+        raise InputError(what, fix=f"vlmdesc edit FILE {' '.join((operation, *takes))}")
     if on and operation in ("log", "diff"):
         raise InputError(f"--on with {operation}", fix="leave it out: nothing is changed")
     if yes and not on:
         raise InputError("--yes without --on", fix="leave it out: without --on nothing is asked")
 
 
-def _opened(file: str, out: Path | None) -> Revision:
-    """The file as it is. Raises: InputError for a set that ships where no --out says where to."""
-    from vlmdesc.assets import shipped
-    from vlmdesc.descriptors.revision import read_revision
-    from vlmdesc.records.descriptors import open_set
-
-    if file in shipped_sets() and not Path(file).is_file():
-        if out is None:
-            raise InputError("a set that ships is not edited in place", where=file, fix="say with --out where to")
-        return read_revision(shipped(f"descriptors/{file}.json"))
-    if not os.path.lexists(file):
-        open_set(file)  # its error knows the names that are close
-    return read_revision(file)
+def _check_place(path: Path, ending: str, option: str) -> None:
+    if path.suffix.lower() != ending or not path.parent.is_dir():
+        what = f"{option} needs a name ending in {ending}, in a folder that exists"
+        raise InputError(what, where=path, fix="choose another")
 
 
-def _signed(who: str, why: str) -> dict[str, str]:
-    if not who:
-        try:
-            who = getpass.getuser()
-        except (OSError, KeyError):  # a user without a name
-            who = ""
+def _signed(who: str, why: str) -> dict[str, Any]:
+    with suppress(OSError, KeyError):  # a user without a name
+        who = who or getpass.getuser()
     return {"who": who, "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "why": why}
 
 
-def _edits(descriptors: Descriptors, operation: str, rest: Sequence[str], signed: dict[str, str]) -> list[Edit]:
+def _edits(before: vd.Descriptors, operation: str, rest: Sequence[str], signed: dict[str, Any]) -> list[vd.Edit]:
     """What the command line asks for. A patch's edits keep who, when and why as far as they say so."""
-    from vlmdesc.descriptors.edit import last
-    from vlmdesc.descriptors.patch import merging, read_patch
-    from vlmdesc.records import Edit
-    from vlmdesc.records.descriptors import open_set
-
-    fields: dict[str, Any] = {**signed}
-    if operation == "merge":
-        found = [replace(one, **fields) for one in merging(descriptors, open_set(rest[0]))]
-        if not found:
-            raise InputError("nothing to merge", where=rest[0], fix="all its descriptors are there already")
-        return found
-    if operation == "apply":
-        return [
-            replace(one, who=one.who or signed["who"], when=one.when or signed["when"], why=one.why or signed["why"])
-            for one in read_patch(rest[0])
-        ]
-    if operation == "undo":
-        number = _number(rest[0], "NUMBER", int) if rest else last(descriptors.history)
-        return [Edit("undo", number=int(number), **fields)]
-    if operation == "replace":
-        return [Edit("replace", text=rest[0], to=rest[1], **fields)]
-    class_, text, *more = rest
-    if operation == "add-class":
-        _refuse_twin(descriptors, text)
-    if more:
-        fields |= {"weight": _number(more[0], "WEIGHT", float)} if operation == "weigh" else {"to": more[0]}
-    return [Edit(operation, class_, text, **fields)]
-
-
-def _refuse_twin(descriptors: Descriptors, name: str) -> None:
-    """Two classes of one name are for files that have them; by hand it is a slip. Raises: InputError."""
+    from vlmdesc.records.edits import OPERATIONS, last_edit
     from vlmdesc.records.names import reads_as
 
-    twin = next((class_ for class_ in descriptors.classes if reads_as(class_.name) == reads_as(name)), None)
-    if twin:
-        raise InputError(f"there is a class '{twin.name}' ({twin.id})", fix="add to that one, or choose another name")
-
-
-def _number(text: str, what: str, kind: type[int] | type[float]) -> float:
+    if operation == "apply":
+        patch = vd.read_patch(rest[0])
+        return [replace(one, **{name: getattr(one, name) or said for name, said in signed.items()}) for one in patch]
+    if operation == "merge":
+        if not (found := vd.merge(before, rest[0])):
+            raise InputError("nothing to merge", where=rest[0], fix="all its descriptors are there already")
+        return [replace(one, **signed) for one in found]
+    fields: dict[str, Any] = dict(zip(OPERATIONS[operation], rest, strict=False)) | signed
     try:
-        return kind(text)
+        if operation == "undo":
+            fields["number"] = int(rest[0]) if rest else last_edit(before.history)
+        if operation == "weigh":
+            fields["weight"] = float(rest[2])
     except ValueError as error:
-        raise InputError(f"{what} is '{text}'", fix="give a number") from error
+        raise InputError(f"'{rest[-1]}' is not a number", fix="give a number") from error
+    if operation == "add-class":  # two classes of one name are for files that have them; by hand it is a slip
+        twins = [class_ for class_ in before.classes if reads_as(class_.name) == reads_as(rest[1])]
+        if twins:
+            what = f"there is a class '{twins[0].name}' ({twins[0].id})"
+            raise InputError(what, fix="add to that one, or choose another name")
+    return [vd.Edit(operation, fields.pop("class", ""), **fields)]
 
 
-def _after(seen: Revision, edits: Sequence[Edit], out: Path | None) -> Descriptors:
-    """The set with the edits. Raises: InputError for one that does not fit, and for an --out that cannot be new."""
-    from vlmdesc.descriptors.edit import edit as apply
-
-    if out is not None:
-        if out.suffix != ".json" or not out.parent.is_dir():
-            what = "--out needs a name ending in .json, in a folder that exists"
-            raise InputError(what, where=out, fix="choose another")
-        if os.path.lexists(out):
-            raise InputError("there is such a file already", where=out, fix="name a new one, or edit that one itself")
-    return apply(seen.descriptors, edits)
-
-
-def _save(seen: Revision, edits: Sequence[Edit], out: Path | None, merge: bool) -> None:
-    from vlmdesc.descriptors.revision import commit
-
-    if out is None:
-        commit(seen, edits, merge=merge)
-    else:
-        _after(seen, edits, out).save(out)
-
-
-def _confirmed() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm("save?", err=True)
-
-
-def _say_saved(edits: Sequence[Edit], seen: Revision, out: Path | None) -> None:
-    from vlmdesc.descriptors.patch import told
-    from vlmdesc.records import Done
+def _say_saved(edits: Sequence[vd.Edit], before: vd.Descriptors, target: str | Path) -> None:
+    from vlmdesc.records.edits import log_line
 
     for one in edits[:SHOWN]:
-        print(shown(told(Done(replace(one, who="", when="", why=""), ()), seen.descriptors.history)))
+        print(shown(log_line(replace(one, who="", when="", why=""), before.history)))
     if len(edits) > SHOWN:
         print(f"and {len(edits) - SHOWN:,} more")
-    say(f"{counted(len(edits), 'edit')} saved to {shown(out or seen.path)}")
+    say(f"{counted(len(edits), 'edit')} saved to {shown(target)}")
 
 
 def _show(file: str, operation: str, rest: Sequence[str], out: Path | None, as_json: bool) -> None:
     """The log of a file, or what sets it apart from another, for people or as a patch."""
-    from vlmdesc.descriptors.edit import standing
-    from vlmdesc.descriptors.patch import difference, patch, told
-    from vlmdesc.files import write_atomic
-    from vlmdesc.records import Done
-    from vlmdesc.records.descriptors import open_set
+    from vlmdesc.records.edits import log_line, standing
 
-    if out and (out.suffix != ".jsonl" or not out.parent.is_dir()):
-        what = "a patch needs a name ending in .jsonl, in a folder that exists"
-        raise InputError(what, where=out, fix="choose another with --out")
-    descriptors = open_set(file)
-    if operation == "log":
-        done, stand = descriptors.history, {*standing(descriptors.history)}
-        marks = ("" if n in stand else "  [undone]" for n in range(1, len(done) + 1))
-        lines = [f"{n}  {told(one, done)}{mark}" for n, (one, mark) in enumerate(zip(done, marks, strict=True), 1)]
-        edits = [one.edit for n, one in enumerate(done, 1) if n in stand and one.edit.op != "undo"]
-    else:
-        edits = [*difference(descriptors, open_set(rest[0]))]
-        lines = [told(Done(one, ())) for one in edits]
     if out:
-        write_atomic(out, patch(edits).encode())
+        _check_place(out, ".jsonl", "--out")
+    descriptors = vd.Descriptors.load(file)
+    if operation == "log":
+        history = descriptors.history
+        stand = standing(history)
+        edits = [history[n - 1].edit for n in stand if history[n - 1].edit.op != "undo"]
+        marks = {n: "" if n in stand else "  [undone]" for n in range(1, len(history) + 1)}
+        lines = [f"{n}  {log_line(history[n - 1].edit, history)}{mark}" for n, mark in marks.items()]
+    else:
+        edits = vd.diff(descriptors, rest[0])
+        lines = [log_line(one) for one in edits]
+    if out:
+        vd.write_patch(out, edits)
         say(f"{counted(len(edits), 'edit')} in {shown(out)}")
     elif as_json:
-        print(json.dumps({"file": file, "edits": [one.record() for one in edits]}))
+        print(json.dumps({"file": file, "edits": [one.to_dict() for one in edits]}))
     else:
         print("\n".join(map(shown, lines)) or ("no edits" if operation == "log" else "no difference"))

@@ -1,71 +1,26 @@
-"""What edits do to the answers on labelled images, for vlmdesc edit --on."""
+"""What an edit does to the answers on labelled images, as vlmdesc edit --on shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vlmdesc.cli.looking import look as look_at
-from vlmdesc.errors import InputError
+from vlmdesc.cli.border import say, say_notes
+from vlmdesc.errors import ImageError
 from vlmdesc.text import counted, few, shown
 
-if TYPE_CHECKING:
-    from vlmdesc.embeddings.protocol import Encoder
-    from vlmdesc.records import Descriptors, Edit
-
-SHOWN, EACH = 8, 4  # classes whose change is printed; images that changed sides
+SHOWN, EACH = 8, 4  # classes whose change is printed, and errors; images that changed sides
 
 
-@dataclass(frozen=True)
-class Look:
-    """Labelled images and how they are looked at; `columns` are options of `load_data`, `page` is written."""
-
-    dataset: list[str]
-    columns: Mapping[str, str]
-    loose: bool
-    phrase: str
-    pool: str
-    page: Path
-
-
-def check_look(look: Look, before: Descriptors, after: Descriptors) -> None:
-    """What is wrong is told before the model is loaded. Raises: InputError."""
-    from vlmdesc.classification.score import get_pool
-    from vlmdesc.descriptors.phrase import get_phrase
-
-    get_pool(look.pool), get_phrase(look.phrase)
-    if look.page.suffix.lower() != ".html" or not look.page.parent.is_dir():
-        what = "the page needs a name ending in .html, in a folder that exists"
-        raise InputError(what, where=look.page, fix="choose another with --page")
-    if len(after.classes) != len(before.classes):
-        raise InputError("the edit changes which classes there are", fix="save it without --on, then use vlmdesc eval")
-
-
-def effect_of(
-    look: Look, before: Descriptors, after: Descriptors, edits: Sequence[Edit], open_model: Callable[[], Encoder]
-) -> dict[str, Any]:
-    """What going from one set to the other does to the answers, ready for JSON, and written to the page."""
-    from vlmdesc.embeddings.labelled import Joining
-    from vlmdesc.evaluation.effect import effect
-    from vlmdesc.evaluation.pages import effect_page, effect_rows
-    from vlmdesc.evaluation.scored import Scored
-    from vlmdesc.evaluation.thumbnails import thumbnails
-    from vlmdesc.files import write_atomic
-
-    joining = Joining(loose=look.loose, allow_absent=True, ignore_unknown=True)
-    looked = look_at(look.dataset, look.columns, before, joining, open_model)
-    photos, classes = looked.photos, looked.given.classes
-    old, new = (looked.fit(set_, look.phrase, look.pool) for set_ in (before, after))
-    seen = Scored.of(old, photos)
-    answers = seen.answers, seen.rescored(new).answers
-    record = effect(*answers, photos.labels, photos.groups).record(photos, classes)
-    pictures = thumbnails(looked.data, effect_rows(record))
-    shown_ = record | {"edits": [str(one) for one in edits]}
-    write_atomic(look.page, effect_page(shown_, looked.data.name, classes, pictures).encode())
-    task = {"data": looked.data.name, "encoder": looked.encoder.name, "phrase": look.phrase, "pool": look.pool}
-    return {"schema": 1, "task": task, "failed": len(photos.failed), "unlabelled": photos.unlabelled, **record}
+def say_effect(failed: Sequence[ImageError], notes: Sequence[str], page: Path) -> None:
+    """Images that could not be used, what else is to know, and where the page is, on stderr."""
+    for error in failed[:SHOWN]:
+        say(f"error: {error}")
+    if len(failed) > SHOWN:
+        say(f"{counted(len(failed), 'image')} could not be used")
+    say_notes(notes)
+    say(f"with images: {shown(page)}")
 
 
 def print_effect(record: Mapping[str, Any]) -> None:
@@ -74,29 +29,31 @@ def print_effect(record: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from vlmdesc.cli.results import with_interval
-    from vlmdesc.evaluation.statistics import p_value
-
-    console, overall = Console(), record["overall"]
+    console = Console()
     moved = [row for row in record["groups"] if row["fixed"] + row["broken"]]
-    rows = [("all images", overall)] + [(f"in {row['group']}", row) for row in moved]
+    rows = [("all images", record["overall"])] + [(f"in {row['group']}", row) for row in moved]
     rows += [(row["name"], row) for row in record["classes"][:SHOWN]]
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("", overflow="fold")
     for column in ("n", "right %", "points", "fixed", "broken", "p"):
         table.add_column(column, justify="right", no_wrap=True)
     for title, row in rows:
-        right = f"{100 * row['before']:.1f} > {100 * row['after']:.1f}"
-        delta = with_interval(row["delta"], row["ci95"], sign="+")
-        cells = (f"{row['n']:,}", right, delta, str(row["fixed"]), str(row["broken"]), p_value(row["p_holm"]))
-        table.add_row(*map(Text, (shown(title), *cells)))
+        table.add_row(*map(Text, (shown(title), *_cells(row))))
     console.print(table)
-    still = len(record["groups"]) - len(moved)
-    more = [f"{counted(still, 'group')} without a change"] if still else []
-    more += [f"{len(record['classes']) - SHOWN:,} more classes"] if len(record["classes"]) > SHOWN else []
-    if more:
-        console.print(Text(f"and {', '.join(more)}", style="dim"))
+    still, more = len(record["groups"]) - len(moved), len(record["classes"]) - SHOWN
+    rest = [f"{counted(still, 'group')} without a change"] if still else []
+    rest += [f"{more:,} more classes"] if more > 0 else []
+    if rest:
+        console.print(Text(f"and {', '.join(rest)}", style="dim"))
     for kind, examples in record["examples"].items():
         if examples:
             console.print(Text(shown(f"{kind}: {few((e['image'] for e in examples), EACH)}"), style="dim"))
     console.print(Text(shown(record["verdict"]["text"]), style="bold"))
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    low, high = row["ci95"]
+    delta = f"{100 * row['delta']:+.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    p = "<0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}".replace("1.000", "1")
+    right = f"{100 * row['before']:.1f} > {100 * row['after']:.1f}"
+    return f"{row['n']:,}", right, delta, str(row["fixed"]), str(row["broken"]), p

@@ -4,104 +4,90 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from vlmdesc.errors import InputError
-from vlmdesc.files import read_text, strict_json
-from vlmdesc.records import Descriptor, Descriptors, Done, Edit
-from vlmdesc.records.edits import edit_of
+from vlmdesc.files import read_text, strict_json, write_atomic
+from vlmdesc.records import Descriptor, Descriptors, Edit
+from vlmdesc.records.descriptors import DescriptorSource
+from vlmdesc.records.forms import edit_of
 from vlmdesc.records.join import Lookup
 
 
 def read_patch(path: str | Path) -> list[Edit]:
     """The edits of a patch: JSON lines, one an edit. Raises: InputError naming file and line."""
-    path, edits = Path(path), []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            fields = strict_json(line, str(path), number)
-            if not isinstance(fields, dict):
-                raise InputError("not an object", where=f"{path}:{number}", fix="put one edit on each line")
-            edits.append(edit_of(fields, f"{path}:{number}"))
+    lines = enumerate(read_text(Path(path)).split("\n"), 1)
+    edits = [edit_of(strict_json(line, str(path), n), f"{path}:{n}") for n, line in lines if line.strip()]
     if not edits:
-        raise InputError(
-            "no edits", where=path, fix="give a patch, as vlmdesc suggest and edit FILE log --out write it"
-        )
+        raise InputError("no edits", where=path, fix="give a patch, as vlmdesc suggest and edit log --out write it")
     return edits
 
 
+def write_patch(path: str | Path, edits: Iterable[Edit]) -> None:
+    """Write a patch, one edit a line. Atomic. Raises: StoreError when it cannot be written."""
+    write_atomic(Path(path), patch(edits).encode())
+
+
 def patch(edits: Iterable[Edit]) -> str:
-    """The text of a patch, one edit a line."""
-    return "".join(json.dumps(edit.record(), ensure_ascii=False) + "\n" for edit in edits)
+    """The text of a patch."""
+    return "".join(json.dumps(edit.to_dict(), ensure_ascii=False) + "\n" for edit in edits)
 
 
-def told(done: Done, history: Sequence[Done] = ()) -> str:
-    """An edit as a line for people: what, who, when and why. With the history, also what an undo takes back."""
-    edit = done.edit
-    back = f" ({history[edit.number - 1].edit})" if edit.number and edit.number <= len(history) else ""
-    who = " ".join(filter(None, (edit.when, edit.who and f"by {edit.who}")))
-    return f"{edit}{back}" + (f" ({who})" if who else "") + (f": {edit.why}" if edit.why else "")
-
-
-def merging(descriptors: Descriptors, other: Descriptors) -> Iterator[Edit]:
+def merge(descriptors: DescriptorSource, other: DescriptorSource) -> list[Edit]:
     """The edits that bring what only another set has into this one: its classes, and descriptors with their weights.
 
-    A class is the same by id, name or alias; a descriptor by its text.
+    A class is the same by id, name or alias; a descriptor by its text. Raises: InputError where a class may be two.
     """
-    lookup = Lookup(descriptors.classes)
-    has = {(row.class_id, row.text) for row in descriptors.rows}
-    ids = dict[str, str]()
+    into, other = Descriptors.load(descriptors), Descriptors.load(other)
+    lookup, has = Lookup(into.classes), {(row.class_id, row.text) for row in into.rows}
+    edits, ids = list[Edit](), dict[str, str]()
     for class_ in other.classes:
         found = next(filter(None, map(lookup, (class_.id, class_.name, *class_.aliases))), ())
         if len(found) > 1:
             raise InputError(f"{len(found)} classes are called '{class_.name}'", fix="give both sets the same ids")
-        ids[class_.id] = descriptors.classes[found[0]].id if found else class_.id
+        ids[class_.id] = into.classes[found[0]].id if found else class_.id
         if not found:
-            yield Edit("add-class", class_.id, class_.name)
+            edits.append(Edit("add-class", class_.id, class_.name))
     for row in other.rows:
         if (key := (ids[row.class_id], row.text)) not in has:
             has.add(key)
-            yield from _arriving(replace(row, class_id=key[0]))
+            edits += _settle(None, replace(row, class_id=key[0]))
+    return edits
 
 
-def difference(a: Descriptors, b: Descriptors) -> Iterator[Edit]:
-    """The edits that make of a's descriptors those of b, whatever their order: a patch.
+def diff(a: DescriptorSource, b: DescriptorSource) -> list[Edit]:
+    """The edits that make of a's descriptors those of b, whatever their order.
 
-    Raises: InputError where no edits do: a has a class that b has not, or of another name, or a text stands twice.
+    Raises: InputError where no edits do: a has a class that b has not, or under another name, or a text stands twice.
     """
-    for set_ in (a, b):
-        twice = [key for key, n in Counter((row.class_id, row.text) for row in set_.rows).items() if n > 1]
-        if twice:
-            what = f"\"{twice[0][1]}\" stands twice in class '{twice[0][0]}'"
-            raise InputError(what, fix="vlmdesc lint --fix drops copies")
-    renamed = [c for c in a.classes if c.id in b.position and b.classes[b.position[c.id]].name != c.name]
-    if renamed:
-        what = f"class '{renamed[0].id}' has another name in the second: '{b.classes[b.position[renamed[0].id]].name}'"
-        raise InputError(what, fix="compare sets whose classes are called the same")
-    gone = [class_ for class_ in a.classes if class_.id not in b.position]
-    if gone:
-        fix = "compare sets whose classes have the same ids"
-        raise InputError(f"class '{gone[0].name}' ({gone[0].id}) is in the first only", fix=fix)
-    for class_ in b.classes:
-        if class_.id not in a.position:
-            yield Edit("add-class", class_.id, class_.name)
-    before, after = ({(row.class_id, row.text): row for row in set_.rows} for set_ in (a, b))
-    for class_ in b.classes:
-        dropped = [text for id_, text in before if id_ == class_.id and (id_, text) not in after]
-        yield from (Edit("drop", class_.id, text) for text in dropped)
-    for key, row in after.items():
-        old = before.get(key)
-        yield from _arriving(row) if old is None else _settled(old, row)
+    a, b = Descriptors.load(a), Descriptors.load(b)
+    names = {class_.id: class_.name for class_ in b.classes}
+    if gone := [class_ for class_ in a.classes if names.get(class_.id) != class_.name]:
+        what = f"class '{gone[0].name}' ({gone[0].id}) is in the first only"
+        raise InputError(what, fix="compare sets whose classes have the same ids and names")
+    before, after = _by_key(a), _by_key(b)
+    edits = [Edit("add-class", class_.id, class_.name) for class_ in b.classes if class_.id not in a.position]
+    dropped = sorted((key for key in before if key not in after), key=lambda key: b.position[key[0]])
+    edits += [Edit("drop", *key) for key in dropped]
+    return edits + [one for key, row in after.items() for one in _settle(before.get(key), row)]
 
 
-def _arriving(row: Descriptor) -> Iterator[Edit]:
-    yield Edit("add", row.class_id, row.text, origin=row.origin)
-    yield from _settled(Descriptor(row.class_id, row.text), row)
+def _by_key(descriptors: Descriptors) -> dict[tuple[str, str], Descriptor]:
+    """The rows by class and text. Raises: InputError where two have the same."""
+    counts = Counter((row.class_id, row.text) for row in descriptors.rows)
+    for (class_, text), n in counts.items():
+        if n > 1:
+            raise InputError(f"\"{text}\" stands twice in class '{class_}'", fix="vlmdesc lint --fix drops copies")
+    return dict(zip(counts, descriptors.rows, strict=True))
 
 
-def _settled(old: Descriptor, new: Descriptor) -> Iterator[Edit]:
-    """The edits of weight and of being enabled."""
+def _settle(old: Descriptor | None, new: Descriptor) -> Iterator[Edit]:
+    """The edits that make one row of another of the same text, or add it."""
+    if old is None:
+        yield Edit("add", new.class_id, new.text, origin=new.origin)
+        old = Descriptor(new.class_id, new.text)
     if new.weight != old.weight:
         yield Edit("weigh", new.class_id, new.text, weight=new.weight)
     if new.enabled != old.enabled:

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from vlmdesc.embeddings.labelled import Labelled
+from vlmdesc.classification.heads.pooled import fit_pooled
+from vlmdesc.classification.score import get_pool
+from vlmdesc.descriptors.phrase import get_phrase
+from vlmdesc.embeddings.data import DataSet, load_data
+from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, only
+from vlmdesc.embeddings.load import encoder_of
+from vlmdesc.embeddings.protocol import Encoder
+from vlmdesc.embeddings.store import Store, store_of
+from vlmdesc.errors import InputError
+from vlmdesc.evaluation import pages
+from vlmdesc.evaluation.caveats import caveats
 from vlmdesc.evaluation.proportions import paired
+from vlmdesc.evaluation.scored import Scored
 from vlmdesc.evaluation.statistics import holm, p_value, sign_test
-from vlmdesc.records import ClassName
+from vlmdesc.evaluation.thumbnails import thumbnails
+from vlmdesc.files import write_atomic
+from vlmdesc.records import Descriptors, Edit
+from vlmdesc.records.descriptors import DescriptorSource
+from vlmdesc.records.progress import Progress, note, noted, silent
 from vlmdesc.text import counted
 
 CLAIM, EXAMPLES = 0.05, 24
 FEWEST = 6  # changed answers, all one way, that chance seldom gives: 2 / 2**6 < 0.05
+LENIENT = Joining(allow_absent=True, ignore_unknown=True)
 
 
 @dataclass(frozen=True)
@@ -53,112 +70,145 @@ class Delta:
             return "none"
         return ("better" if self.value > 0 else "worse") if self.p_holm < CLAIM else "noise"
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         shares = {"before": self.before / self.n, "after": self.before / self.n + self.value} if self.n else {}
         figures = shares | {"delta": self.value, "p": self.p, "p_holm": self.p_holm}
         rounded = {name: round(value, 6) for name, value in figures.items()}
-        ends = [round(end, 6) for end in self.ci95]
-        return {"n": self.n, "fixed": self.fixed, "broken": self.broken, **rounded, "ci95": ends} | {
-            "verdict": self.verdict
-        }
+        counts = {"n": self.n, "fixed": self.fixed, "broken": self.broken}
+        return counts | rounded | {"ci95": [round(end, 6) for end in self.ci95], "verdict": self.verdict}
+
+    record = to_dict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Effect:
-    """Answers before and after (N,), what was right (N,), and the deltas over all, each class and each group.
+    """What a change of descriptors does: the class numbers answered before and after, (N,) each, of the same images.
 
-    Only classes whose right answers changed are listed; groups all are.
+    `edits` are what was changed, as far as the history of the set says, and `task` what it was measured with.
     """
 
+    images: Labelled
     before: Int[np.ndarray, " n"]
     after: Int[np.ndarray, " n"]
-    labels: Int[np.ndarray, " n"]
-    overall: Delta
-    classes: Mapping[int, Delta]
-    groups: Mapping[str, Delta]
+    data: DataSet | None = None
+    edits: tuple[Edit, ...] = ()
+    task: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
-    def fixed(self) -> Int[np.ndarray, " f"]:
-        """Numbers of the images that are right after and were not before."""
-        return np.flatnonzero((self.after == self.labels) & (self.before != self.labels))
+    def right(self) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """Which answers were right before, and which are after: (N,) each."""
+        return self.before == self.images.labels, self.after == self.images.labels
 
-    @property
-    def broken(self) -> Int[np.ndarray, " b"]:
-        """Numbers of the images that were right before and are no longer."""
-        return np.flatnonzero((self.before == self.labels) & (self.after != self.labels))
+    @cached_property
+    def overall(self) -> Delta:
+        """The change over all images."""
+        return deltas([np.ones(len(self.before), bool)], *self.right)[0]
 
-    def record(self, photos: Labelled, classes: Sequence[ClassName]) -> dict[str, Any]:
-        """As JSON has it, with the images that changed sides, one of a class first."""
-        flips = {"fixed": self.fixed, "broken": self.broken}
-        return {
-            "verdict": {"code": self.overall.verdict, "text": self.text},
-            "overall": self.overall.record(),
-            "groups": [{"group": name, **delta.record()} for name, delta in self.groups.items()],
-            "classes": [
-                {"class": classes[c].id, "name": classes[c].name, **delta.record()}
-                for c, delta in sorted(self.classes.items(), key=lambda pair: -abs(pair[1].value))
-            ],
-            "examples": {
-                kind: [self._example(i, photos, classes) for i in _spread(rows, self.labels)]
-                for kind, rows in flips.items()
-            },
-        }
+    @cached_property
+    def classes(self) -> dict[int, Delta]:
+        """The change of each class whose right answers changed, by its number."""
+        labels, (was, is_) = self.images.labels, self.right
+        changed = np.unique(labels[was != is_]).tolist()
+        return dict(zip(changed, deltas([labels == c for c in changed], was, is_), strict=True))
 
-    def _example(self, i: int, photos: Labelled, classes: Sequence[ClassName]) -> dict[str, Any]:
-        of = {"truth": self.labels, "before": self.before, "after": self.after}
-        return {
-            "image": photos.keys[i],
-            "row": photos.rows[i],
-            "group": photos.groups[i],
-            **{name: classes[int(numbers[i])].id for name, numbers in of.items()},
-        }
+    @cached_property
+    def groups(self) -> dict[str, Delta]:
+        """The change of each group."""
+        names = sorted({group for group in self.images.groups if group is not None})
+        group_of = np.array(self.images.groups, object)
+        return dict(zip(names, deltas([group_of == name for name in names], *self.right), strict=True))
 
     @property
     def text(self) -> str:
         """The verdict as a sentence; noise is not called an improvement."""
         all_, moved = self.overall, int((self.before != self.after).sum())
         if all_.verdict == "none":
-            what = (
-                f"{counted(moved, 'answer')} changed, from one wrong class to another" if moved else "no answer changed"
-            )
-            return f"no effect: {what}"
-        flips = f"{all_.fixed:,} fixed, {all_.broken:,} broken of {counted(all_.n, 'image')}"
+            wrong = f"{counted(moved, 'answer')} changed, from one wrong class to another"
+            return f"no effect: {wrong if moved else 'no answer changed'}"
+        flips = f"{all_.fixed:,} fixed, {all_.broken:,} broken of {counted(all_.n, 'image')} (p {p_value(all_.p)})"
         if all_.verdict == "noise":
             few = f"; fewer than {FEWEST} changes can never be told" if all_.fixed + all_.broken < FEWEST else ""
-            return f"not to be told from chance: {flips} (p {p_value(all_.p)}){few}"
-        return f"{all_.verdict}: {flips} (p {p_value(all_.p)})"
+            return f"not to be told from chance: {flips}{few}"
+        return f"{all_.verdict}: {flips}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it, with the images that changed sides, one of a class first."""
+        classes, (was, is_) = self.images.classes, self.right
+        return {
+            "schema": 1,
+            "task": {**self.task},
+            "failed": len(self.images.failed),
+            "unlabelled": self.images.unlabelled,
+            "verdict": {"code": self.overall.verdict, "text": self.text},
+            "overall": self.overall.to_dict(),
+            "groups": [{"group": name, **delta.to_dict()} for name, delta in self.groups.items()],
+            "classes": [
+                {"class": classes[c].id, "name": classes[c].name, **delta.to_dict()}
+                for c, delta in sorted(self.classes.items(), key=lambda pair: -abs(pair[1].value))
+            ],
+            "examples": {
+                "fixed": [self._example(i) for i in _spread(np.flatnonzero(is_ & ~was), self.images.labels)],
+                "broken": [self._example(i) for i in _spread(np.flatnonzero(was & ~is_), self.images.labels)],
+            },
+        }
 
-def _spread(rows: Int[np.ndarray, " f"], labels: Int[np.ndarray, " n"]) -> list[int]:
-    """Some of these images: the first of each class, then the second of each, and so on."""
-    seen = Counter[int]()
-    ranked = list[tuple[int, int]]()
-    for row in rows.tolist():
-        ranked.append((seen[int(labels[row])], row))
-        seen[int(labels[row])] += 1
-    return [row for _, row in sorted(ranked)[:EXAMPLES]]
+    def save(self, page: str | Path) -> None:
+        """Write the HTML page, with the images that changed sides. Raises: StoreError when it cannot be written."""
+        found = self.to_dict() | {"edits": [str(one) for one in self.edits]}
+        rows = [image["row"] for kind in found["examples"].values() for image in kind]
+        images = thumbnails(self.data, rows) if self.data else {}
+        name = self.data.name if self.data else ""
+        write_atomic(Path(page), pages.page("effect.html.j2", found, name, self.images.classes, images).encode())
+
+    def __repr__(self) -> str:
+        return f"<Effect: {self.text}>"
+
+    def _example(self, i: int) -> dict[str, Any]:
+        of = {"truth": self.images.labels, "before": self.before, "after": self.after}
+        ids = {name: self.images.classes[int(numbers[i])].id for name, numbers in of.items()}
+        return {"image": self.images.keys[i], "row": self.images.rows[i], "group": self.images.groups[i], **ids}
 
 
 def effect(
-    before: Int[np.ndarray, " n"],
-    after: Int[np.ndarray, " n"],
-    labels: Int[np.ndarray, " n"],
-    groups: Sequence[str | None] = (),
+    before: DescriptorSource,
+    after: DescriptorSource,
+    data: DataSet | str | Path,
+    encoder: Encoder | str,
+    *,
+    phrase: str = "plain",
+    pool: str = "mean",
+    joining: Joining = LENIENT,
+    store: Store | bool = True,
+    progress: Progress = silent,
 ) -> Effect:
-    """The effect of answers changing from before to after, (N,) each, for images with those labels and groups."""
-    was, is_ = before == labels, after == labels
-    flipped = np.unique(labels[was != is_])
-    names = sorted({group for group in groups if group is not None})
-    group_of = np.array(groups, object)
-    return Effect(
-        before,
-        after,
-        labels,
-        deltas([np.ones(len(labels), bool)], was, is_)[0],
-        dict(zip(flipped.tolist(), deltas([labels == c for c in flipped], was, is_), strict=True)),
-        dict(zip(names, deltas([group_of == name for name in names], was, is_), strict=True)),
-    )
+    """What going from one descriptor set to another does to the answers on labelled images.
+
+    Both are scored on the same embeddings, so that differences are paired. By default classes may go without an image,
+    and images of no class are left out.
+    Raises: InputError for sets of other classes, an unknown phrase or pool, or data that does not fit; StoreError.
+    """
+    get_pool(pool), get_phrase(phrase)
+    old, new = Descriptors.load(before), Descriptors.load(after)
+    if old.position.keys() != new.position.keys():
+        raise InputError("the edit changes which classes there are", fix="save it without --on, then use vlmdesc eval")
+    data = load_data(data) if isinstance(data, (str, Path)) else data
+    with noted() as notes:
+        if isinstance(encoder, str):
+            class_numbers(data, old, joining)  # what is wrong with labels is told before a model is loaded
+            encoder = encoder_of(encoder)
+        images = Labelled.of(data, old, encoder, joining=joining, store=store, progress=progress)
+        for sentence in caveats(images, {"the set": old}):
+            note(sentence)
+        ids, kept = [class_.id for class_ in images.classes], store_of(store)
+        was, is_ = (fit_pooled(encoder, only(set_, ids), phrase, pool, kept) for set_ in (old, new))
+        seen = Scored.of(was, images)
+        answers = seen.answers, seen.rescored(is_).answers
+    n = len(old.history)
+    edits = tuple(done.edit for done in new.history[n:]) if new.history[:n] == old.history else ()
+    task = {"data": data.name, "encoder": encoder.name, "phrase": phrase, "pool": pool}
+    return Effect(images, *answers, data, edits, task, tuple(notes))
 
 
 def deltas(
@@ -171,3 +221,14 @@ def deltas(
         counts.append((int(part.sum()), int((part & was).sum()), fixed, broken, sign_test(fixed, broken)))
     adjusted = holm([count[-1] for count in counts])
     return [Delta(*count, p_holm) for count, p_holm in zip(counts, adjusted, strict=True)]
+
+
+def _spread(rows: Int[np.ndarray, " f"], labels: Int[np.ndarray, " n"]) -> list[int]:
+    """Some of these images: the first of each class, then the second of each, and so on."""
+    seen = Counter[int]()
+
+    def turn(row: int) -> int:
+        seen[int(labels[row])] += 1
+        return seen[int(labels[row])]
+
+    return sorted(rows.tolist(), key=turn)[:EXAMPLES]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ from jaxtyping import Float32, Int
 
 from vlmdesc.assets import shipped, shipped_sets
 from vlmdesc.errors import InputError
-from vlmdesc.files import read_json, write_atomic
+from vlmdesc.files import read_text, strict_json, write_atomic
 from vlmdesc.records import forms
 from vlmdesc.records.edits import Done
 from vlmdesc.records.join import Lookup
-from vlmdesc.records.names import ClassName, Descriptor, reads_as
-from vlmdesc.text import did_you_mean, few
+from vlmdesc.records.names import ClassName, Descriptor, located, reads_as
+from vlmdesc.text import counted, did_you_mean, few, shown
 
 Meta = Mapping[str, Any]
+SHOWN = 20  # classes of a table, and descriptors of a class
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,13 @@ class Descriptors:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "meta", dict(self.meta))
-        twins = [id for id, count in Counter(c.id for c in self.classes).items() if count > 1]
-        if twins:
-            raise InputError(
-                f"{len(twins)} ids are used twice", where=f'class "{twins[0]}"', fix="give each class its own id"
-            )
+        if twins := [id_ for id_, n in Counter(c.id for c in self.classes).items() if n > 1]:
+            where, fix = f'class "{twins[0]}"', "give each class its own id"
+            raise InputError(f"{counted(len(twins), 'id')} used twice", where=where, fix=fix)
         for m, row in enumerate(self.rows):
             if row.class_id not in self.position:
-                raise InputError(
-                    f"row {m} belongs to no class", where=f'class "{row.class_id}"', fix="add the class or drop the row"
-                )
+                where, fix = f'class "{row.class_id}"', "add the class or drop the row"
+                raise InputError(f"row {m} belongs to no class", where=where, fix=fix)
 
     @cached_property
     def position(self) -> dict[str, int]:
@@ -97,15 +95,16 @@ class Descriptors:
         if isinstance(texts, (str, bytes)):
             raise InputError(f"a string, {texts!r:.60}, where classes are meant", fix="give a list of class names")
         lists = texts if isinstance(texts, Mapping) else _bare(texts)
+        rows = list[Descriptor]()
         for name, list_ in lists.items():
             if isinstance(list_, (str, bytes)) or not isinstance(list_, Iterable):
                 what = f"{list_!r:.60} where a list of descriptors is meant"
                 raise InputError(what, where=f'class "{name}"', fix=f"write [{list_!r:.60}]")
-        pairs = [(name, text) for name, list_ in lists.items() for text in list_]
-        if odd := next((one for one in (*lists, *(text for _, text in pairs)) if not isinstance(one, str)), None):
-            raise InputError(f"{odd!r:.60} is not text", fix="give class names and descriptors as text")
-        rows = tuple(Descriptor(name, text, origin=origin) for name, text in pairs)
-        return cls(tuple(ClassName(name, name) for name in lists), rows)
+            list_ = [*list_]
+            if odd := [one for one in (name, *list_) if not isinstance(one, str)]:
+                raise InputError(f"{odd[0]!r:.60} is not text", fix="give class names and descriptors as text")
+            rows += [Descriptor(name, text, origin=origin) for text in list_]
+        return cls(tuple(ClassName(name, name) for name in lists), tuple(rows))
 
     @classmethod
     def load(cls, source: DescriptorSource) -> Descriptors:
@@ -127,14 +126,11 @@ class Descriptors:
         return cls.of(source)
 
     @classmethod
-    def read(cls, path: str | Path) -> Descriptors:
-        """Read a descriptor file. Raises: as `load`."""
-        path = Path(path)
-        parts = forms.parse(read_json(path), str(path))
-        try:
+    def parse(cls, text: str, file: str | Path) -> Descriptors:
+        """The set of a descriptor file's text. Raises: as `load`."""
+        parts = forms.parse(strict_json(text, str(file)), str(file))
+        with located(str(file)):
             return cls(*parts)
-        except InputError as error:
-            raise InputError(error.what, where=f"{path}, {error.where}", fix=error.fix) from error
 
     def save(self, path: str | Path) -> None:
         """Write our form, one class and one row a line so that a diff reads well. Atomic.
@@ -145,15 +141,19 @@ class Descriptors:
 
     def to_json(self) -> str:
         """Our JSON form; fields at their default are left out."""
-        classes = [_without(asdict(c), aliases=()) for c in self.classes]
-        lists = {"classes": classes, "rows": [_row(row) for row in self.rows]}
-        if self.history:
-            lists["edits"] = [_done(done) for done in self.history]
-        lines = [f'"schema": {forms.SCHEMA}', f'"meta": {_line(dict(self.meta))}']
-        lines += [
-            f'"{name}": [\n' + ",\n".join(f"  {_line(x)}" for x in list_) + "\n]" for name, list_ in lists.items()
-        ]
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        return forms.dump(self.classes, self.rows, self.meta, self.history)
+
+    def __repr__(self) -> str:
+        return f"<Descriptors: {counted(len(self.classes), 'class')}, {counted(len(self.rows), 'row')}>"
+
+    def _repr_html_(self) -> str:
+        texts = {class_.id: list[str]() for class_ in self.classes}
+        for row in self.rows:
+            texts[row.class_id].append(row.text)
+        table = [(class_.name, few(texts[class_.id], SHOWN)) for class_ in self.classes[:SHOWN]]
+        table += [("...", f"{len(self.classes) - SHOWN:,} more")] if len(self.classes) > SHOWN else []
+        cells = (f"<tr><th>{escape(shown(name))}</th><td>{escape(shown(list_))}</td></tr>" for name, list_ in table)
+        return f"<table><caption>{escape(repr(self))}</caption>{''.join(cells)}</table>"
 
 
 DescriptorSource = Descriptors | Mapping[str, Sequence[str]] | Iterable[str] | str | Path
@@ -161,44 +161,29 @@ DescriptorSource = Descriptors | Mapping[str, Sequence[str]] | Iterable[str] | s
 
 def open_set(name: str | Path) -> Descriptors:
     """A descriptor file, or a set that ships. Raises: InputError with the closest name when it is neither."""
-    if str(name) in shipped_sets() and not Path(name).is_file():
-        return Descriptors.read(shipped(f"descriptors/{name}.json"))
+    path = find_set(name)
+    return Descriptors.parse(read_text(path), path)
+
+
+def find_set(name: str | Path) -> Path:
+    """The file of a descriptor set. Raises: as `open_set`."""
+    path = Path(name)
+    if str(name) in shipped_sets() and not path.is_file():
+        return shipped(f"descriptors/{name}.json")
     if not os.path.exists(name):
-        fix = f"{did_you_mean(str(name), [*shipped_sets(), *_beside(Path(name))])}sets: {', '.join(shipped_sets())}"
+        beside = list[str]()
+        with suppress(OSError, ValueError):
+            beside = [str(path.with_name(file.name)) for file in sorted(path.parent.glob("*.json"))[:1_000]]
+        fix = f"{did_you_mean(str(name), [*shipped_sets(), *beside])}sets: {', '.join(shipped_sets())}"
         raise InputError("no such file or shipped set", where=name, fix=fix)
-    return Descriptors.read(name)
-
-
-def _beside(path: Path) -> list[str]:
-    """The JSON files in the folder of a path, as the path would name them."""
-    with suppress(OSError, ValueError):
-        return [str(path.with_name(file.name)) for file in sorted(path.parent.glob("*.json"))[:1_000]]
-    return []
+    return path
 
 
 def _bare(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Classes without descriptors. Raises: InputError for two that read the same."""
-    found, seen = dict[str, tuple[str, ...]](), dict[str, str]()
+    seen = dict[str, str]()
     for name in names:
-        twin = seen.setdefault(reads_as(name), name) if isinstance(name, str) else name
-        if name in found or twin != name:
-            raise InputError("two classes read the same", where=f"'{twin}' and '{name}'", fix="keep one of them")
-        found[name] = ()
-    return found
-
-
-def _done(done: Done) -> dict[str, Any]:
-    did = [[change.at, *(row and _row(row) for row in (change.before, change.after))] for change in done.changes]
-    return done.edit.record() | {"did": did}
-
-
-def _row(row: Descriptor) -> dict[str, Any]:
-    return _without(asdict(row), weight=1.0, enabled=True, origin="")
-
-
-def _line(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _without(record: dict[str, Any], **defaults: object) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in defaults or value != defaults[key]}
+        if (key := reads_as(str(name))) in seen:
+            raise InputError("two classes read the same", where=f"'{seen[key]}' and '{name}'", fix="keep one of them")
+        seen[key] = name
+    return dict.fromkeys(seen.values(), ())

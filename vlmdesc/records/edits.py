@@ -1,9 +1,9 @@
-"""An edit of a descriptor set as it was asked for, and what it did."""
+"""An edit of a descriptor set as it was asked for, what it did, and which edits of a history stand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vlmdesc.errors import InputError
@@ -23,6 +23,7 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
     "add-class": ("class", "text"),
     "undo": ("number",),
 }
+NOTED = ("who", "when", "why", "origin")
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Edit:
     """One operation on one descriptor set: which fields it has beside who, when and why, `OPERATIONS` says.
 
     `to` is the new text, or the class a descriptor moves to; "add-class" has the id as its class and the name as its
-    text; `number` is the edit that "undo" takes back, `origin` whom "add" has the
-    descriptor from where that is not the user. Raises: InputError for an unknown operation, or other fields.
+    text; `number` is the edit that "undo" takes back, `origin` whom "add" has the descriptor from where that is not the
+    user. Raises: InputError for an unknown operation, or other fields.
     """
 
     op: str
@@ -49,34 +50,33 @@ class Edit:
         if self.op not in OPERATIONS:
             fix = f"{did_you_mean(self.op, OPERATIONS)}known: {', '.join(OPERATIONS)}"
             raise InputError(f"unknown operation '{self.op}'", fix=fix)
-        wanted = OPERATIONS[self.op]
-        for what in ("text", "to", "who", "when", "why", "origin"):
-            check_text(getattr(self, what), f'value of "{what}"', MAX_TEXT)
-        given = {
-            "class": self.class_,
-            "text": self.text,
-            "to": self.to,
-            "weight": self.weight,
-            "number": self.number,
-        } | ({"origin": self.origin} if self.op != "add" else {})
-        for name, value in given.items():
-            empty = value in ("", None)
-            # A text may be empty, it stands for the bare class name; and so may what words are replaced by.
-            may_be_empty = name == "text" or (name == "to" and self.op in ("reword", "replace"))
-            if name in wanted and empty and not may_be_empty:
-                raise InputError(f"{self.op} without {name}", fix=f"{self.op} takes {', '.join(wanted)}")
-            if name not in wanted and not empty:
-                raise InputError(f"{self.op} with {name}", fix=f"{self.op} takes {', '.join(wanted)}")
+        takes, fields = OPERATIONS[self.op], self._fields()
+        # A text may be empty, it stands for the bare class name; and so may what words are replaced by.
+        may_be_empty = ("text", "to") if self.op in ("reword", "replace") else ("text",)
+        may_be_given = (*takes, *NOTED) if self.op == "add" else (*takes, *NOTED[:3])
+        for name, value in fields.items():
+            if isinstance(value, str):
+                check_text(value, f'value of "{name}"', MAX_TEXT)
+            wrong = "with" if value not in ("", None) and name not in (*may_be_given, "op") else ""
+            if value in ("", None) and name in takes and name not in may_be_empty:
+                wrong = "without"
+            if wrong:
+                raise InputError(f"{self.op} {wrong} {name}", fix=f"{self.op} takes {', '.join(takes)}")
 
-    def record(self) -> dict[str, Any]:
+    def _fields(self) -> dict[str, Any]:
+        return {name.rstrip("_"): value for name, value in vars(self).items()}
+
+    def to_dict(self) -> dict[str, Any]:
         """The edit as JSON has it: the fields of its operation, and who, when and why where they are said."""
-        fields = {("class" if name == "class_" else name): value for name, value in asdict(self).items()}
-        noted = {name for name in ("who", "when", "why", "origin") if fields[name]}
-        return {name: value for name, value in fields.items() if name in {"op", *OPERATIONS[self.op]} | noted}
+        takes = ("op", *OPERATIONS[self.op])
+        return {name: x for name, x in self._fields().items() if name in takes or (name in NOTED and x)}
+
+    record = to_dict
 
     def __str__(self) -> str:
-        fields = self.record()
-        return " ".join([self.op, *(_spell(fields[name]) for name in OPERATIONS[self.op])])
+        fields = self._fields()
+        values = [fields[name] for name in OPERATIONS[self.op]]
+        return " ".join([self.op, *(f'"{x}"' if isinstance(x, str) else f"{x:g}" for x in values)])
 
 
 @dataclass(frozen=True)
@@ -93,35 +93,28 @@ class Done:
     """An edit and what it did, in order: enough to take it back."""
 
     edit: Edit
-    changes: tuple[Change, ...]
+    changes: tuple[Change, ...] = ()
 
 
-def edit_of(fields: Mapping[str, Any], where: str) -> Edit:
-    """The edit of a JSON object. Raises: InputError naming the place."""
-    kinds: dict[str, Any] = dict.fromkeys(("op", "class", "text", "to", "who", "when", "why", "origin"), str)
-    kinds |= {"weight": (int, float), "number": int}
-    for name, value in fields.items():
-        if name not in kinds:
-            raise InputError(f'unknown key "{name}"', where=where, fix=f"known: {', '.join(kinds)}")
-        if not isinstance(value, kinds[name]) or isinstance(value, bool):
-            raise InputError(f'"{name}" is {value!r}', where=where, fix="see the form of a patch in the README")
-    if "op" not in fields:
-        raise InputError('"op" is missing', where=where, fix=f"say one of {', '.join(OPERATIONS)}")
-    named = {("class_" if name == "class" else name): value for name, value in fields.items()}
-    try:
-        if "weight" in named:
-            named["weight"] = float(named["weight"])
-        edit = Edit(**named)
-    except OverflowError as error:
-        raise InputError("the weight is too large", where=where, fix="use a millionth to a million") from error
-    except InputError as error:
-        raise InputError(error.what, where=where, fix=error.fix) from error
-    wanted = OPERATIONS[edit.op]
-    missing = [name for name in wanted if name not in fields]
-    if missing:
-        raise InputError(f'{edit.op} without "{missing[0]}"', where=where, fix=f"{edit.op} takes {', '.join(wanted)}")
-    return edit
+def log_line(edit: Edit, history: Sequence[Done] = ()) -> str:
+    """An edit for people: what, who, when and why. With the history, also what an undo takes back."""
+    back = f" ({history[edit.number - 1].edit})" if edit.number and edit.number <= len(history) else ""
+    who = " ".join(filter(None, (edit.when, edit.who and f"by {edit.who}")))
+    return f"{edit}{back}" + (f" ({who})" if who else "") + (f": {edit.why}" if edit.why else "")
 
 
-def _spell(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+def standing(history: Sequence[Done]) -> list[int]:
+    """The numbers, from 1, of the edits that are not undone, undoings among them."""
+    undone = set[int]()
+    for number, done in reversed([*enumerate(history, 1)]):
+        if done.edit.op == "undo" and number not in undone:
+            undone.add(done.edit.number or 0)
+    return [number for number in range(1, len(history) + 1) if number not in undone]
+
+
+def last_edit(history: Sequence[Done]) -> int:
+    """The number of the last edit that stands and undoes nothing: what a plain undo is about. Raises: InputError."""
+    found = [number for number in standing(history) if history[number - 1].edit.op != "undo"]
+    if not found:
+        raise InputError("nothing to undo", fix="see log")
+    return found[-1]

@@ -8,24 +8,29 @@ DisCLIP    {"index_to_classname": {i: name}, "index_to_descriptions": {i: [descr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeVar
 
-from vlmdesc.errors import InputError, VlmdescError
-from vlmdesc.records.edits import Change, Done, edit_of
-from vlmdesc.records.names import ClassName, Descriptor
+from vlmdesc.errors import InputError
+from vlmdesc.records.edits import OPERATIONS, Change, Done, Edit
+from vlmdesc.records.names import ClassName, Descriptor, located
 
 SCHEMA = 1
-T = TypeVar("T")
-# bool before number: it is an int to Python
-_KINDS: tuple[tuple[Any, str], ...] = (
-    (type(None), "null"),
-    (bool, "true or false"),
-    (str, "a string"),
-    ((int, float), "a number"),
-    (list, "a list"),
-)
+LARGEST = 1e300  # of numbers; what is written as an integer may be larger than any float
+T = TypeVar("T", ClassName, Descriptor, Edit)
 Parts = tuple[tuple[ClassName, ...], tuple[Descriptor, ...], dict[str, Any], tuple[Done, ...]]
+_KINDS = {type(None): "null", bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list"}
+# What a field of a record may be in JSON; true is an int to Python, but no weight.
+_MAY_BE: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "float": (int, float),
+    "float | None": (int, float),
+    "int | None": (int,),
+    "tuple[str, ...]": (list,),
+}
 
 
 def parse(data: Any, file: str) -> Parts:
@@ -34,125 +39,127 @@ def parse(data: Any, file: str) -> Parts:
     Raises: InputError naming the file, the class and the position.
     """
     if not isinstance(data, dict) or not data:
-        raise _wrong(file, f"expected an object of classes, found {_kind(data)}")
+        raise _wrong(file, f"expected an object of classes, found {_kind(data) if data else 'none'}")
     if isinstance(data.get("schema"), int):
         return _ours(data, file)
     if "index_to_classname" in data:
-        return _disclip(data, file)
-    lists = {name: _texts(list_, name, file) for name, list_ in data.items()}
-    return _build([(name, name, ()) for name in lists], lists, file)
+        return _lists(data["index_to_classname"], data.get("index_to_descriptions"), file)
+    return _lists(dict(zip(data, data, strict=True)), data, file)
+
+
+def build(make: type[T], value: Any, where: str) -> T:
+    """The record of a JSON object, with no unknown keys and none missing. Raises: InputError with the place."""
+    if not isinstance(value, dict):
+        raise _wrong(where, f"expected an object, found {_kind(value)}")
+    known = {field.name.rstrip("_"): field for field in fields(make)}
+    if missing := [name for name, field in known.items() if field.default is MISSING and name not in value]:
+        raise _wrong(where, f'"{missing[0]}" is missing')
+    if unknown := [name for name in value if name not in known]:
+        raise _wrong(where, f'unknown key "{unknown[0]}"; known: {", ".join(known)}')
+    given = {known[name].name: _read(x, name, str(known[name].type), where) for name, x in value.items()}
+    with located(where):
+        return make(**given)
+
+
+def edit_of(value: Any, where: str) -> Edit:
+    """The edit of a JSON object, in which every field of its operation is said. Raises: InputError with the place."""
+    edit = build(Edit, value, where)
+    takes = OPERATIONS[edit.op]
+    for name in takes:
+        if name not in value:
+            raise InputError(f'{edit.op} without "{name}"', where=where, fix=f"{edit.op} takes {', '.join(takes)}")
+    return edit
+
+
+def dump(
+    classes: tuple[ClassName, ...], rows: tuple[Descriptor, ...], meta: Mapping[str, Any], history: tuple[Done, ...]
+) -> str:
+    """Our form, one class, row and edit a line; fields at their default are left out."""
+    lists = {"classes": [*map(_plain, classes)], "rows": [*map(_plain, rows)]}
+    if history:
+        lists["edits"] = [done.edit.to_dict() | {"did": [_did(change) for change in done.changes]} for done in history]
+    parts = [f'"schema": {SCHEMA}', f'"meta": {_line(dict(meta))}']
+    parts += [f'"{name}": [\n' + ",\n".join(f"  {_line(x)}" for x in list_) + "\n]" for name, list_ in lists.items()]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def _ours(data: dict[str, Any], file: str) -> Parts:
     if data["schema"] != SCHEMA:
         raise InputError(f"schema {data['schema']}, this reads {SCHEMA}", where=file, fix="upgrade vlmdesc")
-    stray = data.keys() - {"schema", "meta", "classes", "rows", "edits"}
-    if stray:
+    if stray := data.keys() - {"schema", "meta", "classes", "rows", "edits"}:
         raise _wrong(file, f'unknown key "{min(stray)}"; known: schema, meta, classes, rows, edits')
     meta = data.get("meta", {})
     if not isinstance(meta, dict):
         raise _wrong(file, f"meta must be an object, found {_kind(meta)}")
-    classes = [_class(c, i, file) for i, c in enumerate(_list(data, "classes", file))]
-    rows = [_row(r, f"{file}, row {m}") for m, r in enumerate(_list(data, "rows", file))]
-    edits = [_done(e, i, f"{file}, edit {i}") for i, e in enumerate(_list({"edits": []} | data, "edits", file), 1)]
-    return tuple(classes), tuple(rows), meta, tuple(edits)
-
-
-def _class(value: Any, i: int, file: str) -> ClassName:
-    value = _fields(value, {"id": str, "name": str, "aliases": list}, {"id", "name"}, f"{file}, class {i}")
-    aliases = value.get("aliases", [])
-    if not all(isinstance(a, str) for a in aliases):
-        raise _wrong(f"{file}, class {i}", "aliases must be strings")
-    return _located(f"{file}, class {i}", ClassName, value["id"], value["name"], tuple(aliases))
+    lists = {name: _list(data.get(name), name, file) for name in ("classes", "rows")}
+    classes = tuple(build(ClassName, value, f"{file}, class {i}") for i, value in enumerate(lists["classes"]))
+    rows = tuple(build(Descriptor, value, f"{file}, row {m}") for m, value in enumerate(lists["rows"]))
+    edits = _list(data.get("edits", []), "edits", file)
+    return classes, rows, meta, tuple(_done(value, i, f"{file}, edit {i}") for i, value in enumerate(edits, 1))
 
 
 def _done(value: Any, number: int, where: str) -> Done:
     if not isinstance(value, dict) or not isinstance(value.get("did"), list):
         raise _wrong(where, 'an edit must be an object with a list "did"')
-    changes = []
+    changes = list[Change]()
     for change in value["did"]:
         if not (isinstance(change, list) and len(change) == 3 and type(change[0]) is int and change[0] >= 0):
             raise _wrong(where, '"did" must hold lists of a place, the row before and the row after')
-        changes.append(Change(change[0], *(None if row is None else _row(row, where) for row in change[1:])))
+        before, after = (None if row is None else build(Descriptor, row, where) for row in change[1:])
+        changes.append(Change(change[0], before, after))
     edit = edit_of({name: field for name, field in value.items() if name != "did"}, where)
     if edit.number is not None and not 1 <= edit.number < number:
-        raise _wrong(where, f"it undoes edit {edit.number}, which is none before it")
+        raise _wrong(where, f"it undoes edit {edit.number}, which does not come before it")
     return Done(edit, tuple(changes))
 
 
-def _row(value: Any, where: str) -> Descriptor:
-    kinds = {"class_id": str, "text": str, "weight": (int, float), "enabled": bool, "origin": str}
-    value = _fields(value, kinds, {"class_id", "text"}, where)
-    try:
-        weight = float(value.get("weight", 1.0))
-    except OverflowError as error:
-        raise _wrong(where, "the weight is too large") from error
-    rest = (weight, value.get("enabled", True), value.get("origin", ""))
-    return _located(where, Descriptor, value["class_id"], value["text"], *rest)
-
-
-def _disclip(data: dict[str, Any], file: str) -> Parts:
-    names, lists = data["index_to_classname"], data.get("index_to_descriptions")
+def _lists(names: Any, lists: Any, file: str) -> Parts:
+    """Names of classes by id, and the texts of each. Published sets hold empty texts, for the bare name."""
     if not isinstance(names, dict) or not isinstance(lists, dict):
         raise _wrong(file, "index_to_classname and index_to_descriptions must both be objects")
-    stray = next((i for i in lists if i not in names), None)
-    if stray is not None:
-        raise _wrong(file, f'index_to_descriptions has "{stray}", index_to_classname has not')
-    for i, name in names.items():
-        if not isinstance(name, str):
-            raise _wrong(file, f'the name of class "{i}" is {_kind(name)}')
-    texts = {i: _texts(lists.get(i, []), f"{i}: {name}", file) for i, name in names.items()}
-    return _build([(i, name, ()) for i, name in names.items()], texts, file)
+    if stray := [id_ for id_ in lists if id_ not in names]:
+        raise _wrong(file, f'index_to_descriptions has "{stray[0]}", index_to_classname has not')
+    classes, rows = list[ClassName](), list[Descriptor]()
+    for id_, name in names.items():
+        where = f'{file}, class "{id_}"'
+        classes.append(build(ClassName, {"id": id_, "name": name}, where))
+        for i, text in enumerate(_list(lists.get(id_, []), "descriptors", where)):
+            rows.append(build(Descriptor, {"class_id": id_, "text": text}, f"{where}, descriptor {i}"))
+    return tuple(classes), tuple(rows), {}, ()
 
 
-def _build(classes: list[tuple[str, str, tuple[str, ...]]], lists: dict[str, list[str]], file: str) -> Parts:
-    named = tuple(_located(file, ClassName, *c) for c in classes)
-    rows = (
-        _located(f'{file}, class "{id}", descriptor {i}', Descriptor, id, text)
-        for id, texts in lists.items()
-        for i, text in enumerate(texts)
-    )
-    return named, tuple(rows), {}, ()
-
-
-def _texts(value: Any, class_: str, file: str) -> list[str]:
-    """The list of one class. Published sets hold empty texts; they stand for the bare name, as in `Descriptor`."""
+def _list(value: Any, name: str, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise _wrong(f'{file}, class "{class_}"', f"expected a list of descriptors, found {_kind(value)}")
-    for i, text in enumerate(value):
-        if not isinstance(text, str):
-            raise _wrong(f'{file}, class "{class_}", descriptor {i}', f"expected a text, found {_kind(text)}")
+        raise _wrong(where, f"expected a list of {name}, found {_kind(value)}")
     return value
 
 
-def _list(data: dict[str, Any], key: str, file: str) -> list[Any]:
-    if not isinstance(data.get(key), list):
-        raise _wrong(file, f'"{key}" must be a list, found {_kind(data.get(key))}')
-    found: list[Any] = data[key]
-    return found
-
-
-def _fields(value: Any, kinds: dict[str, Any], needed: set[str], where: str) -> dict[str, Any]:
-    """`value` when it is an object with the needed keys, no unknown ones, and each of its kind."""
-    if not isinstance(value, dict):
-        raise _wrong(where, f"expected an object, found {_kind(value)}")
-    for key in sorted(needed - value.keys()):
-        raise _wrong(where, f'"{key}" is missing')
-    for key, found in value.items():
-        if key not in kinds:
-            raise _wrong(where, f'unknown key "{key}"; known: {", ".join(kinds)}')
-        # bool is an int to Python, but no weight
-        if not isinstance(found, kinds[key]) or (isinstance(found, bool) and kinds[key] is not bool):
-            raise _wrong(where, f'"{key}" is {_kind(found)}')
+def _read(value: Any, name: str, kind: str, where: str) -> Any:
+    """The value of a field of that kind, as Python has it."""
+    if type(value) not in _MAY_BE[kind]:
+        raise _wrong(where, f'"{name}" is {_kind(value)}, not {_KINDS[_MAY_BE[kind][0]]}')
+    if kind.startswith("float"):
+        if abs(value) > LARGEST:
+            raise _wrong(where, f"the {name} is too large")
+        return float(value)
+    if isinstance(value, list):
+        if not all(isinstance(text, str) for text in value):
+            raise _wrong(where, f"{name} must be text")
+        return tuple(value)
     return value
 
 
-def _located(where: str, make: Callable[..., T], *fields: Any) -> T:
-    """`make(*fields)`; an error of its checks gets the file and the place in it."""
-    try:
-        return make(*fields)
-    except VlmdescError as error:
-        raise InputError(error.what, where=f"{where}, {error.where}".removesuffix(", "), fix=error.fix) from error
+def _plain(record: ClassName | Descriptor) -> dict[str, Any]:
+    defaults = {field.name: field.default for field in fields(record)}
+    return {name: value for name, value in asdict(record).items() if value != defaults[name]}
+
+
+def _did(change: Change) -> list[Any]:
+    return [change.at, *(row and _plain(row) for row in (change.before, change.after))]
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _wrong(where: str, what: str) -> InputError:
@@ -160,5 +167,4 @@ def _wrong(where: str, what: str) -> InputError:
 
 
 def _kind(value: Any) -> str:
-    kind = next((name for type_, name in _KINDS if isinstance(value, type_)), "an object")
-    return "an empty " + kind.removeprefix("an ").removeprefix("a ") if value in ("", [], {}) else kind
+    return _KINDS.get(type(value), "an object")

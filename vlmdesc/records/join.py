@@ -54,55 +54,46 @@ def join(
     """
     lookup, counts = Lookup(classes), Counter(label for label in labels if label is not None)
     found = {label: lookup(label) for label in counts}
-    missing = [label for label, places in found.items() if not places]
-    ambiguous = [label for label, places in found.items() if len(places) > 1]
     used = {place for places in found.values() for place in places}
-    absent = [class_ for place, class_ in enumerate(classes) if place not in used]
-    problems: dict[str, Sequence[object]] = {
-        "label of no class": [] if ignore_unknown else missing,
-        "label of several classes": ambiguous,
-        "class without an image": [] if allow_absent else absent,
-    }
-    if any(problems.values()):
-        what = ", ".join(_counted(len(names), kind) for kind, names in problems.items() if names)
+    unknown = [] if ignore_unknown else [label for label, places in found.items() if not places]
+    ambiguous = [label for label, places in found.items() if len(places) > 1]
+    absent = [] if allow_absent else [class_ for place, class_ in enumerate(classes) if place not in used]
+    if unknown or ambiguous or absent:
         lines = chain(
-            (_unknown(label, counts[label], lookup) for label in missing if not ignore_unknown),
-            (_ambiguous(label, counts[label], found[label], classes) for label in ambiguous),
-            (_absent(class_) for class_ in absent if not allow_absent),
+            (
+                f"label '{label}' ({counted(counts[label], 'row')}): no class{_closest(label, lookup)}"
+                for label in unknown
+            ),
+            (_ambiguous(label, counts[label], [classes[place].id for place in found[label]]) for label in ambiguous),
+            (_absent(class_) for class_ in absent),
         )
-        raise InputError(what, fix=_fix(problems), details=_cut(lines, sum(map(len, problems.values()))))
+        raise _misfit(len(unknown), len(ambiguous), len(absent), lines)
     places = {label: places[0] if places else -1 for label, places in found.items()}
     return np.array([-1 if label is None else places[label] for label in labels], dtype=np.intp)
 
 
-def _counted(n: int, kind: str) -> str:
-    noun, rest = kind.split(" ", 1)
-    return f"{counted(n, noun)} {rest}"
+def _misfit(unknown: int, ambiguous: int, absent: int, lines: Iterator[str]) -> InputError:
+    """The error for so many misfits. Only the lines that are shown are made: the closest names take time to find."""
+    what = [f"{counted(unknown, 'label')} of no class"] if unknown else []
+    what += [f"{counted(ambiguous, 'label')} of several classes"] if ambiguous else []
+    what += [f"{counted(absent, 'class')} without an image"] if absent else []
+    fixes = ["rename labels, add aliases to the descriptor file, or --ignore-unknown"] if unknown else []
+    fixes += ["label by id where classes share a name"] if ambiguous else []
+    fixes += ["drop classes the data set does not have, or --allow-absent"] if absent and not unknown else []
+    more = unknown + ambiguous + absent - SHOWN
+    details = [*islice(lines, SHOWN)] + ([f"... and {more} more"] if more > 0 else [])
+    return InputError(", ".join(what), fix="; ".join(fixes), details=details)
 
 
-def _unknown(label: str, count: int, lookup: Lookup) -> str:
+def _closest(label: str, lookup: Lookup) -> str:
     by_fold = {name.casefold(): name for name in lookup.names()}
     close = [by_fold[fold] for fold in get_close_matches(label.casefold(), by_fold, 3)]
-    return f"label '{label}' ({counted(count, 'row')}): no class" + (f"; closest: {', '.join(close)}" if close else "")
+    return f"; closest: {', '.join(close)}" if close else ""
 
 
-def _ambiguous(label: str, count: int, places: Sequence[int], classes: Sequence[ClassName]) -> str:
-    ids = ", ".join(classes[place].id for place in places)
-    return f"label '{label}' ({counted(count, 'row')}): {len(places)} classes are called so, ids {ids}"
+def _ambiguous(label: str, count: int, ids: Sequence[str]) -> str:
+    return f"label '{label}' ({counted(count, 'row')}): {len(ids)} classes have that name, ids {', '.join(ids)}"
 
 
 def _absent(class_: ClassName) -> str:
     return f"class '{class_.name}'" + (f", id {class_.id}" if class_.id != class_.name else "") + ": no image has it"
-
-
-def _fix(problems: dict[str, Sequence[object]]) -> str:
-    missing, ambiguous, absent = problems.values()
-    fixes = ["rename labels, add aliases to the descriptor file, or --ignore-unknown"] if missing else []
-    fixes += ["label by id where classes share a name"] if ambiguous else []
-    fixes += ["drop classes the data set does not have, or --allow-absent"] if absent and not missing else []
-    return "; ".join(fixes)
-
-
-def _cut(lines: Iterator[str], n: int) -> list[str]:
-    """The first of n lines; only these are made, since finding the closest classes takes its time."""
-    return [*islice(lines, SHOWN)] + ([f"... and {n - SHOWN} more"] if n > SHOWN else [])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vlmdesc.errors import InputError
@@ -60,6 +62,16 @@ class Descriptor:
         if self.weight != 0 and not low <= self.weight <= high:
             fix = f"use 0, or {low:g} to {high:g}"
             raise InputError(f"a weight is {self.weight}", where=f'class "{self.class_id}"', fix=fix)
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """An InputError inside is one of that place."""
+    try:
+        yield
+    except InputError as error:
+        place = ", ".join(filter(None, (where, error.where)))
+        raise InputError(error.what, where=place, fix=error.fix, details=error.details) from error
 
 
 def check_text(text: str, what: str, limit: int) -> None:
