@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from vlmdesc.classification.heads import Parts as Parts
     from vlmdesc.classification.heads import load_head as load_head
     from vlmdesc.classification.heads import save_head as save_head
+    from vlmdesc.descriptors.describe import Asker as Asker
+    from vlmdesc.descriptors.describe import Description as Description
+    from vlmdesc.descriptors.describe import Endpoint as Endpoint
+    from vlmdesc.descriptors.describe import describe as describe
+    from vlmdesc.descriptors.llm import Budget as Budget
     from vlmdesc.embeddings.data import load_data as load_data
     from vlmdesc.embeddings.embed import embed as embed
     from vlmdesc.embeddings.load import load_encoder as load_encoder
@@ -31,13 +36,17 @@ __version__ = "0.1.0"
 
 # Each name is loaded when it is first asked for: `import vlmdesc` itself must cost nothing.
 _HOMES = {
+    "Asker": "vlmdesc.descriptors.describe",
+    "Budget": "vlmdesc.descriptors.llm",
     "Cache": "vlmdesc.embeddings.upkeep",
     "CacheItem": "vlmdesc.embeddings.upkeep",
     "Classifier": "vlmdesc.classification.classifier",
     "ClassName": "vlmdesc.records",
     "Descriptor": "vlmdesc.records",
+    "Description": "vlmdesc.descriptors.describe",
     "Descriptors": "vlmdesc.records",
     "Embeddings": "vlmdesc.records",
+    "Endpoint": "vlmdesc.descriptors.describe",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
     "Parts": "vlmdesc.classification.heads",
@@ -47,6 +56,7 @@ _HOMES = {
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
     "choices": "vlmdesc.registries",
+    "describe": "vlmdesc.descriptors.describe",
     "embed": "vlmdesc.embeddings.embed",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
