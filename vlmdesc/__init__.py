@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     from vlmdesc.classification.heads import Parts as Parts
     from vlmdesc.classification.heads import load_head as load_head
     from vlmdesc.classification.heads import save_head as save_head
+    from vlmdesc.descriptors.describe import Asker as Asker
+    from vlmdesc.descriptors.describe import Description as Description
+    from vlmdesc.descriptors.describe import Endpoint as Endpoint
+    from vlmdesc.descriptors.describe import describe as describe
     from vlmdesc.descriptors.edit import edit as edit
     from vlmdesc.descriptors.history import DescriptorFile as DescriptorFile
+    from vlmdesc.descriptors.llm import Budget as Budget
     from vlmdesc.descriptors.patch import diff as diff
     from vlmdesc.descriptors.patch import merge as merge
     from vlmdesc.descriptors.patch import read_patch as read_patch
@@ -40,15 +45,19 @@ __version__ = "0.1.0"
 
 # Each name is loaded when it is first asked for: `import vlmdesc` itself must cost nothing.
 _HOMES = {
+    "Asker": "vlmdesc.descriptors.describe",
+    "Budget": "vlmdesc.descriptors.llm",
     "Cache": "vlmdesc.embeddings.upkeep",
     "CacheItem": "vlmdesc.embeddings.upkeep",
     "ClassName": "vlmdesc.records",
     "Classifier": "vlmdesc.classification.classifier",
+    "Description": "vlmdesc.descriptors.describe",
     "Descriptor": "vlmdesc.records",
     "DescriptorFile": "vlmdesc.descriptors.history",
     "Descriptors": "vlmdesc.records",
     "Edit": "vlmdesc.records",
     "Embeddings": "vlmdesc.records",
+    "Endpoint": "vlmdesc.descriptors.describe",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
     "Joining": "vlmdesc.embeddings.labelled",
@@ -59,6 +68,7 @@ _HOMES = {
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
     "choices": "vlmdesc.registries",
+    "describe": "vlmdesc.descriptors.describe",
     "diff": "vlmdesc.descriptors.patch",
     "edit": "vlmdesc.descriptors.edit",
     "effect": "vlmdesc.evaluation.effect",

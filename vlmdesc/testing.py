@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from vlmdesc.classification.heads import HeadCard
+from vlmdesc.descriptors.llm import Reply, Usage
 from vlmdesc.descriptors.prompts import KEY
-from vlmdesc.descriptors.protocol import Reply, Usage
 from vlmdesc.embeddings.fake import COLOURS, FakeEncoder
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.embeddings.protocol import Encoder

@@ -477,7 +477,7 @@ def test_classes_of_a_data_set(server, home):
     assert sorted(server.asked()) == ["hen", "red fox"]
     (home / "flat").mkdir()
     Image.new("RGB", (8, 8)).save(home / "flat" / "1.png")
-    for source, says in (("flat", "no labels (flat)"), ("nowhere", "nowhere"), ("none.txt", "none.txt")):
+    for source, says in (("flat", "no label column (flat)"), ("nowhere", "nowhere"), ("none.txt", "none.txt")):
         result = ask(server, "--classes-from", source, out="other.json")
         assert result.exit_code == 2 and says in result.stderr and "Traceback" not in result.stderr
 

@@ -16,10 +16,9 @@ import pytest
 
 from vlmdesc.cache import Answers
 from vlmdesc.descriptors.claims import claims
-from vlmdesc.descriptors.generate import CONCURRENCY, FIRMER, Answer, Generation, described, questions
-from vlmdesc.descriptors.llm import open_endpoint
+from vlmdesc.descriptors.generate import CONCURRENCY, FIRMER, Answer, Generation, add_answers, questions
+from vlmdesc.descriptors.llm import Budget, Reply, Usage, open_endpoint
 from vlmdesc.descriptors.prompts import open_prompt
-from vlmdesc.descriptors.protocol import Budget, Reply, Usage
 from vlmdesc.errors import AnswerError, EndpointError, StoreError, VlmdescWarning
 from vlmdesc.records import ClassName, Descriptor, Descriptors
 
@@ -565,7 +564,7 @@ def test_described_keeps_the_order_of_classes_and_the_rows_of_an_earlier_set(tmp
     base = Descriptors(
         (hen,), (Descriptor("h", "white feathers", origin="user"), Descriptor("h", "two legs")), {"made": {"by": "me"}}
     )
-    found = described(classes, outcomes, base)
+    found = add_answers(classes, outcomes, base)
     assert found.classes == classes and found.meta == base.meta
     assert [(row.class_id, row.text) for row in found.rows] == [
         *(("z", text) for text in TEXTS),
@@ -587,7 +586,7 @@ def test_described_keeps_the_order_of_classes_and_the_rows_of_an_earlier_set(tmp
 
 def test_described_of_nothing_is_the_classes_alone():
     classes = tuple(things(2))
-    assert described(classes, {}, None) == Descriptors(classes, (), {})
+    assert add_answers(classes, {}, None) == Descriptors(classes, (), {})
 
 
 HOSTILE = [

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
-from vlmdesc.descriptors.llm import ATTEMPTS, LOST, MAX_REPLY_BYTES, Endpoint, check_url, is_secret, open_endpoint
+from vlmdesc.descriptors.llm import ATTEMPTS, LOST, MAX_REPLY_BYTES, Chat, check_url, is_secret, open_endpoint
 from vlmdesc.descriptors.prompts import schema
 from vlmdesc.errors import AnswerError, EndpointError, InputError
 
@@ -486,7 +486,7 @@ SECRET_URLS = {
 
 @pytest.mark.parametrize("url", SECRET_URLS.values(), ids=SECRET_URLS)
 def test_a_url_that_cannot_be_used_is_refused_and_what_may_be_a_key_in_it_is_not_quoted(url):
-    for attempt in (lambda: check_url(url, True), lambda: Endpoint("tiny", url, KEY)):
+    for attempt in (lambda: check_url(url, True), lambda: Chat("tiny", url, KEY)):
         with pytest.raises(InputError) as caught:
             attempt()
         assert caught.value.fix
@@ -499,7 +499,7 @@ def test_a_url_that_cannot_be_used_is_refused_and_what_may_be_a_key_in_it_is_not
 @pytest.mark.parametrize("url", ["https://api.example.com/\x01cAnArY7", "https://é\u200bcAnArY7.example.com/v1"])
 def test_a_url_that_only_the_client_refuses_is_not_quoted(url):
     with pytest.raises(InputError) as caught:
-        Endpoint("tiny", url)
+        Chat("tiny", url)
     assert caught.value.fix and all("cAnArY7" not in str(error) for error in chain(caught.value))
 
 
@@ -639,7 +639,7 @@ def test_a_key_is_sent_without_the_blanks_around_it_and_not_at_all_with_some_in_
     ask(server.url, key=f" {KEY}\r\n")
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
     with pytest.raises(InputError, match="blank") as caught:
-        Endpoint("tiny", server.url, f"{KEY}\n{KEY}")
+        Chat("tiny", server.url, f"{KEY}\n{KEY}")
     assert not gives_away(str(caught.value))
 
 

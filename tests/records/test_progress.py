@@ -24,6 +24,13 @@ def test_notes_are_collected_once_each_and_by_the_outer_call_too():
     assert (outer, inner) == (["a", "b"], ["b"])
 
 
+def test_an_error_has_what_was_noted_before_it_once():
+    with pytest.raises(ValueError) as caught, noted(), noted():
+        note("damaged")
+        raise ValueError
+    assert caught.value.__notes__ == ["damaged"]
+
+
 def test_a_note_that_nobody_collects_is_a_warning():
     with pytest.warns(VlmdescWarning, match="one class"):
         note("one class")

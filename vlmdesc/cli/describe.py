@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from vlmdesc.cli.asking import budget_of, check_out, classes_of, opener, slots_of
-from vlmdesc.cli.border import print_messages, say
-from vlmdesc.cli.job import Job, base_of, meta_of, print_summary, summary_of, write_job
-from vlmdesc.cli.options import Json
-from vlmdesc.errors import AnswerError, StoreError
+import vlmdesc as vd
+from vlmdesc.cli.border import print_messages, say, say_notes
+from vlmdesc.cli.options import Json, complete, open_data, split_classes
+from vlmdesc.errors import AnswerError, InputError
 from vlmdesc.text import counted, shown
 
-if TYPE_CHECKING:
-    from vlmdesc.descriptors.generate import Question
-    from vlmdesc.descriptors.prompts import Prompt
-
 ASK, LIMITS = "What is asked", "Endpoint and limits"
-ANSWERS = "llm"  # folder of the cache
 NAMED = 10  # classes without an answer that are named on stderr; all are in the file
-
-
-def _prompts() -> list[str]:
-    from vlmdesc.descriptors.prompts import shipped_prompts
-
-    return [*shipped_prompts()]
 
 
 Classes = Annotated[str, typer.Option(help='Class names with commas between: "hen,zebra".', metavar="A,B,...")]
@@ -58,7 +46,7 @@ PromptName = Annotated[
     typer.Option(
         "--prompt",
         help="dclip, contrastive, cupl, superclass, context, medical, or your own TOML file.",
-        autocompletion=_prompts,
+        autocompletion=complete("prompts"),
         rich_help_panel=ASK,
     ),
 ]
@@ -148,63 +136,75 @@ def describe(
 
     Example: vlmdesc describe --classes "hen,zebra" --out zoo.json --llm gpt-5-mini
     """
-    from vlmdesc.cache import Answers, cache_folder
-    from vlmdesc.cli.progress import progress_bar
-    from vlmdesc.descriptors.generate import Generation, Outcome, questions
-    from vlmdesc.descriptors.prompts import open_prompt
+    from vlmdesc.cli.progress import bars
 
-    budget = budget_of(max_tokens_total, max_cost, price)
-    check_out(out)
-    wanted = open_prompt(prompt or ("contrastive" if rivals_from else "dclip"))
-    found, rivals = classes_of(classes, classes_from, rivals_from)
-    given = slots_of(slots, context)
-    if dry_run:
-        _show(questions(wanted, found, per_class, "", given, rivals), wanted)
-        return
-    model, open_llm = opener(
-        llm,
-        base_url,
-        api_key_env,
-        concurrency,
-        {"timeout_s": timeout, "per_minute": float(rpm), "allow_http": allow_http},
+    budget = _budget(max_tokens_total, max_cost, price)
+    endpoint = vd.Endpoint(
+        key_variable=api_key_env,
+        timeout_s=timeout,
+        per_minute=float(rpm),
+        concurrency=concurrency,
+        allow_http=allow_http,
     )
-    asked = questions(wanted, found, per_class, model, given, rivals)
-    meta = meta_of(out, model, wanted, given, per_class)
-    base = base_of(out, meta, found, fresh)
-    told = {row.class_id for row in base.rows} if base else set()
-    job = Job(out, found, tuple(q for q in asked if q.class_.id not in told), base, meta)
-    if told:
-        say(f"{counted(len(told), 'class')} in {shown(out)} stay as they are")
-    began = time.perf_counter()
-    with progress_bar() as progress:
-        task = progress.add_task("asking", total=len(job.asked))
-
-        def on(question: Question, outcome: Outcome) -> None:
-            job.outcomes[question.class_.id] = outcome
-            progress.advance(task)
-
-        generation = Generation(open_llm, Answers(cache_folder() / ANSWERS), concurrency, budget, fresh, on)
-        try:
-            with _orderly():
-                why, usage = generation(job.asked)
-        except BaseException as error:  # whatever ends the run, what was answered is written
-            with suppress(OSError, StoreError):
-                write_job(job)
-                answered = len(job.outcomes) - len(job.failures())
-                say(f"{answered:,} of {counted(len(job.asked), 'class')} answered, in {shown(out)}")
-            if isinstance(error, KeyboardInterrupt):
-                say(f"the same command{', without --fresh,' if fresh else ''} goes on from there")
-            raise
-    summary = summary_of(job, write_job(job), usage, budget, time.perf_counter() - began)
-    print(json.dumps(summary)) if as_json else print_summary(summary)
-    for id_, failed in list(job.failures().items())[:NAMED]:
-        say(f'error: {shown(failed.what)} (class "{shown(id_)}", {failed.code}); fix: the same command asks again')
-    if len(job.failures()) > NAMED:
-        say(f"... and {len(job.failures()) - NAMED:,} more, all in {shown(out)}")
-    if why:
-        say(f"stopped: {why}; a higher limit goes on from there")
-    if why or job.failures():
+    with bars() as progress, _orderly():
+        found = vd.describe(
+            _classes(classes, classes_from),
+            llm,
+            base_url=base_url,
+            out=out,
+            prompt=prompt,
+            per_class=per_class,
+            slots=_slots(slots, context),
+            rivals=rivals_from,
+            endpoint=endpoint,
+            budget=budget,
+            fresh=fresh,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    if dry_run:
+        _show_first(found.asked)
+        return
+    say_notes(found.notes)
+    print(json.dumps(found.to_dict())) if as_json else _print(found.to_dict())
+    _say_failed(found.failed, out)
+    if found.stopped:
+        say(f"stopped: {found.stopped}; a higher limit goes on from there")
+    if found.stopped or found.failed:
         raise typer.Exit(AnswerError.exit_code)
+
+
+def _classes(listed: str, source: str) -> Any:
+    """What --classes or --classes-from stands for; None for neither. Raises: InputError for both."""
+    if listed and source:
+        raise InputError("give either --classes or --classes-from", fix="leave one of them out")
+    if not source:
+        return split_classes(listed) if listed else None
+    path = Path(source)
+    of_file = path.suffix.lower() in (".txt", ".csv", ".tsv", ".json") and (path.is_file() or not path.exists())
+    return source if of_file or source in vd.choices("sets") else open_data([source])
+
+
+def _slots(given: Sequence[str], context: str) -> dict[str, str]:
+    slots = {"context": context} if context else {}
+    for slot in given:
+        name, equals, text = slot.partition("=")
+        if not equals or name in ("class", "rivals", "n", *slots):
+            raise InputError(f"--slot {slot}", fix='write NAME=TEXT, each name once, and not "class", "rivals" or "n"')
+        slots[name] = text
+    return slots
+
+
+def _budget(max_tokens: int, max_cost: float, price: str) -> vd.Budget:
+    try:
+        price_in, price_out = map(float, price.split(",")) if price else (0.0, 0.0)
+        if not all(math.isfinite(one) and one >= 0 for one in (price_in, price_out)):
+            raise ValueError(price)
+    except ValueError as error:
+        raise InputError("--price needs two numbers", where=price, fix="for example --price 0.15,0.60") from error
+    if max_cost and not price_in + price_out:
+        raise InputError("--max-cost needs prices", fix="for example --price 0.15,0.60")
+    return vd.Budget(max_tokens, max_cost, price_in, price_out)
 
 
 @contextmanager
@@ -227,7 +227,34 @@ def _orderly() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _show(asked: tuple[Question, ...], prompt: Prompt) -> None:
-    if asked:
-        print_messages(asked[0].record["messages"])
-    say(f"{counted(len(asked), 'question')}, each as the above; prompt '{prompt.name}': {prompt.about}")
+def _show_first(asked: Sequence[Any]) -> None:
+    if not asked:
+        return say("no questions")
+    print_messages(asked[0].record["messages"])
+    prompt = asked[0].record["prompt"].partition(":")[0]
+    say(f"{counted(len(asked), 'question')}, each as the above, by prompt '{shown(prompt)}'")
+
+
+def _say_failed(failed: Mapping[str, AnswerError], out: Path) -> None:
+    for id_, error in list(failed.items())[:NAMED]:
+        say(f'error: {shown(error.what)} (class "{shown(id_)}", {error.code}); fix: the same command asks again')
+    if len(failed) > NAMED:
+        say(f"... and {len(failed) - NAMED:,} more, all in {shown(out)}")
+
+
+def _print(summary: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    asked = ("answered", "from_cache", "kept", "not_asked", "calls", "retries", "tokens_in", "tokens_out")
+    for name in ("classes", "descriptors", *asked):
+        table.add_row(name.replace("_", " "), Text(f"{summary[name]:,}", justify="right"))
+    table.add_row("failed", Text(f"{len(summary['failed']):,}", justify="right"))
+    if "dollars" in summary:
+        table.add_row("cost", Text(f"${summary['dollars']:.4f}", justify="right"))
+    Console().print(table)
+    findings = ", ".join(f"{n:,} {code}" for code, n in summary["lint"].items())
+    print(f"lint: {findings}; see vlmdesc lint {shown(summary['out'])}" if findings else "lint: clean")
+    print(f"written to {shown(summary['out'])}")

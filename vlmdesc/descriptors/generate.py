@@ -12,9 +12,9 @@ from typing import Any
 
 from vlmdesc.cache import Answers, checksum
 from vlmdesc.descriptors.claims import claims
+from vlmdesc.descriptors.llm import LLM, Budget, Reply, Usage
 from vlmdesc.descriptors.phrase import spoken
 from vlmdesc.descriptors.prompts import Message, Prompt, schema
-from vlmdesc.descriptors.protocol import LLM, Budget, Reply, Usage
 from vlmdesc.descriptors.reply import read
 from vlmdesc.errors import AnswerError, EndpointError, StoreError
 from vlmdesc.records import ClassName, Descriptor, Descriptors
@@ -197,7 +197,7 @@ def _origin(question: Question, date: str) -> str:
     return f"llm:{record['model']}/{record['prompt']}@{date}#{question.key[:16]}"
 
 
-def described(classes: Iterable[ClassName], outcomes: Mapping[str, Outcome], base: Descriptors | None) -> Descriptors:
+def add_answers(classes: Iterable[ClassName], outcomes: Mapping[str, Outcome], base: Descriptors | None) -> Descriptors:
     """The classes with what was answered about them. Rows of `base`, an earlier set, stay as they are, and its meta
     and history with them.
     """

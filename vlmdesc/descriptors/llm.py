@@ -1,7 +1,8 @@
-"""Any OpenAI-compatible chat endpoint, through the `openai` package's async client.
+"""Language models: what each can do and costs, and any OpenAI-compatible chat endpoint.
 
-The client leaves to us: replies that are no replies, a deadline over the whole call, redirects that would take the
-prompt elsewhere, retries that several workers share, endpoints that lack a setting, and keys that come back.
+The async client of the `openai` package leaves to us: replies that are no replies, a deadline over the whole call,
+redirects that would take the prompt elsewhere, retries that several workers share, endpoints that lack a setting, and
+keys that come back.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from vlmdesc.descriptors.prompts import KEY
-from vlmdesc.descriptors.protocol import Reply, Usage
 from vlmdesc.errors import AnswerError, EndpointError, InputError, check_proxies, runs_of, without_secrets
 
 if TYPE_CHECKING:
@@ -38,6 +39,71 @@ SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "response_format")  # 
 AGAIN = "the same command goes on from there"
 
 
+@dataclass(frozen=True)
+class Reply:
+    """One answer as it came. `finish` is "stop", "length" where it was cut off, or "refused"."""
+
+    text: str
+    finish: str = "stop"
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+@dataclass
+class Usage:
+    """What was used so far; it only grows. `calls` counts every try, `retries` those after the first."""
+
+    calls: int = 0
+    retries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class LLM(Protocol):
+    """A chat model. `usage` grows with every call."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def usage(self) -> Usage: ...
+
+    async def answer(
+        self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], sampling: Mapping[str, float]
+    ) -> Reply:
+        """The answer to `messages`, by `schema` where the model can be held to one.
+
+        Raises: AnswerError when this question got none, EndpointError when no other would either.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop asking. Prices are dollars for a million tokens; 0 tokens or dollars is no limit."""
+
+    max_tokens: int = 0
+    max_cost: float = 0.0
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+    def cost(self, usage: Usage) -> float:
+        """Dollars.
+
+        >>> Budget(price_in=0.5, price_out=2.0).cost(Usage(tokens_in=1_000_000, tokens_out=10_000))
+        0.52
+        """
+        return (usage.tokens_in * self.price_in + usage.tokens_out * self.price_out) / 1e6
+
+    def spent(self, usage: Usage) -> str:
+        """What is used up, in words; "" while something is left."""
+        tokens = usage.tokens_in + usage.tokens_out
+        if self.max_tokens and tokens >= self.max_tokens:
+            return f"{tokens:,} of {self.max_tokens:,} tokens are used"
+        if self.max_cost and self.cost(usage) >= self.max_cost:
+            return f"${self.cost(usage):.4f} of ${self.max_cost:.4f} are spent"
+        return ""
+
+
 class _PassingError(Exception):
     """A failure that may pass. `wait_s` is what the endpoint asked for; `shared` says that all workers must wait."""
 
@@ -46,7 +112,7 @@ class _PassingError(Exception):
         self.wait_s, self.shared = wait_s, shared
 
 
-class Endpoint:
+class Chat:
     """A model behind a base URL. Use `open_endpoint`, which closes it.
 
     `timeout_s` is for one whole call, from the first byte sent to the last received; `per_minute` limits calls,
@@ -214,9 +280,9 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def open_endpoint(model: str, base_url: str, key: str = "", **options: Any) -> AsyncIterator[Endpoint]:
-    """An `Endpoint`, closed at the end."""
-    endpoint = Endpoint(model, base_url, key, **options)
+async def open_endpoint(model: str, base_url: str, key: str = "", **options: Any) -> AsyncIterator[Chat]:
+    """A `Chat`, closed at the end."""
+    endpoint = Chat(model, base_url, key, **options)
     try:
         yield endpoint
     finally:
@@ -292,7 +358,7 @@ def _client(base_url: str, key: str) -> openai.AsyncOpenAI:
         http = openai.DefaultAsyncHttpx2Client(
             trust_env=not _is_loopback(urlsplit(base_url).hostname or ""),  # a proxy has no business on loopback
             follow_redirects=False,
-            timeout=None,  # `Endpoint` has a deadline over all; one for every read besides costs a tenth of the speed
+            timeout=None,  # `Chat` has a deadline over all; one for every read besides costs a tenth of the speed
             event_hooks={"response": [_cap()]},
             headers={"Accept-Encoding": "identity"},
         )

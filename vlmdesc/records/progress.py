@@ -51,7 +51,8 @@ def note(sentence: str) -> None:
 
 @contextmanager
 def noted() -> Iterator[list[str]]:
-    """Collect what is noted inside. Where a call with notes makes another, the outer one has those of both.
+    """Collect what is noted inside. Where a call with notes makes another, the outer one has those of both; where it
+    ends in an error, that has them as its notes.
 
     >>> with noted() as notes:
     ...     note("one class only")
@@ -62,6 +63,11 @@ def noted() -> Iterator[list[str]]:
     before = _NOTES.set(notes)
     try:
         yield notes
+    except BaseException as error:
+        for sentence in notes:
+            if sentence not in getattr(error, "__notes__", ()):
+                error.add_note(sentence)
+        raise
     finally:
         _NOTES.reset(before)
         if outer is not None:
