@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from vlmdesc.classification.heads import Parts as Parts
     from vlmdesc.classification.heads import load_head as load_head
     from vlmdesc.classification.heads import save_head as save_head
+    from vlmdesc.descriptors.mend import fix as fix
     from vlmdesc.embeddings.data import load_data as load_data
     from vlmdesc.embeddings.embed import embed as embed
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.store import Store as Store
     from vlmdesc.errors import VlmdescError as VlmdescError
+    from vlmdesc.evaluation.lint import lint as lint
     from vlmdesc.evaluation.scored import Scored as Scored
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
@@ -42,6 +44,8 @@ _HOMES = {
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
     "embed": "vlmdesc.embeddings.embed",
+    "fix": "vlmdesc.descriptors.mend",
+    "lint": "vlmdesc.evaluation.lint",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
