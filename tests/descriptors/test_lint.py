@@ -117,6 +117,7 @@ TEXTS = {
             "1.5 m tall",
             "less than <3 cm wide",
             "salt & pepper feathers",
+            "black&notes",
             '"A" and "B" on the sides',
             "black-and-white feathers",
             "snake_case_label on it",

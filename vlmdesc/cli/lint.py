@@ -117,8 +117,10 @@ def _print(found: Findings, changes: Sequence[Repair]) -> None:
         after = "dropped" if change.after is None else change.after
         line = f"row {change.row} of {names[change.class_id]}, {change.code}: {change.before} -> {after}"
         console.print(Text(shown(line)), soft_wrap=True)
-    console.print(Text(_total(found, changes), style="bold"))
     limit = total = len(found.findings)
+    size = f"{counted(len(found.descriptors.classes), 'class')}, {counted(len(found.descriptors.rows), 'row')}"
+    made = f"{counted(len(changes), 'change')}; then " if changes else ""
+    console.print(Text(f"{made}{counted(total, 'finding') if total else 'no findings'} in {size}", style="bold"))
     if total > SHOWN:
         console.print(Text("\n".join(f"{n:7,}  {code}" for code, n in found.counts.items())))
         limit = SHOWN // len(found.counts)  # some of each code, rather than all of one
@@ -128,12 +130,6 @@ def _print(found: Findings, changes: Sequence[Repair]) -> None:
         _print_code(console, names, own)
     if total:
         console.print(Text(f"\n... and {total:,} more; --json shows all"))
-
-
-def _total(found: Findings, changes: Sequence[Repair]) -> str:
-    size = f"{counted(len(found.descriptors.classes), 'class')}, {counted(len(found.descriptors.rows), 'row')}"
-    total = f"{counted(len(found.findings), 'finding') if found.findings else 'no findings'} in {size}"
-    return f"{counted(len(changes), 'change')}; then {total}" if changes else total
 
 
 def _print_code(console: Console, names: dict[str, str], findings: Sequence[Finding]) -> None:

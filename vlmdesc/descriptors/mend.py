@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -52,37 +52,33 @@ def fix(descriptors: DescriptorSource, *, ignore: Iterable[str] = ()) -> Fix:
     Raises: InputError for descriptors that cannot be used, or a code that is not known.
     """
     descriptors = Descriptors.load(descriptors)
-    changes = tuple(_repairs(descriptors, left_out(descriptors, ignore)))
-    rows, history = list[Descriptor](), [*descriptors.history]
-    by_row = defaultdict[int, list[Repair]](list)
-    for change in changes:
-        by_row[change.row].append(change)
-    for m, row in enumerate(descriptors.rows):
+    rows, changes, history = list[Descriptor](), list[Repair](), [*descriptors.history]
+    for row, repairs in _repairs(descriptors, left_out(descriptors, ignore)):
         now: Descriptor | None = row
-        for change in by_row[m]:
-            before, now = now, None if change.after is None else replace(row, text=change.after)
+        for repair in repairs:
+            before, now = now, None if repair.after is None else replace(row, text=repair.after)
             op, to = ("drop", "") if now is None else ("reword", now.text)
-            edit = Edit(op, row.class_id, change.before, to, who=WHO, why=change.code)
+            edit = Edit(op, row.class_id, repair.before, to, who=WHO, why=repair.code)
             history.append(Done(edit, (Change(len(rows), before, now),)))
         rows += [now] if now else []
-    return Fix(replace(descriptors, rows=tuple(rows), history=tuple(history)), changes)
+        changes += repairs
+    return Fix(replace(descriptors, rows=tuple(rows), history=tuple(history)), tuple(changes))
 
 
-def _repairs(descriptors: Descriptors, leave: frozenset[str]) -> Iterator[Repair]:
-    """By row; of a row that is dropped that alone."""
+def _repairs(descriptors: Descriptors, leave: frozenset[str]) -> Iterator[tuple[Descriptor, list[Repair]]]:
+    """Each row, with its cleanings in order, or with its drop alone."""
     names = {c.id: name_pattern(c) for c in descriptors.classes}
     left, seen = Counter(row.class_id for row in descriptors.rows if _counts(row)), set[tuple[str, str]]()
     for m, row in enumerate(descriptors.rows):
-        if not row.enabled:
-            continue
-        steps = [*_clean(m, row, names[row.class_id], leave)]
-        text = (steps and steps[-1].after) or row.text
-        why = _why_drop(text, (row.class_id, same(text)) in seen, leave)
+        repairs = [*_clean(m, row, names[row.class_id], leave)] if row.enabled else []
+        text = (repairs and repairs[-1].after) or row.text
+        why = _why_drop(text, (row.class_id, same(text)) in seen, leave) if row.enabled else ""
         if why and left[row.class_id] > _counts(row):  # a class keeps its last row that counts
             left[row.class_id] -= _counts(row)
-            steps = [Repair(m, row.class_id, why, row.text, None)]
-        seen.add((row.class_id, same(text)))
-        yield from steps
+            repairs = [Repair(m, row.class_id, why, row.text, None)]
+        if row.enabled:
+            seen.add((row.class_id, same(text)))
+        yield row, repairs
 
 
 def _clean(m: int, row: Descriptor, name: str, leave: frozenset[str]) -> Iterator[Repair]:

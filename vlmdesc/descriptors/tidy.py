@@ -54,10 +54,10 @@ def _without(pattern: str, by: str = "") -> Callable[[str], str]:
     return partial(re.compile(pattern).sub, by)
 
 
-def _without_entities(text: str) -> str:
-    """HTML entities as the characters they stand for; one that no descriptor may hold is a blank."""
-    plain = html.unescape(text) if "&" in text else text
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in plain)
+def _character(entity: re.Match[str]) -> str:
+    """The character that an HTML entity stands for; one that no descriptor may hold is a blank."""
+    found = html.unescape(entity[0])
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in found)
 
 
 def _balanced(text: str) -> str:
@@ -76,7 +76,7 @@ MARKUP: tuple[Rule, ...] = (
     ("holds Markdown", _without(r"^(?:\*\*|__|`)|(?:\*\*|__|`)$")),
     ("holds a Markdown link", _without(r"!?\[([^\[\]]*)\]\([^()\s]*\)", r"\1")),
     ("holds HTML", _without(r"</?[A-Za-z][^<>]*>|<!--.*?-->")),
-    ("holds HTML", _without_entities),
+    ("holds HTML", partial(re.compile(r"&#?\w{1,31};").sub, _character)),
     ("stands in quotes", _without(r"^(?:\"([^\"]*)\"|“([^“”]*)”|«([^«»]*)»)$", r"\1\2\3")),
 )
 RAGGED: tuple[Rule, ...] = (
