@@ -22,128 +22,62 @@ from vlmdesc.testing import FakeEncoder
 ZEBRA = ["black and white stripes", "a short upright mane"]
 SENTENCES = {"generated": {"form": "sentences"}}
 
+
+def texts(table):
+    return [" ".join(text.split()) for text in table.split("|")]
+
+
 # For each code that looks at one text: texts it must find, and texts much like them that it must leave alone.
 TEXTS = {
     "empty": (["", " ... ", "🐔"], ["3", "x-shaped tail"]),
     "class-name": (
-        ["a hen with a red comb", "red HEN feathers", "the hens' feet", "hen_coop behind it", "a chicken-like body"],
-        ["a brown heron", "seen when resting", "a ram's horns", "a chick beside it"],
+        texts("a hen with a red comb | red HEN feathers | the hens' feet | hen_coop behind it | a chicken-like body"),
+        texts("a brown heron | seen when resting | a ram's horns | a chick beside it"),
     ),
     "not-visual": (
-        [
-            "a loud chirping call",
-            "a loud, buzzing sound",
-            "loud, guttural calls",
-            "distinctive song",
-            "a lot of noise",
-            "makes a shrill noise",
-            "a sour or acidic taste",
-            "a sweet, cinnamon-like taste",
-            "coffee-flavored",
-            "a strong, pungent scent",
-            "the smell of coffee",
-            "can be sticky to the touch",
-            "has a weight of about 20 ounces",
-            "served hot or cold",
-            "nocturnal",
-            "active at night",
-            "used for transportation",
-            "often used by knights and soldiers",
-            "designed to hold back water",
-            "Native to South America",
-            "first introduced in 1967",
-            "may be expensive",
-            "very popular among children",
-            "considered a delicacy",
-            "durable and reliable",
-        ],
-        [
-            "rough brown bark",
-            "a round sound hole",
-            "a sweet pepper beside it",
-            "a hot dog in a bun",
-            "a brass trumpet",
-            "a whistle on a cord",
-            "a bell around the neck",
-            "a heavy build",
-            "soft fur",
-            "a loud orange print",
-            "an open mouth, as in a roar",
-            "sour cream on top",
-            "price tags on the shelves",
-            "often found in coops",
-            "two claws, used for crushing",
-            "used bandages on the floor",
-            "a box-shaped device that plays sound",
-            "a warm brown coat",
-            "live plants",
-            "a bushy plant with a strong scent",
-            "a friendly face",
-            "popular posters on the wall",
-            "two cups that help us drink",
-            "weight numbers on the ends",
-        ],
+        texts(r"""
+        a loud chirping call | a loud, buzzing sound | loud, guttural calls | distinctive song | a lot of noise |
+        makes a shrill noise | a sour or acidic taste | a sweet, cinnamon-like taste | coffee-flavored |
+        a strong, pungent scent | the smell of coffee | can be sticky to the touch | has a weight of about 20 ounces |
+        served hot or cold | nocturnal | active at night | used for transportation |
+        often used by knights and soldiers | designed to hold back water | Native to South America |
+        first introduced in 1967 | may be expensive | very popular among children | considered a delicacy |
+        durable and reliable
+        """),
+        texts(r"""
+        rough brown bark | a round sound hole | a sweet pepper beside it | a hot dog in a bun | a brass trumpet |
+        a whistle on a cord | a bell around the neck | a heavy build | soft fur | a loud orange print |
+        an open mouth, as in a roar | sour cream on top | price tags on the shelves | often found in coops |
+        two claws, used for crushing | used bandages on the floor | a box-shaped device that plays sound |
+        a warm brown coat | live plants | a bushy plant with a strong scent | a friendly face |
+        popular posters on the wall | two cups that help us drink | weight numbers on the ends
+        """),
     ),
     "language": (
-        [
-            "красный гребень",
-            "赤いとさか",
-            "eine Henne mit einem roten Kamm",
-            "un oiseau avec un bec",
-            "petto rosso con",
-        ],
-        ["an Ω-shaped mark", "the fleur de lis of a coat of arms", "a naïve façade on a house", "a piñata in the sun"],
+        texts(
+            "красный гребень | 赤いとさか | eine Henne mit einem roten Kamm | un oiseau avec un bec | petto rosso con"
+        ),
+        texts(
+            "an Ω-shaped mark | the fleur de lis of a coat of arms | a naïve façade on a house | a piñata in the sun"
+        ),
     ),
     "markup": (
-        [
-            "- a red comb",
-            "• a red comb",
-            "1. a red comb",
-            "2) a red comb",
-            "**a red comb**",
-            "**Comb:** red",
-            "**feathers",
-            "a *red* comb",
-            "a _red_ comb",
-            "a `red` comb",
-            "a <b>red</b> comb",
-            "salt &amp; pepper feathers",
-            '"a red comb"',
-            "“a red comb”",
-            "[a red comb](http://example.org)",
-        ],
-        [
-            "5*3 holes",
-            "1.5 m tall",
-            "less than <3 cm wide",
-            "salt & pepper feathers",
-            "black&notes",
-            '"A" and "B" on the sides',
-            "black-and-white feathers",
-            "snake_case_label on it",
-            "'s curve",
-        ],
+        texts(r"""
+        - a red comb | • a red comb | 1. a red comb | 2) a red comb | **a red comb** | **Comb:** red | **feathers |
+        a *red* comb | a _red_ comb | a `red` comb | a <b>red</b> comb | salt &amp; pepper feathers | "a red comb" |
+        “a red comb” | [a red comb](http://example.org)
+        """),
+        texts(r"""
+        5*3 holes | 1.5 m tall | less than <3 cm wide | salt & pepper feathers | black&notes |
+        "A" and "B" on the sides | black-and-white feathers | snake_case_label on it | 's curve
+        """),
     ),
     "trailing-junk": (
-        [
-            "a red comb.",
-            "a red comb -",
-            "a red comb…",
-            ", a red comb",
-            "a red comb (small",
-            'a red "comb',
-            "a comb and",
-        ],
-        [
-            "a red comb (small)",
-            'a tail 12" long',
-            "18” wheels",
-            "a perch to sit on",
-            "soap, towels, etc.",
-            "a flag of the U.S.",
-            "-5 printed on it",
-            "similar houses close by",
-        ],
+        texts('a red comb. | a red comb - | a red comb… | , a red comb | a red comb (small | a red "comb | a comb and'),
+        texts(r"""
+        a red comb (small) | a tail 12" long | 18” wheels | a perch to sit on | soap, towels, etc. |
+        a flag of the U.S. | -5 printed on it | similar houses close by
+        """),
     ),
     "run-on": (
         ["a red comb. It has feathers.", " ".join(["red"] * 16)],
