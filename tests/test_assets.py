@@ -46,7 +46,7 @@ def test_shipped_sets_are_lint_clean(name):
 
 def test_imagenet_has_only_findings_that_do_no_harm_to_the_plain_phrase():
     found = Counter(finding.code for finding in lint(Descriptors.load(shipped("descriptors/imagenet.json"))))
-    assert found.keys() <= {"shared", "clause"} and found["shared"] <= 50 and found["clause"] <= 27
+    assert found.keys() <= {"shared"} and found["shared"] <= 50
 
 
 @pytest.mark.parametrize(

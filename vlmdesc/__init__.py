@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vlmdesc.descriptors.edit import edit as edit
     from vlmdesc.descriptors.history import DescriptorFile as DescriptorFile
     from vlmdesc.descriptors.llm import Budget as Budget
+    from vlmdesc.descriptors.mend import fix as fix
     from vlmdesc.descriptors.patch import diff as diff
     from vlmdesc.descriptors.patch import merge as merge
     from vlmdesc.descriptors.patch import read_patch as read_patch
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.upkeep import CacheItem as CacheItem
     from vlmdesc.errors import VlmdescError as VlmdescError
     from vlmdesc.evaluation.effect import effect as effect
+    from vlmdesc.evaluation.lint import lint as lint
     from vlmdesc.evaluation.scored import Scored as Scored
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
@@ -73,6 +75,8 @@ _HOMES = {
     "edit": "vlmdesc.descriptors.edit",
     "effect": "vlmdesc.evaluation.effect",
     "embed": "vlmdesc.embeddings.embed",
+    "fix": "vlmdesc.descriptors.mend",
+    "lint": "vlmdesc.evaluation.lint",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",

@@ -42,7 +42,7 @@ def claims(folder: Path) -> Iterator[Claim]:
             yield
         finally:
             ours.remove(at)
-            _unlock(file, at)
+            _lock(file, at, release=True)
 
     try:
         yield claim
@@ -50,22 +50,14 @@ def claims(folder: Path) -> Iterator[Claim]:
         os.close(file)
 
 
-def _lock(file: int, at: int) -> bool:
+def _lock(file: int, at: int, release: bool = False) -> bool:
+    """Lock a byte, or release it. False where another process holds it."""
     try:
         import fcntl
 
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+        fcntl.lockf(file, fcntl.LOCK_UN if release else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
     except (BlockingIOError, PermissionError):
         return False
     except (ImportError, OSError):  # no such locks here
-        return True
+        pass
     return True
-
-
-def _unlock(file: int, at: int) -> None:
-    try:
-        import fcntl
-
-        fcntl.lockf(file, fcntl.LOCK_UN, 1, at)
-    except (ImportError, OSError):
-        return

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
 
-from vlmdesc.descriptors.checks import Looked, says
-from vlmdesc.descriptors.lint import CHECKS, Finding, lint
-from vlmdesc.descriptors.lint_words import in_words, names_of
-from vlmdesc.descriptors.phrase import article, get_phrase
-from vlmdesc.descriptors.tidy import trimmed, unmarked
-from vlmdesc.descriptors.words import ADVERBS, BREAKS, DETERMINERS, PARTS, VERBS
-from vlmdesc.records import ClassName, Descriptor, Descriptors
+from vlmdesc.descriptors.lint import left_out, name_pattern, same, says
+from vlmdesc.descriptors.tidy import strip_markup, trim
+from vlmdesc.descriptors.visual import not_visual
+from vlmdesc.records import Change, Descriptor, Descriptors, Done, Edit
+from vlmdesc.records.descriptors import DescriptorSource
 
-_LINKS = frozenset("has have is are with".split())  # what follows is what the class has or is
+WHO = "vlmdesc lint"  # as the history has it
 
 
 @dataclass(frozen=True)
@@ -29,112 +29,91 @@ class Repair:
     after: str | None
 
 
-def mend(
-    descriptors: Descriptors, findings: Iterable[Finding], ignore: Iterable[str] = ()
-) -> tuple[Descriptors, tuple[Repair, ...]]:
-    """The set with `findings` mended where that is safe, and what was changed, by row.
+@dataclass(frozen=True)
+class Fix:
+    """A mended set, and what was changed, by row of the set that was given."""
 
-    Mending one thing can bring another to light, such as a duplicate; that is mended too, but for the codes to
-    `ignore`. A class keeps at least one descriptor. All else, ids, weights and origins too, stays as it is.
+    descriptors: Descriptors
+    changes: tuple[Repair, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"changes": [asdict(change) for change in self.changes]}
+
+    def __repr__(self) -> str:
+        return f"Fix({len(self.changes)} changes, {len(self.descriptors.rows)} rows)"
+
+
+def fix(descriptors: DescriptorSource, *, ignore: Iterable[str] = ()) -> Fix:
+    """The set with what `lint` finds mended where that is safe, and what was changed.
+
+    Duplicates and rows that show nothing go; texts are cleaned of markup, ragged ends and, where the rest reads well,
+    the class's name; what has one of the codes to `ignore` is left. A class keeps one descriptor that says something.
+    All else stays as it is, ids, weights and origins too. Each change is an edit in the history, so it can be undone.
+    Raises: InputError for descriptors that cannot be used, or a code that is not known.
     """
-    numbers, changes = [*range(len(descriptors.rows))], list[Repair]()
-    others = {*CHECKS} - {*MENDS} | {*ignore}
-    while new := _changes(descriptors, findings):
-        changes += [replace(change, row=numbers[change.row]) for change in new.values()]
-        kept = [m for m in range(len(numbers)) if m not in new or new[m].after is not None]
-        rows = tuple(_after(descriptors.rows[m], new.get(m)) for m in kept)
-        numbers, descriptors = [numbers[m] for m in kept], replace(descriptors, rows=rows, history=())
-        findings = lint(descriptors, ignore=others)
-    return descriptors, tuple(sorted(changes, key=lambda change: change.row))
+    descriptors = Descriptors.load(descriptors)
+    rows, changes, history = list[Descriptor](), list[Repair](), [*descriptors.history]
+    for row, repairs in _repairs(descriptors, left_out(descriptors, ignore)):
+        now: Descriptor | None = row
+        for repair in repairs:
+            before, now = now, None if repair.after is None else replace(row, text=repair.after)
+            op, to = ("drop", "") if now is None else ("reword", now.text)
+            edit = Edit(op, row.class_id, repair.before, to, who=WHO, why=repair.code)
+            history.append(Done(edit, (Change(len(rows), before, now),)))
+        rows += [now] if now else []
+        changes += repairs
+    return Fix(replace(descriptors, rows=tuple(rows), history=tuple(history)), tuple(changes))
 
 
-def _after(row: Descriptor, change: Repair | None) -> Descriptor:
-    return replace(row, text=change.after) if change and change.after is not None else row
+def _repairs(descriptors: Descriptors, leave: frozenset[str]) -> Iterator[tuple[Descriptor, list[Repair]]]:
+    """Each row, with its cleanings in order, or with its drop alone."""
+    names = {c.id: name_pattern(c) for c in descriptors.classes}
+    left, seen = Counter(row.class_id for row in descriptors.rows if _counts(row)), set[tuple[str, str]]()
+    for m, row in enumerate(descriptors.rows):
+        repairs = [*_clean(m, row, names[row.class_id], leave)] if row.enabled else []
+        text = (repairs and repairs[-1].after) or row.text
+        why = _why_drop(text, (row.class_id, same(text)) in seen, leave) if row.enabled else ""
+        if why and left[row.class_id] > _counts(row):  # a class keeps its last row that counts
+            left[row.class_id] -= _counts(row)
+            repairs = [Repair(m, row.class_id, why, row.text, None)]
+        if row.enabled:
+            seen.add((row.class_id, same(text)))
+        yield row, repairs
 
 
-def _changes(descriptors: Descriptors, findings: Iterable[Finding]) -> dict[int, Repair]:
-    """One change a row at most, by row; drops come first, and never take a class's last row that counts."""
-    looked, changes = Looked(descriptors, get_phrase("plain")), dict[int, Repair]()
-    left = Counter(row.class_id for row in descriptors.rows if _counts(row))
-    order = [*MENDS]
-    for finding in sorted((f for f in findings if f.code in MENDS), key=lambda f: order.index(f.code)):
-        if finding.row is None or finding.row in changes:
-            continue
-        row = descriptors.rows[finding.row]
-        after = MENDS[finding.code](looked, row)
-        if after is None and left[row.class_id] - _counts(row) < 1:
-            continue
-        if after != row.text:
-            left[row.class_id] -= _counts(row) and after is None
-            changes[finding.row] = Repair(finding.row, row.class_id, finding.code, row.text, after)
-    return changes
+def _clean(m: int, row: Descriptor, name: str, leave: frozenset[str]) -> Iterator[Repair]:
+    """Until nothing changes any more: cleaning one thing can bring another to light."""
+    cleaners: dict[str, Callable[[str], str]]
+    cleaners = {"markup": strip_markup, "trailing-junk": trim, "class-name": partial(unname, name=name)}
+    text, old = row.text, ""
+    while text != old:
+        old = text
+        for code, clean in cleaners.items():
+            after = clean(text)
+            if code not in leave and after != text and says(after):
+                yield Repair(m, row.class_id, code, text, after)
+                text = after
+
+
+def _why_drop(text: str, is_twin: bool, leave: frozenset[str]) -> str:
+    """The code for which a row goes, or ""."""
+    is_empty = not says(trim(strip_markup(text)))
+    reasons = {"empty": is_empty, "duplicate": is_twin and not is_empty, "not-visual": bool(not_visual(text))}
+    return next((code for code, holds in reasons.items() if holds and code not in leave), "")
 
 
 def _counts(row: Descriptor) -> bool:
-    return row.enabled and row.weight > 0
+    return row.enabled and row.weight > 0 and says(row.text)
 
 
-def _drop(_: Looked, row: Descriptor) -> None:
-    return None
+def unname(text: str, name: str) -> str:
+    """`text` without a class's name, a pattern, where it says what the class has or is; else as it was.
 
-
-def _unmark(_: Looked, row: Descriptor) -> str | None:
-    return _or_drop(unmarked(row.text))
-
-
-def _trim(looked: Looked, row: Descriptor) -> str | None:
-    return _or_drop(trimmed(row.text, looked.sentences))
-
-
-def _or_drop(text: str) -> str | None:
-    return text if says(text) else None
-
-
-def _unname(looked: Looked, row: Descriptor) -> str | None:
-    return unnamed(row.text, looked.classes[row.class_id])
-
-
-# Drops come first: what goes need not be cleaned. A row that is spared since it is the last is cleaned all the same.
-MENDS: dict[str, Callable[[Looked, Descriptor], str | None]] = {
-    "empty": _drop,
-    "duplicate": _drop,
-    "not-visual": _drop,
-    "markup": _unmark,
-    "trailing-junk": _trim,
-    "class-name": _unname,
-}
-
-
-def unnamed(text: str, class_: ClassName) -> str:
-    """`text` without the class's name where what remains reads well, else as it was.
-
-    >>> hen = ClassName("hen", "hen")
-    >>> unnamed("a hen has a red comb", hen), unnamed("The hen's red comb", hen), unnamed("a red hen", hen)
-    ('a red comb', 'a red comb', 'a red hen')
+    >>> unname("a hen has a red comb", "hen"), unname("The hen's red comb", "hen"), unname("a red hen", "hen")
+    ('a red comb', 'red comb', 'a red hen')
     """
-    names = names_of(class_)
-    rest = next((rest for name in sorted(names, key=len, reverse=True) if (rest := _rest(text.strip(), name))), "")
-    words = rest.lower().split()
-    reads = len(words) > 1 and words[0][0].isalnum() and words[0] not in ("been", "not", "to", "being", "had")
-    named = any(in_words(name) in in_words(rest) for name in names)
-    return rest if reads and not named and len(rest) < len(text) else text
-
-
-def _rest(text: str, name: str) -> str:
-    """What `text` says of `name`: the object of "has", "is" or "with", or what is the name's own."""
-    words = r"[\s_-]+".join(re.escape(word) for word in name.split())
-    found = re.match(rf"(?:(?:an?|the|this|these|most|all)\s+)?{words}(?:e?s)?(['\u2019]s?)?,?\s+", text, re.IGNORECASE)
-    if not found:
-        return ""
-    predicate = re.sub(r"^(?:which|that)\s+", "", text[found.end() :])
-    verb, _, rest = predicate.partition(" ")
-    if found[1]:
-        return _with_article(predicate)
-    return rest.strip() if verb in _LINKS else predicate if verb in VERBS | ADVERBS else ""
-
-
-def _with_article(text: str) -> str:
-    """ "red comb" -> "a red comb"; only where the last word is the head and a part that can be counted."""
-    words: Sequence[str] = text.lower().split()
-    single = words and words[-1] in PARTS and not {*words} & BREAKS and words[0] not in DETERMINERS
-    return f"{article(text)} {text}" if single else text
+    link = r"(?:['\u2019]s?|,?\s+(?:(?:which|that)\s+)?(?:are|has|have|is|with))"
+    found = re.match(rf"\s*(?:(?:an?|the|this|these|all)\s+)?{name}{link}\s+(\w+\s.+)$", text, re.IGNORECASE)
+    rest = found[1].strip() if found else ""
+    reads = rest and rest.split()[0] not in ("been", "being", "had", "not", "to")
+    return rest if reads and not re.search(name, rest, re.IGNORECASE) else text
