@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from vlmdesc.classification.heads import save_head as save_head
     from vlmdesc.embeddings.data import load_data as load_data
     from vlmdesc.embeddings.embed import embed as embed
+    from vlmdesc.embeddings.labelled import Joining as Joining
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.store import Store as Store
     from vlmdesc.errors import VlmdescError as VlmdescError
+    from vlmdesc.evaluation.audit import audit as audit
     from vlmdesc.evaluation.scored import Scored as Scored
+    from vlmdesc.evaluation.suggest import suggest as suggest
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
     from vlmdesc.records import Descriptors as Descriptors
@@ -35,18 +38,21 @@ _HOMES = {
     "Embeddings": "vlmdesc.records",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
+    "Joining": "vlmdesc.embeddings.labelled",
     "Parts": "vlmdesc.classification.heads",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
     "Scored": "vlmdesc.evaluation.scored",
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
+    "audit": "vlmdesc.evaluation.audit",
     "embed": "vlmdesc.embeddings.embed",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
     "save_head": "vlmdesc.classification.heads",
     "shipped": "vlmdesc.assets",
+    "suggest": "vlmdesc.evaluation.suggest",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -11,7 +11,7 @@ from vlmdesc.classification.columns import Columns, columns_of
 from vlmdesc.classification.score import POOLS, get_pool
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation import calibrate
-from vlmdesc.evaluation.candidates import LEAST, MOST, SHOWN, Aim, Draft, additions, drops, reweighing, separating
+from vlmdesc.evaluation.candidates import LEAST, MOST, SHOWN, Aim, Draft, add, drop, reweigh, separate
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import ClassName, Descriptor
 from vlmdesc.testing import labelled
@@ -74,7 +74,8 @@ def reweighed(pool, **world):
     descriptors, encode, images, labels = planted(**world)
     w = draft(descriptors, pool, encode=encode)
     seen = aim(images, labels, w.head)
-    return w, seen.seen, reweighing(w, 0, seen, calibrate.folds(labels, [*map(str, range(len(labels)))], 0))
+    [found] = reweigh(w, 0, seen, calibrate.folds(labels, [*map(str, range(len(labels)))], 0))
+    return w, seen.seen, found
 
 
 # Answers under many edits
@@ -104,7 +105,7 @@ def test_right_with_is_scoring_everything_anew_in_a_real_world(pool):
     seen = aim(images, labels, w.head).seen
     assert seen.wrong.tolist() == (get_pool(pool).score(images, w.head.columns).argmax(axis=1) != labels).tolist()
     for class_ in range(3):
-        candidates = [*drops(w, class_), *additions(w, class_, ["a", "b"], "borrow")]
+        candidates = [*drop(w, class_), *add(w, class_, ["a", "b"], "borrow")]
         found = seen.right_with(class_, images @ np.stack([candidate.vector for candidate in candidates]).T)
         for k, candidate in enumerate(candidates):
             anew = w.edit(candidate.edits).scores(images).argmax(axis=1) == labels
@@ -119,11 +120,11 @@ def test_right_with_is_scoring_everything_anew_in_a_real_world(pool):
 def test_a_candidate_has_the_vector_of_the_edited_set(seed, way):
     w = draft(zoo(seed), *way)
     for class_ in range(3):
-        dropped = [*drops(w, class_)]
+        dropped = [*drop(w, class_)]
         assert [candidate.edits[0].text for candidate in dropped] == [
             w.descriptors.rows[m].text for m in w.rows_of(class_)
         ]
-        added = [*additions(w, class_, ["a red comb", "grey", "a red comb", ""], "borrow")]
+        added = [*add(w, class_, ["a red comb", "grey", "a red comb", ""], "borrow")]
         assert [candidate.edits[0].text for candidate in added] == ["a red comb", "grey"]
         for candidate in dropped + added:
             assert candidate.class_ == class_ and len(candidate.edits) == 1
@@ -137,16 +138,16 @@ def test_what_is_added_to_a_class_without_descriptors_takes_the_place_of_its_nam
         (Descriptor("hen", "a beak", enabled=False), Descriptor("owl", "big eyes")),
     )
     w = draft(descriptors, pool, "plain")
-    assert w.rows_of(0) == [] and not [*drops(w, 0)]
-    [added] = additions(w, 0, ["a red comb", "a beak"], "ask")  # a beak is there, though disabled
+    assert w.rows_of(0) == [] and not [*drop(w, 0)]
+    [added] = add(w, 0, ["a red comb", "a beak"], "ask")  # a beak is there, though disabled
     assert added.vector == pytest.approx(really(added, w), abs=1e-5) and added.kind == "ask"
 
 
 def test_the_only_descriptor_is_not_dropped_and_what_is_there_is_not_added():
     w = draft(Descriptors.of({"hen": ["a beak"], "owl": ["a beak", "big eyes"]}))
-    assert not [*drops(w, 0)] and len([*drops(w, 1)]) == 2
-    assert not [*additions(w, 0, ["a beak", ""], "borrow")]
-    assert [c.edits[0].record() for c in additions(w, 0, ["big eyes"], "borrow")] == [
+    assert not [*drop(w, 0)] and len([*drop(w, 1)]) == 2
+    assert not [*add(w, 0, ["a beak", ""], "borrow")]
+    assert [c.edits[0].record() for c in add(w, 0, ["big eyes"], "borrow")] == [
         {"op": "add", "class": "hen", "text": "big eyes"}
     ]
 
@@ -155,7 +156,7 @@ def test_the_only_descriptor_is_not_dropped_and_what_is_there_is_not_added():
 def test_a_descriptor_that_a_class_has_twice_is_dropped_where_it_stands(first):
     rows = (first, Descriptor("hen", "grey"), Descriptor("hen", "brown"), Descriptor("owl", "white"))
     w = draft(Descriptors((ClassName("hen", "hen"), ClassName("owl", "owl")), rows))
-    for candidate in drops(w, 0):
+    for candidate in drop(w, 0):
         assert candidate.vector == pytest.approx(really(candidate, w), abs=1e-5)
 
 
@@ -194,14 +195,14 @@ def test_weights_stay_where_nothing_is_gained_by_changing_them():
         w, labels = draft(zoo(seed)), np.repeat(np.arange(3), 30)
         images = unit(w.head.columns.means[labels] + 0.02 * rng.standard_normal((90, 8)))  # each image is right
         seen = aim(images, labels, w.head)
-        found += reweighing(w, 0, seen, np.arange(90) % calibrate.N_FOLDS) is not None
+        found += len([*reweigh(w, 0, seen, np.arange(90) % calibrate.N_FOLDS)])
     assert found == 0
 
 
 def test_one_descriptor_has_no_weight_to_change():
     w = draft(Descriptors.of({"hen": ["a beak"], "owl": ["big eyes"]}))
     seen = aim(np.eye(8, dtype=np.float32), np.arange(8) % 2, w.head)
-    assert reweighing(w, 0, seen, np.arange(8) % calibrate.N_FOLDS) is None
+    assert not [*reweigh(w, 0, seen, np.arange(8) % calibrate.N_FOLDS)]
 
 
 # The pool
@@ -213,7 +214,7 @@ def test_texts_that_set_lost_pictures_apart_come_first():
     seen = aim(images, labels, w.head)
     pool = ["bad", "good", "other", *(f"text {i}" for i in range(30))]
     vectors = np.concatenate([encode(pool[:3]), 0.1 * hashed(pool[3:])])
-    shown = separating(seen, 0, pool, vectors)
+    shown = separate(seen, 0, pool, vectors)
     assert len(shown) == SHOWN and shown[0] == "good" and "bad" not in shown
     lost = (labels == 0) & seen.seen.wrong
     apart = vectors @ (images[lost].mean(axis=0) - images[labels == 1].mean(axis=0))
@@ -224,7 +225,7 @@ def test_nothing_is_apart_where_nothing_is_lost():
     descriptors, encode, images, labels = planted()
     w = draft(descriptors, encode=encode)
     nothing = aim(images, labels, w.head, np.zeros(len(labels), bool))
-    assert separating(nothing, 0, ["good"], encode(["good"])) == []
+    assert separate(nothing, 0, ["good"], encode(["good"])) == []
 
 
 @pytest.mark.parametrize("pool", ["max", "maen"])

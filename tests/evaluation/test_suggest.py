@@ -11,9 +11,9 @@ from vlmdesc import Descriptors
 from vlmdesc.classification.columns import columns_of
 from vlmdesc.descriptors.edit import edit
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.candidates import Aim, Draft
+from vlmdesc.evaluation.candidates import Aim, Draft, halves
 from vlmdesc.evaluation.scored import Scored
-from vlmdesc.evaluation.suggest import COST, EACH, TESTED, halves, involved, rivals_of, suggest
+from vlmdesc.evaluation.suggest import COST, EACH, TESTED, involved, rivals_of, suggest_edits
 from vlmdesc.records import ClassName, Descriptor, Edit
 from vlmdesc.testing import labelled
 
@@ -40,7 +40,7 @@ def draft(descriptors, book, pool="mean"):
 def suggested(draft, images, labels, seed=0, copies=1, target=None, contents=None, **more):
     contents = tuple(contents or [str(i // copies) for i in range(len(labels))])
     target = np.ones(len(labels), bool) if target is None else target
-    return suggest(draft, replace(labelled(images, labels), contents=contents), target, seed=seed, **more)
+    return suggest_edits(draft, replace(labelled(images, labels), contents=contents), target, seed=seed, **more)
 
 
 def gained(draft, edits, images, labels):
@@ -186,7 +186,7 @@ def test_what_is_measured_is_little_and_best_first():
     for tried in found.tried:
         assert tried.chosen[0] > 0 and tried.chosen[1] >= -COST and tried.target.p_holm >= tried.target.p
     assert [tried.helps for tried in found.tried] == sorted((tried.helps for tried in found.tried), reverse=True)
-    json.dumps([tried.record() for tried in found.tried], allow_nan=False)
+    json.dumps([tried.to_dict() for tried in found.tried], allow_nan=False)
 
 
 def test_the_same_seed_suggests_the_same():
@@ -250,10 +250,10 @@ def test_a_language_model_is_given_classes_with_rivals_and_its_texts_are_tried()
         asked.append(rivals)
         return {0: ["good", "nothing 4"]}  # the second is there already
 
-    found = suggested(w, *draw(400, 0), ask=ask, tick=ticks.append)
+    found = suggested(w, *draw(400, 0), ask=ask, progress=lambda *stage: ticks.append(stage))
     [rivals] = asked
     assert 0 in rivals and 1 in rivals[0] and all(class_ not in others for class_, others in rivals.items())
-    assert len(ticks) == len(rivals)
+    assert ticks == [("classes", done, len(rivals)) for done in range(len(rivals) + 1)]
     tried = [tried for tried in found.tried if tried.kind == "ask"]
     assert [t.edits for t in tried] == [(Edit("add", "zero", "good"),)] and tried[0].helps
 

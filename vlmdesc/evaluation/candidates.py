@@ -18,6 +18,7 @@ from vlmdesc.classification.heads.pooled import Pooled
 from vlmdesc.classification.score import get_fold
 from vlmdesc.descriptors.edit import edit
 from vlmdesc.descriptors.phrase import get_phrase, texts
+from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import Descriptor, Descriptors, Edit
 from vlmdesc.records.names import WEIGHTS
@@ -26,7 +27,6 @@ SHRINK = (0.25, 0.5, 1.0, 2.0)  # how strongly weights follow what they are wort
 LEAST, MOST = 0.25, 4.0  # times its weight now, that a reweighing gives a descriptor
 SLIGHT = 0.1  # changes of a weight's logarithm that are not worth an edit
 SHOWN = 24  # descriptors of the pool that are tried on a class
-N_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,17 @@ class Draft:
         return self.encode(texts(Descriptors(self.descriptors.classes, rows), get_phrase(self.head.phrase)))
 
 
-def drops(draft: Draft, class_: int) -> Iterator[Candidate]:
+def halves(
+    labels: Int[np.ndarray, " n"], contents: Sequence[str], strata: Sequence[str | None], seed: int
+) -> Int[np.ndarray, " n"]:
+    """0 or 1 for each image: each class, and each group in it, evenly divided; equal contents in one half: (N,)."""
+    names = {name: i for i, name in enumerate(dict.fromkeys(strata))}
+    group = np.array([names[name] for name in strata], np.intp) if strata else np.zeros(len(labels), np.intp)
+    _, stratum = np.unique(labels * (len(names) + 1) + group, return_inverse=True)
+    return calibrate.folds(stratum, contents, seed, 2)
+
+
+def drop(draft: Draft, class_: int) -> Iterator[Candidate]:
     """Each descriptor of a class left out, where it has another."""
     rows = draft.rows_of(class_)
     if len(rows) < 2:
@@ -107,37 +117,39 @@ def drops(draft: Draft, class_: int) -> Iterator[Candidate]:
             yield Candidate("drop", class_, (_edit(draft, "drop", row),), vector)
 
 
-def reweighing(draft: Draft, class_: int, aim: Aim, fold: Int[np.ndarray, " n"]) -> Candidate | None:
+def reweigh(draft: Draft, class_: int, aim: Aim, fold: Int[np.ndarray, " n"]) -> Iterator[Candidate]:
     """Weights of a class by what its descriptors are worth, shrunk towards what they are now.
 
     A descriptor is worth how much nearer it is to the class's images that are aimed at than to others' images that
-    have the class among their best two. How strongly weights follow that is chosen by cross-validation; None where
+    have the class among their best two. How strongly weights follow that is chosen by cross-validation; nothing where
     following it not at all is best.
     """
     rows = draft.rows_of(class_)
     if len(rows) < 2:
-        return None
+        return
     weights, vectors = draft.head.columns_at(rows)
     similarity = aim.images @ vectors.T.astype(np.float32)
     own = aim.target & (aim.labels == class_)
     near = (aim.seen.two[0] == class_).any(axis=1) & (aim.labels != class_)
     gains = np.zeros(len(SHRINK))
-    for f in range(N_FOLDS):
+    for f in range(calibrate.N_FOLDS):
         others, held = fold != f, aim.target & (fold == f)
         new = _weights(weights, _worth(similarity, own & others, near & others))
         right = aim.seen.right_with(class_, aim.images @ draft.head.fold(new @ vectors, new.sum(axis=1)).T)
         gains += right[held].sum(axis=0) - (~aim.seen.wrong[held]).sum()
     if gains.max() <= 0:
-        return None
-    wanted = [_readable(weight) for weight in _weights(weights, _worth(similarity, own, near))[gains.argmax()]]
+        return
+    followed = _weights(weights, _worth(similarity, own, near))[gains.argmax()].clip(*WEIGHTS)
+    wanted = [float(f"{weight:.3g}") for weight in followed]  # as a person reads it
     moved = np.array([draft.is_first(row) for row in rows]) & (abs(np.log(np.array(wanted) / weights)) > SLIGHT)
     settled = np.where(moved, wanted, weights)[None]
     vector = draft.head.fold(settled @ vectors, settled.sum(axis=1))[0]
     edits = tuple(_edit(draft, "weigh", rows[i], weight=wanted[i]) for i in np.flatnonzero(moved).tolist())
-    return Candidate("reweigh", class_, edits, vector) if edits else None
+    if edits:
+        yield Candidate("reweigh", class_, edits, vector)
 
 
-def additions(draft: Draft, class_: int, found: Sequence[str], kind: str) -> Iterator[Candidate]:
+def add(draft: Draft, class_: int, found: Sequence[str], kind: str) -> Iterator[Candidate]:
     """Each of some new descriptors added to a class."""
     has = {row.text for row in draft.descriptors.rows if row.class_id == draft.descriptors.classes[class_].id}
     new = [text for text in dict.fromkeys(found) if text and text not in has]
@@ -151,7 +163,7 @@ def additions(draft: Draft, class_: int, found: Sequence[str], kind: str) -> Ite
         yield Candidate(kind, class_, (Edit("add", id_, text),), vector)
 
 
-def separating(aim: Aim, class_: int, pool: Sequence[str], vectors: Float32[np.ndarray, "m d"]) -> list[str]:
+def separate(aim: Aim, class_: int, pool: Sequence[str], vectors: Float32[np.ndarray, "m d"]) -> list[str]:
     """The 24 texts of a pool, (M, D), that are nearest to a class's images that go wrong, as against their rivals'.
 
     Ma et al. 2025, 3.2, with the images that are taken for another class, and those of that class, as the two sides.
@@ -167,11 +179,6 @@ def separating(aim: Aim, class_: int, pool: Sequence[str], vectors: Float32[np.n
 def _edit(draft: Draft, op: str, row: int, weight: float | None = None) -> Edit:
     row_ = draft.descriptors.rows[row]
     return Edit(op, row_.class_id, row_.text, weight=weight)
-
-
-def _readable(weight: float) -> float:
-    """Three digits of a weight, within what a descriptor may have."""
-    return float(f"{min(max(weight, WEIGHTS[0]), WEIGHTS[1]):.3g}")
 
 
 def _worth(
