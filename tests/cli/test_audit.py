@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +11,8 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from vlmdesc import Descriptors, save_head
+from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.cli.app import app
 from vlmdesc.evaluation.report import templates
 from vlmdesc.testing import COLOURS, FakeEncoder
@@ -205,6 +208,26 @@ def test_max_pooling_lists_no_descriptors_and_audits_all_the_same(home):
     found = strict(result.stdout)
     assert found["failed"][0]["class"] == "flamingo" and all(failure["pulls"] == [] for failure in found["failed"])
     assert by_place("--pool", "max").exit_code == 0
+
+
+def test_a_saved_head_is_audited_as_its_descriptors_are(home):
+    save_head(fit_pooled(FakeEncoder(), Descriptors.load("biased.json")), "head")
+    arguments = ("audit", "table.csv", "--head", "head", "--group-column", "place", "--json")
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.stderr
+    ours, theirs = strict(result.stdout), strict(by_place("--json").stdout)
+    assert ours["task"].pop("descriptors") == "mean" and theirs["task"].pop("descriptors") == "biased.json"
+    assert ours == theirs and ours["failed"][0]["pulls"][0]["descriptor"] == SNOW
+    for more, says in ((("--pool", "max"), "--head with"), (("--descriptors", "fair.json"), "either --descriptors or")):
+        result = invoke(*arguments, *more)
+        assert result.exit_code == 2 and says in result.stderr
+
+
+def test_a_head_s_model_of_the_hub_is_fetched_only_where_it_is_named(home):
+    head = fit_pooled(FakeEncoder(), Descriptors.load("biased.json"))
+    save_head(replace(head, card=replace(head.card, model="hf-hub:stranger/model")), "head")
+    result = invoke("audit", "table.csv", "--head", "head", "--group-column", "place")
+    assert result.exit_code == 2 and "where you trust it, add --model hf-hub:stranger/model" in result.stderr
 
 
 def test_max_pooling_claims_nothing_about_descriptors(home):

@@ -11,28 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import vlmdesc as vd
+from vlmdesc.cli import options
 from vlmdesc.cli.border import say, say_notes
 from vlmdesc.cli.fitting import name_failures
-from vlmdesc.cli.options import (
-    AllowAbsent,
-    DataSource,
-    DescriptorFile,
-    Device,
-    GroupColumn,
-    IdColumn,
-    IgnoreUnknown,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Loose,
-    Model,
-    Pool,
-    Precision,
-    Split,
-    Worded,
-    open_data,
-    open_encoder,
-)
 from vlmdesc.cli.results import make_writable, with_interval
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import counted, few, shown
@@ -69,35 +50,39 @@ K = Annotated[
     int | None,
     typer.Option("--k", min=1, help="Best images of a class, for MaxSkew.", show_default="as many as it has"),
 ]
+HeadFolder = Annotated[
+    str, typer.Option("--head", help="In place of descriptors: a head that vlmdesc fit made.", metavar="FOLDER")
+]
 Out = Annotated[Path, typer.Option(help="Folder for audit.json and audit.html.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the halves and clusters of --group-by-concepts.")]
 
 
 def audit(
-    dataset: DataSource,
-    descriptors: DescriptorFile,
-    group_column: GroupColumn = "",
+    dataset: options.DataSource,
+    descriptors: options.DescriptorFile = "",
+    head: HeadFolder = "",
+    group_column: options.GroupColumn = "",
     by_concepts: ByConcepts = False,
     only: OnlyClass = [],  # noqa: B006 - typer reads it
-    model: Model = "",
-    phrase: Worded = "plain",
-    pool: Pool = "mean",
+    model: options.Model = "",
+    phrase: options.Worded = "plain",
+    pool: options.Pool = "mean",
     k: K = None,
     vocabulary: Vocabulary = "",
     out: Out = Path("vlmdesc-audit"),
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    image_column: ImageColumn = "",
-    label_column: LabelColumn = "",
-    id_column: IdColumn = "",
-    split: Split = "",
-    loose_labels: Loose = False,
-    allow_absent: AllowAbsent = False,
-    ignore_unknown: IgnoreUnknown = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    image_column: options.ImageColumn = "",
+    label_column: options.LabelColumn = "",
+    id_column: options.IdColumn = "",
+    split: options.Split = "",
+    loose_labels: options.Loose = False,
+    allow_absent: options.AllowAbsent = False,
+    ignore_unknown: options.IgnoreUnknown = False,
     seed: Seed = 0,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Find whom a descriptor set fails, and which descriptors do it.
+    """Find whom a descriptor set, or a head, fails, and which descriptors do it.
 
     Classes are compared between groups of images: how often they are found, and how often others are taken for them,
     with intervals and corrected tests. For each class that fails a group, the descriptors that do worse there than
@@ -110,15 +95,23 @@ def audit(
     if by_concepts and group_column:
         fix = "give --group-column with a column of the data set, or else --group-by-concepts"
         raise InputError("both --group-column and --group-by-concepts", fix=fix)
+    if bool(descriptors) == bool(head):
+        raise InputError("give either --descriptors or --head", fix="say what is to be audited")
+    if head and (phrase, pool) != ("plain", "mean"):
+        raise InputError("--head with --phrase or --pool", fix="leave them out: a head has its wording and pooling")
+    fitted = _load_head(head, model) if head else None
+    if fitted:
+        card = fitted.card
+        model, precision = card.model, precision if precision != "fp32" else card.precision
     make_writable(out)
     columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
-    data = open_data(dataset, split=split, group_column=group_column, **columns)
+    data = options.open_data(dataset, split=split, group_column=group_column, **columns)
     joining = vd.Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown)
     with bars() as progress:
         found = vd.audit(
             data,
-            descriptors,
-            lambda: open_encoder(model, device, precision),
+            fitted or descriptors,
+            lambda: options.open_encoder(model, device, precision),
             by_concepts=by_concepts,
             classes=only,
             phrase=phrase,
@@ -144,6 +137,15 @@ def audit(
         say(shown(f"next: vlmdesc suggest ... --group-column {quote(group_column)} {aim}"))
     if found.failed:
         raise typer.Exit(ImageError.exit_code)
+
+
+def _load_head(folder: str, model: str) -> vd.Head:
+    """A head, for images in its own model; one of a stranger's repository is fetched only where --model names it."""
+    found = vd.load_head(folder)
+    if found.card.model.startswith("hf-hub:") and found.card.model != model:
+        fix = f"where you trust it, add --model {quote(found.card.model)}"
+        raise InputError(f"the head asks for a model of the hub, {found.card.model}", where=folder, fix=fix)
+    return found
 
 
 def _print(record: Mapping[str, Any]) -> None:

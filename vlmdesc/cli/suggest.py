@@ -11,30 +11,12 @@ from typing import Annotated, Any
 import typer
 
 import vlmdesc as vd
+from vlmdesc.cli import options
 from vlmdesc.cli.audit import p_value
 from vlmdesc.cli.border import say, say_notes
 from vlmdesc.cli.contrast import Asker
 from vlmdesc.cli.describe import BaseUrl, KeyVariable
 from vlmdesc.cli.fitting import name_failures
-from vlmdesc.cli.options import (
-    AllowAbsent,
-    DataSource,
-    DescriptorFile,
-    Device,
-    GroupColumn,
-    IgnoreUnknown,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Loose,
-    Model,
-    Pool,
-    Precision,
-    Split,
-    Worded,
-    open_data,
-    open_encoder,
-)
 from vlmdesc.cli.results import with_interval
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.records.edits import edit_of
@@ -65,29 +47,29 @@ Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the halves.")]
 
 
 def suggest(
-    dataset: DataSource,
-    descriptors: DescriptorFile,
+    dataset: options.DataSource,
+    descriptors: options.DescriptorFile,
     class_: OnlyClass = "",
     group: OnlyGroup = "",
-    group_column: GroupColumn = "",
+    group_column: options.GroupColumn = "",
     borrow: Borrow = [],  # noqa: B006 - typer reads it
     ask: Ask = "",
     base_url: BaseUrl = "",
     api_key_env: KeyVariable = "OPENAI_API_KEY",
     out: Out = None,
-    model: Model = "",
-    phrase: Worded = "plain",
-    pool: Pool = "mean",
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    image_column: ImageColumn = "",
-    label_column: LabelColumn = "",
-    split: Split = "",
-    loose_labels: Loose = False,
-    allow_absent: AllowAbsent = False,
-    ignore_unknown: IgnoreUnknown = False,
+    model: options.Model = "",
+    phrase: options.Worded = "plain",
+    pool: options.Pool = "mean",
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    image_column: options.ImageColumn = "",
+    label_column: options.LabelColumn = "",
+    split: options.Split = "",
+    loose_labels: options.Loose = False,
+    allow_absent: options.AllowAbsent = False,
+    ignore_unknown: options.IgnoreUnknown = False,
     seed: Seed = 0,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Suggest edits of descriptors that help, or say that none does.
 
@@ -105,9 +87,9 @@ def suggest(
     joining = vd.Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown)
     with bars() as progress:
         found = vd.suggest(
-            open_data(dataset, split=split, **columns),
+            options.open_data(dataset, split=split, **columns),
             given,
-            lambda: open_encoder(model, device, precision),
+            lambda: options.open_encoder(model, device, precision),
             class_=class_,
             group=group,
             borrow=borrow,
