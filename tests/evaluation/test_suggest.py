@@ -13,7 +13,8 @@ from vlmdesc.descriptors.edit import edit
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.candidates import Aim, Draft, halves
 from vlmdesc.evaluation.scored import Scored
-from vlmdesc.evaluation.suggest import COST, EACH, TESTED, involved, rivals_of, suggest_edits
+from vlmdesc.evaluation.suggest import involved, rivals_of, suggest_edits
+from vlmdesc.evaluation.trial import COST, EACH, TESTED
 from vlmdesc.records import ClassName, Descriptor, Edit
 from vlmdesc.testing import labelled
 

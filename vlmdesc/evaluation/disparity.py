@@ -24,13 +24,18 @@ class Gap:
 
     here: Share
     others: Share
-    p: float = 1.0
     p_holm: float = 1.0
 
     @property
     def judged(self) -> bool:
         """Whether both sides have enough images to be compared."""
         return self.here.judged and self.others.judged
+
+    @property
+    def p(self) -> float:
+        """Fisher's exact p that both shares are one; 1 where they cannot be compared."""
+        sides = (self.here.k, self.here.n - self.here.k, self.others.k, self.others.n - self.others.k)
+        return fisher(*sides) if self.judged else 1.0
 
     @property
     def value(self) -> float:
@@ -173,13 +178,11 @@ def compare_groups(
     sizes, found = np.bincount(group, minlength=len(names)), np.bincount(group[right], minlength=len(names))
     at = [(i, g) for i in range(len(classes)) for g in np.flatnonzero(n[i] + wrong[i]).tolist()]
     # Of two groups, the one against the other and the other against the one are the same test.
-    tests = [(i, g) if len(names) > 2 else (i, 0) for i, g in at]
+    tests = [(i, g if len(names) > 2 else 0) for i, g in at]
     tprs = _correct([_gap(hits[i], n[i], g) for i, g in at], tests)
     fprs = _correct([_gap(wrong[i], sizes - n[i], g) for i, g in at], tests)
-    of_groups = _correct(
-        [_gap(found, sizes, g) for g in range(len(names))],
-        [(0, g) if len(names) > 2 else (0, 0) for g in range(len(names))],
-    )
+    of_groups = [_gap(found, sizes, g) for g in range(len(names))]
+    of_groups = _correct(of_groups, [(0, g if len(names) > 2 else 0) for g in range(len(names))])
     return Disparity(
         Share(int(right.sum()), len(labels)),
         dict(zip(names, of_groups, strict=True)),
@@ -192,9 +195,7 @@ def compare_groups(
 def _gap(hits: Int[np.ndarray, " g"], n: Int[np.ndarray, " g"], g: int) -> Gap:
     """The share of hits in group g and in all others."""
     here = Share(int(hits[g]), int(n[g]))
-    others = Share(int(hits.sum()) - here.k, int(n.sum()) - here.n)
-    gap = Gap(here, others)
-    return replace(gap, p=fisher(here.k, here.n - here.k, others.k, others.n - others.k)) if gap.judged else gap
+    return Gap(here, Share(int(hits.sum()) - here.k, int(n.sum()) - here.n))
 
 
 def _correct(gaps: Sequence[Gap], tests: Sequence[tuple[int, int]]) -> list[Gap]:

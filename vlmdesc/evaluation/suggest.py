@@ -24,11 +24,12 @@ from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.candidates import Aim, Candidate, Draft, add, drop, halves, reweigh, separate
-from vlmdesc.evaluation.effect import CLAIM, Delta, deltas
+from vlmdesc.evaluation.effect import CLAIM
 from vlmdesc.evaluation.failure import RIVALS
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.evaluation.setting import STRICT, Loader, Source, embed_labelled, open_labelled
-from vlmdesc.evaluation.statistics import holm, sign_test
+from vlmdesc.evaluation.statistics import sign_test
+from vlmdesc.evaluation.trial import Tried, choose, join, measure
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.records.descriptors import DescriptorSource
@@ -37,40 +38,8 @@ from vlmdesc.records.progress import Progress, counter, noted, silent
 from vlmdesc.text import counted, few, shown
 
 Ask = Callable[[Mapping[int, Sequence[int]]], Mapping[int, Sequence[str]]]
-COST = 0.01  # of overall accuracy, that an edit may lose on either half
-TESTED = 6  # edits that are measured on the other half: each one more makes it harder for all to stand out
-EACH = 2  # of these, of one class and kind
 CLASSES = 20  # that are looked at for edits
 AUTHOR = "vlmdesc suggest"
-
-
-@dataclass(frozen=True)
-class Tried:
-    """Edits of one class with what they did to the images aimed at, and to all: on the half they were chosen on, as
-    differences of accuracy, and on the other half.
-    """
-
-    kind: str
-    edits: tuple[Edit, ...]
-    chosen: tuple[float, float]
-    target: Delta
-    overall: Delta
-
-    @property
-    def helps(self) -> bool:
-        """Whether the images aimed at gain by more than chance, all tests counted, at next to no cost for all."""
-        return self.target.verdict == "better" and self.overall.value >= -COST
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "kind": self.kind,
-            "edits": [edit.record() for edit in self.edits],
-            "helps": self.helps,
-            "chosen": {"target": round(self.chosen[0], 6), "overall": round(self.chosen[1], 6)},
-            "target": self.target.record(),
-            "overall": self.overall.record(),
-        }
 
 
 @dataclass(frozen=True, repr=False)
@@ -247,8 +216,8 @@ def suggest_edits(
         found += add(draft, c, separate(aim, c, pool, vectors), "borrow")
         found += add(draft, c, asked.get(c, ()), "ask")
         done(1)
-    tried = _measure(draft, choose(aim, found), held)
-    return Suggestions(len(found), tuple(tried), _join(draft, [t for t in tried if t.helps], aim, held))
+    tried = measure(draft, choose(aim, found), held)
+    return Suggestions(len(found), tuple(tried), join(draft, [t for t in tried if t.helps], aim, held))
 
 
 def involved(aim: Aim) -> list[int]:
@@ -264,64 +233,3 @@ def rivals_of(aim: Aim, class_: int) -> list[int]:
     counts = Counter(answers[aim.lost & (aim.labels == class_)].tolist())
     counts.update(aim.labels[aim.lost & (answers == class_)].tolist())
     return [rival for rival, _ in counts.most_common(RIVALS)]
-
-
-def choose(aim: Aim, candidates: Sequence[Candidate]) -> list[tuple[Candidate, float, float]]:
-    """The candidates to be measured, with their gain on the images aimed at and on all.
-
-    Those that gain most of the ones that cost no more than a point, and of one class and kind two at most.
-    """
-    now, rated = ~aim.seen.wrong, []
-    for class_ in dict.fromkeys(candidate.class_ for candidate in candidates):
-        of_class = [candidate for candidate in candidates if candidate.class_ == class_]
-        vectors = np.stack([candidate.vector for candidate in of_class])
-        gain = aim.seen.right_with(class_, aim.images @ vectors.T).astype(np.int8) - now[:, None]
-        overall, aimed = gain.mean(axis=0), gain[aim.target].mean(axis=0)
-        rated += [*zip(of_class, aimed.tolist(), overall.tolist(), strict=True)]
-    rated.sort(key=lambda found: (-found[1], -found[2]))
-    kept, taken = list[tuple[Candidate, float, float]](), Counter[tuple[int, str]]()
-    for candidate, aimed, overall in rated:
-        key = candidate.class_, candidate.kind
-        if aimed > 0 and overall >= -COST and taken[key] < EACH and len(kept) < TESTED:
-            taken[key] += 1
-            kept.append((candidate, aimed, overall))
-    return kept
-
-
-def _measure(draft: Draft, chosen: Sequence[tuple[Candidate, float, float]], held: Aim) -> list[Tried]:
-    """The chosen edits on held-out images, best first, with Holm's correction over them."""
-    found = [_try(draft, candidate.kind, candidate.edits, gains, held) for candidate, *gains in chosen]
-    targets, overalls = holm([tried.target.p for tried in found]), holm([tried.overall.p for tried in found])
-    found = [
-        replace(tried, target=replace(tried.target, p_holm=p), overall=replace(tried.overall, p_holm=q))
-        for tried, p, q in zip(found, targets, overalls, strict=True)
-    ]
-    return sorted(found, key=lambda tried: (not tried.helps, -tried.target.value, -tried.overall.value))
-
-
-def _try(draft: Draft, kind: str, edits: tuple[Edit, ...], chosen: Sequence[float], held: Aim) -> Tried:
-    was, is_ = ~held.seen.wrong, ~held.seen.rescored(draft.edit(edits)).wrong
-    target, overall = (deltas([part], was, is_)[0] for part in (held.target, np.ones_like(held.target)))
-    return Tried(kind, edits, (chosen[0], chosen[1]), target, overall)
-
-
-def _join(draft: Draft, helping: Sequence[Tried], aim: Aim, held: Aim) -> Tried | None:
-    """The edits that help, one after the other as long as each adds to the gain on the half they are chosen on.
-
-    Of two edits of one descriptor of a class the first is kept. None where that leaves those of one suggestion, or
-    does not help on the other half.
-    """
-    kept, gain, n, was = tuple[Edit, ...](), (0.0, 0.0), 0, ~aim.seen.wrong
-    for tried in sorted(helping, key=lambda tried: -tried.chosen[0]):
-        about = {(edit.class_, edit.text) for edit in kept}
-        new = kept + tuple(edit for edit in tried.edits if (edit.class_, edit.text) not in about)
-        try:
-            is_ = ~aim.seen.rescored(draft.edit(new)).wrong
-        except InputError:  # they leave a class with nothing to be scored by
-            continue
-        aimed = float(is_[aim.target].mean() - was[aim.target].mean())
-        overall = float(is_.mean() - was.mean())
-        if aimed > gain[0] and overall >= -COST:
-            kept, gain, n = new, (aimed, overall), n + 1
-    found = _try(draft, "together", kept, gain, held) if n > 1 else None
-    return found if found and found.helps else None
