@@ -87,11 +87,16 @@ class Draft:
         row_ = self.descriptors.rows[row]
         return sum((other.class_id, other.text) == (row_.class_id, row_.text) for other in self.descriptors.rows) == 1
 
-    def word(self, class_: int, new: Sequence[str]) -> Float32[np.ndarray, "k d"]:
-        """Vectors of descriptors as they would be worded for a class."""
-        id_ = self.descriptors.classes[class_].id
-        rows = tuple(Descriptor(id_, text) for text in new)
-        return self.encode(texts(Descriptors(self.descriptors.classes, rows), get_phrase(self.head.phrase)))
+    def candidate(
+        self,
+        kind: str,
+        class_: int,
+        edits: tuple[Edit, ...],
+        weights: Float[np.ndarray, " r"],
+        vectors: Float[np.ndarray, "r d"],
+    ) -> Candidate:
+        """Edits after which a class has descriptors of these weights and vectors."""
+        return Candidate(kind, class_, edits, self.head.fold((weights @ vectors)[None], weights.sum(keepdims=True))[0])
 
 
 def halves(
@@ -107,14 +112,11 @@ def halves(
 def drop(draft: Draft, class_: int) -> Iterator[Candidate]:
     """Each descriptor of a class left out, where it has another."""
     rows = draft.rows_of(class_)
-    if len(rows) < 2:
-        return
     weights, vectors = draft.head.columns_at(rows)
-    sums, total = weights @ vectors, weights.sum()
-    found = draft.head.fold(sums - weights[:, None] * vectors, total - weights)
-    for row, vector in zip(rows, found, strict=True):
-        if draft.is_first(row):
-            yield Candidate("drop", class_, (_edit(draft, "drop", row),), vector)
+    for i, row in enumerate(rows):
+        if len(rows) > 1 and draft.is_first(row):
+            kept = np.where(np.arange(len(rows)) == i, 0, weights)
+            yield draft.candidate("drop", class_, (_edit(draft, "drop", row),), kept, vectors)
 
 
 def reweigh(draft: Draft, class_: int, aim: Aim, fold: Int[np.ndarray, " n"]) -> Iterator[Candidate]:
@@ -142,25 +144,24 @@ def reweigh(draft: Draft, class_: int, aim: Aim, fold: Int[np.ndarray, " n"]) ->
     followed = _weights(weights, _worth(similarity, own, near))[gains.argmax()].clip(*WEIGHTS)
     wanted = [float(f"{weight:.3g}") for weight in followed]  # as a person reads it
     moved = np.array([draft.is_first(row) for row in rows]) & (abs(np.log(np.array(wanted) / weights)) > SLIGHT)
-    settled = np.where(moved, wanted, weights)[None]
-    vector = draft.head.fold(settled @ vectors, settled.sum(axis=1))[0]
     edits = tuple(_edit(draft, "weigh", rows[i], weight=wanted[i]) for i in np.flatnonzero(moved).tolist())
     if edits:
-        yield Candidate("reweigh", class_, edits, vector)
+        yield draft.candidate("reweigh", class_, edits, np.where(moved, wanted, weights), vectors)
 
 
 def add(draft: Draft, class_: int, found: Sequence[str], kind: str) -> Iterator[Candidate]:
     """Each of some new descriptors added to a class."""
-    has = {row.text for row in draft.descriptors.rows if row.class_id == draft.descriptors.classes[class_].id}
+    id_ = draft.descriptors.classes[class_].id
+    has = {row.text for row in draft.descriptors.rows if row.class_id == id_}
     new = [text for text in dict.fromkeys(found) if text and text not in has]
     if not new:
         return
+    rows = tuple(Descriptor(id_, text) for text in new)
+    worded = draft.encode(texts(Descriptors(draft.descriptors.classes, rows), get_phrase(draft.head.phrase)))
     weights, vectors = draft.head.columns_at(draft.rows_of(class_))
-    sums = weights @ vectors + draft.word(class_, new)
-    with_each = draft.head.fold(sums, np.full(len(new), weights.sum() + 1))
-    id_ = draft.descriptors.classes[class_].id
-    for text, vector in zip(new, with_each, strict=True):
-        yield Candidate(kind, class_, (Edit("add", id_, text),), vector)
+    for text, vector in zip(new, worded, strict=True):
+        edits, with_it = (Edit("add", id_, text),), np.vstack([vectors, vector])
+        yield draft.candidate(kind, class_, edits, np.append(weights, 1), with_it)
 
 
 def separate(aim: Aim, class_: int, pool: Sequence[str], vectors: Float32[np.ndarray, "m d"]) -> list[str]:
