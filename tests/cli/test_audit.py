@@ -11,9 +11,11 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import vlmdesc as vd
 from vlmdesc import Descriptors, save_head
 from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.cli.app import app
+from vlmdesc.errors import InputError
 from vlmdesc.evaluation.report import templates
 from vlmdesc.testing import COLOURS, FakeEncoder
 
@@ -208,6 +210,7 @@ def test_max_pooling_lists_no_descriptors_and_audits_all_the_same(home):
     found = strict(result.stdout)
     assert found["failed"][0]["class"] == "flamingo" and all(failure["pulls"] == [] for failure in found["failed"])
     assert by_place("--pool", "max").exit_code == 0
+    assert "No descriptor does worse here" not in Path("vlmdesc-audit/audit.html").read_text()
 
 
 def test_a_saved_head_is_audited_as_its_descriptors_are(home):
@@ -223,16 +226,41 @@ def test_a_saved_head_is_audited_as_its_descriptors_are(home):
         assert result.exit_code == 2 and says in result.stderr
 
 
+def test_the_library_says_what_the_command_says(home):
+    data, encoder, said = vd.load_data("table.csv"), FakeEncoder(), []
+    theirs = strict(by_place("--json").stdout)
+    for given in (data, Path("table.csv"), vd.load_data("table.csv", group_column="place")):
+        found = vd.audit(given, BIASED, encoder, group="place", progress=lambda *stage: said.append(stage))
+        ours = found.to_dict()
+        assert ours | {"task": 0} == theirs | {"task": 0} and ("images", 96, 96) in said
+        assert ours["task"] | {"descriptors": 0} == theirs["task"] | {"descriptors": 0} and "96 images" in repr(found)
+    images = found.seen.images
+    again = vd.audit(images, BIASED, encoder)
+    assert again.disparity == found.disparity and again.failures == found.failures
+    again.save(home / "of-arrays")
+    assert "No image of" in (home / "of-arrays/audit.html").read_text()
+    with pytest.raises(InputError, match=r"no column 'palce'.*did you mean 'place'"):
+        vd.audit(data, BIASED, encoder, group="palce")
+    with pytest.raises(InputError, match="no groups"):
+        vd.audit(data, BIASED, "no such model")  # told before a model is loaded
+    with pytest.raises(InputError, match="made for other classes"):
+        vd.audit(replace(images, classes=images.classes[::-1]), BIASED, encoder)
+
+
+def test_copies_are_left_out_with_a_note(home):
+    table = Path("table.csv")
+    table.write_text(table.read_text() + table.read_text().splitlines()[1] + "\n")
+    result = by_place("--json")
+    assert "note: 1 copy of other images left out" in result.stderr and strict(result.stdout)["n"] == 96
+    found = vd.audit("table.csv", BIASED, "fake", group="place")
+    assert found.notes == ("1 copy of other images left out",)
+
+
 def test_a_head_s_model_of_the_hub_is_fetched_only_where_it_is_named(home):
     head = fit_pooled(FakeEncoder(), Descriptors.load("biased.json"))
     save_head(replace(head, card=replace(head.card, model="hf-hub:stranger/model")), "head")
     result = invoke("audit", "table.csv", "--head", "head", "--group-column", "place")
     assert result.exit_code == 2 and "where you trust it, add --model hf-hub:stranger/model" in result.stderr
-
-
-def test_max_pooling_claims_nothing_about_descriptors(home):
-    by_place("--pool", "max")
-    assert "No descriptor does worse here" not in Path("vlmdesc-audit/audit.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -266,13 +294,6 @@ def test_labels_that_do_not_fit_are_told_before_anything_is_encoded(home, monkey
     Path("short.json").write_text(json.dumps({"frog": ["green"], "ravens": ["black"]}))
     result = by_place(descriptors="short.json")
     assert result.exit_code == 2 and "label 'raven' (24 rows): no class; closest: ravens" in result.stderr
-
-
-def test_an_unknown_pooling_is_told_before_anything_is_encoded(home, monkeypatch):
-    def forward(*_):
-        raise AssertionError("encoded")
-
-    monkeypatch.setattr(FakeEncoder, "forward", forward)
     assert "did you mean 'mean'" in by_place("--pool", "maen").stderr
 
 
@@ -285,14 +306,9 @@ def test_broken_pictures_are_named_and_the_rest_is_audited(home):
     found = strict(result.stdout)
     assert found["n"] == 94 and found["failed"][0]["class"] == "flamingo"
     assert Path("vlmdesc-audit/audit.html").exists()
-
-
-def test_broken_pictures_are_in_the_record(home):
-    Path("photos/frog/snow-0.png").write_text("<!doctype html>")
-    by_place("--json")
-    assert Path("vlmdesc-audit/errors.jsonl").exists()
-    listed = json.loads(Path("vlmdesc-audit/errors.jsonl").read_text())
-    assert listed["code"] == "not-an-image" and listed["class"] == "frog"
+    listed = [json.loads(line) for line in Path("vlmdesc-audit/errors.jsonl").read_text().splitlines()]
+    assert [(row["class"], row["stage"]) for row in listed] == [("frog", "read")] * 2
+    assert listed[0]["code"] == "not-an-image"
 
 
 def test_all_pictures_broken_is_exit_2_and_no_audit(home):

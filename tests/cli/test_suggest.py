@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import vlmdesc as vd
 from tests.cli.test_audit import BIASED, BIDI, COLOUR, ESC, FAIR, SNOW, photograph, picture, run, strict
 from tests.cli.test_describe import KEY, class_of, completion, serving
 from vlmdesc.descriptors.patch import read_patch
+from vlmdesc.errors import InputError
 from vlmdesc.records import Descriptors
 from vlmdesc.testing import FakeEncoder
 
@@ -65,19 +67,23 @@ def test_a_planted_descriptor_is_dropped_by_a_patch_that_helps_on_other_pictures
 def test_what_is_said_to_people(home):
     result = suggested("--group-column", "place", "--class", "flamingo", "--group", "snow")
     assert result.exit_code == 0
-    assert "aimed at" in result.stdout and f'drop "raven" "{SNOW}"' in result.stdout
+    assert "aimed at (n=8)" in result.stdout and f'drop "raven" "{SNOW}"' in result.stdout
     assert "help; " in result.stdout and "measured on held-out images" in result.stdout
     assert "in edits.jsonl; next: vlmdesc edit FILE apply edits.jsonl" in result.stderr
     assert max(map(len, result.stdout.splitlines())) <= 100
     assert all("flamingo in snow: +100.0 points on 8 held-out images" in edit.why for edit in read_patch("edits.jsonl"))
 
 
-def test_the_pictures_aimed_at_are_those_of_the_class_in_the_group(home):
-    found = told(suggested("--group-column", "place", "--class", "flamingo", "--group", "snow", "--json"))
-    assert {tried["target"]["n"] for tried in found["tried"]} == {8}
-    assert {tried["overall"]["n"] for tried in found["tried"]} == {64}
-    found = told(suggested("--group-column", "place", "--group", "snow", "--json", "--out", "b.jsonl"))
-    assert {tried["target"]["n"] for tried in found["tried"]} == {32}
+def test_the_library_says_what_the_command_says(home):
+    theirs = told(suggested("--group-column", "place", "--class", "flamingo", "--group", "snow", "--json"))
+    aim = {"class_": "flamingo", "group": "snow", "group_column": "place"}
+    found = vd.suggest("table.csv", BIASED, "fake", **aim)
+    assert found.to_dict() | {"written": "edits.jsonl"} == theirs and found.text in repr(found)
+    found.save("mine.jsonl")
+    assert [edit.text for edit in read_patch("mine.jsonl")] == [edit.text for edit in found.edits]
+    nothing = vd.suggest("table.csv", FAIR, "fake")
+    with pytest.raises(InputError, match="nothing to save"):
+        nothing.save("none.jsonl")
 
 
 def test_noise_helps_no_edit_and_writes_no_file(home):
@@ -92,11 +98,6 @@ def test_noise_helps_no_edit_and_writes_no_file(home):
     found = told(suggested("--json", data="noise", descriptors="fair.json"))
     assert found["written"] is None and found["edits"] == [] and found["together"] is None and found["candidates"] > 0
     assert not any(tried["helps"] for tried in found["tried"])
-
-
-def test_where_no_picture_is_wrong_that_is_said(home):
-    said = suggested(descriptors="fair.json").stdout
-    assert "none of 0" not in said and "wrong" in said
 
 
 def test_too_few_pictures_to_tell_are_no_proof_that_no_edit_helps(home):
@@ -131,12 +132,6 @@ def test_an_existing_patch_is_kept_unless_it_is_named(home):
     assert suggested("--out", "edits.jsonl").exit_code == 0 and read_patch("edits.jsonl")
 
 
-def test_out_does_not_take_the_place_of_the_descriptors(home):
-    before = Path("biased.json").read_bytes()
-    suggested("--out", "biased.json")
-    assert Path("biased.json").read_bytes() == before
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -150,6 +145,7 @@ def test_out_does_not_take_the_place_of_the_descriptors(home):
         (("--borrow", "nosuch.json"), "no such file or shipped set (nosuch.json)"),
         (("--out", "no/a.jsonl"), "in a folder that exists"),
         (("--out", "photos"), "cannot be written (photos)"),
+        (("--out", "biased.json"), "a patch needs a name ending in .jsonl"),
         (("--ask", "m", "--base-url", "http://example.com/v1"), "unencrypted"),
         (("--ask", "m", "--base-url", "no url"), "the base URL is none"),
     ],
@@ -189,16 +185,6 @@ def test_broken_pictures_are_named_and_the_rest_is_used(home):
     result = suggested("--json")
     found = told(result, code=1)
     assert "snow-0.png" in result.stderr and found["written"] == "edits.jsonl" and found["tried"][0]["helps"]
-
-
-def test_one_picture_or_one_class_is_told_and_no_traceback(home):
-    for c, colour in enumerate(("pink", "green")):
-        picture(home / "few" / [*COLOUR][c] / "a.png", colour, "white", c)
-    result = suggested("--class", "frog", "--allow-absent", data="few")
-    assert result.exit_code == 2 and "fewer than two images are aimed at" in result.stderr
-    Path("one.json").write_text(json.dumps({"frog": ["green skin", "green legs"]}))
-    result = suggested("--ignore-unknown", data="few", descriptors="one.json")
-    assert result.exit_code == 2 and "fix:" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_hostile_texts_are_shown_as_escapes_and_kept_as_they_are(home):
@@ -271,11 +257,7 @@ def test_an_endpoint_that_is_gone_is_named_and_the_rest_is_tried(home, monkeypat
     monkeypatch.setattr("vlmdesc.descriptors.llm.BACKOFF_S", 0.001)
     result = suggested("--ask", "m", "--base-url", "http://127.0.0.1:1/v1")
     assert "no connection" in result.stderr and "Traceback" not in result.stderr and read_patch("edits.jsonl")
-
-
-def test_an_endpoint_that_is_gone_is_no_success(home, monkeypatch):
-    monkeypatch.setattr("vlmdesc.descriptors.llm.BACKOFF_S", 0.001)
-    assert suggested("--ask", "m", "--base-url", "http://127.0.0.1:1/v1").exit_code in (1, 3)
+    assert result.exit_code in (1, 3)
 
 
 def test_answers_that_cannot_be_trusted_harm_nobody(home):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.evaluation.test_scored import head_of, scored_by
+from tests.evaluation.test_scored import head_of, scored_by, unit
 from vlmdesc import Descriptors
 from vlmdesc.classification.columns import Columns, columns_of
 from vlmdesc.classification.score import POOLS, get_pool
@@ -18,10 +18,6 @@ from vlmdesc.testing import labelled
 
 FOLDS = [name for name, pool in POOLS.items() if pool.fold]
 WAYS = [(pool, phrase) for pool in FOLDS for phrase in ("plain", "free")]
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def hashed(texts):
@@ -98,20 +94,6 @@ def test_right_with_is_scoring_everything_anew_with_ties(seed):
             assert found[:, k].tolist() == (scores.argmax(axis=1) == labels).tolist()
 
 
-@pytest.mark.parametrize("pool", FOLDS)
-def test_right_with_is_scoring_everything_anew_in_a_real_world(pool):
-    w, rng = draft(zoo(0), pool), np.random.default_rng(0)
-    images, labels = unit(rng.standard_normal((300, 8))), rng.integers(0, 3, 300)
-    seen = aim(images, labels, w.head).seen
-    assert seen.wrong.tolist() == (get_pool(pool).score(images, w.head.columns).argmax(axis=1) != labels).tolist()
-    for class_ in range(3):
-        candidates = [*drop(w, class_), *add(w, class_, ["a", "b"], "borrow")]
-        found = seen.right_with(class_, images @ np.stack([candidate.vector for candidate in candidates]).T)
-        for k, candidate in enumerate(candidates):
-            anew = w.edit(candidate.edits).scores(images).argmax(axis=1) == labels
-            assert (found[:, k] == anew).all()
-
-
 # Candidates and the sets they stand for
 
 
@@ -147,6 +129,8 @@ def test_the_only_descriptor_is_not_dropped_and_what_is_there_is_not_added():
     w = draft(Descriptors.of({"hen": ["a beak"], "owl": ["a beak", "big eyes"]}))
     assert not [*drop(w, 0)] and len([*drop(w, 1)]) == 2
     assert not [*add(w, 0, ["a beak", ""], "borrow")]
+    seen = aim(np.eye(8, dtype=np.float32), np.arange(8) % 2, w.head)
+    assert not [*reweigh(w, 0, seen, np.arange(8) % calibrate.N_FOLDS)]  # one descriptor has no weight to change
     assert [c.edits[0].record() for c in add(w, 0, ["big eyes"], "borrow")] == [
         {"op": "add", "class": "hen", "text": "big eyes"}
     ]
@@ -169,15 +153,10 @@ def test_weights_follow_what_descriptors_are_worth(pool):
     weights = {edit.text: edit.weight for edit in found.edits}
     assert all(edit.op == "weigh" and edit.class_ == "zero" for edit in found.edits)
     assert weights["good"] > 1 > weights["bad"]
+    assert found.vector == pytest.approx(really(found, w), abs=1e-5)
     assert all(LEAST <= weight <= MOST for weight in weights.values())
     assert seen.right_with(0, seen.images.vectors @ found.vector[:, None]).mean() > (~seen.wrong).mean() + 0.1
     assert seen.right_with(0, seen.images.vectors @ really(found, w)[:, None]).mean() > (~seen.wrong).mean() + 0.1
-
-
-@pytest.mark.parametrize("pool", FOLDS)
-def test_a_reweighing_has_the_vector_of_the_edited_set(pool):
-    w, _, found = reweighed(pool)
-    assert found.vector == pytest.approx(really(found, w), abs=1e-5)
 
 
 @pytest.mark.parametrize("weight", [0.001, 0.02, 200_000.0])
@@ -199,12 +178,6 @@ def test_weights_stay_where_nothing_is_gained_by_changing_them():
     assert found == 0
 
 
-def test_one_descriptor_has_no_weight_to_change():
-    w = draft(Descriptors.of({"hen": ["a beak"], "owl": ["big eyes"]}))
-    seen = aim(np.eye(8, dtype=np.float32), np.arange(8) % 2, w.head)
-    assert not [*reweigh(w, 0, seen, np.arange(8) % calibrate.N_FOLDS)]
-
-
 # The pool
 
 
@@ -216,16 +189,11 @@ def test_texts_that_set_lost_pictures_apart_come_first():
     vectors = np.concatenate([encode(pool[:3]), 0.1 * hashed(pool[3:])])
     shown = separate(seen, 0, pool, vectors)
     assert len(shown) == SHOWN and shown[0] == "good" and "bad" not in shown
+    nothing = aim(images, labels, w.head, np.zeros(len(labels), bool))
+    assert separate(nothing, 0, ["good"], encode(["good"])) == []
     lost = (labels == 0) & seen.seen.wrong
     apart = vectors @ (images[lost].mean(axis=0) - images[labels == 1].mean(axis=0))
     assert shown == [pool[m] for m in np.argsort(-apart, kind="stable")[:SHOWN]]
-
-
-def test_nothing_is_apart_where_nothing_is_lost():
-    descriptors, encode, images, labels = planted()
-    w = draft(descriptors, encode=encode)
-    nothing = aim(images, labels, w.head, np.zeros(len(labels), bool))
-    assert separate(nothing, 0, ["good"], encode(["good"])) == []
 
 
 @pytest.mark.parametrize("pool", ["max", "maen"])

@@ -3,16 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.evaluation.test_scored import head_of
+from tests.evaluation.test_scored import head_of, unit
 from vlmdesc.classification.columns import Columns
 from vlmdesc.classification.score import get_pool
 from vlmdesc.evaluation.failure import lifts
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.testing import labelled
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def without(columns, row):

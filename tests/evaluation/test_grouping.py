@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.evaluation.test_scored import unit
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.candidates import halves
@@ -11,10 +12,6 @@ from vlmdesc.evaluation.grouping import EACH, group_by_concepts
 
 AXES = np.eye(64)
 WORDS = ["fog", "snow", *(f"word {i}" for i in range(40))]
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def planted(seed=0, n=480, wrong=(22, 22), copies=1):
@@ -43,25 +40,12 @@ def test_planted_contexts_are_found_and_named(seed):
     planted_ = [i for i, group in enumerate(found.groups) if group is not None and context[i] < 2]
     assert len(planted_) > 50
     assert np.mean([found.groups[i] == f"images like {WORDS[context[i]]}" for i in planted_]) > 0.95
+    half = halves(photos.labels, photos.contents, (), 0)
+    assert [group is None for group in found.groups] == (half == 0).tolist()  # that half is not audited
+    assert sum(found.sizes.values()) == ((answers != photos.labels) & (half == 0)).sum()
+    other = np.where(half == 1, (answers + 1) % 3, answers)  # answers to the audited half have no part in its groups
+    assert found == group_by_concepts(photos, other, WORDS, words)
     assert {photos.labels[i] for i in planted_ if context[i] == 0} == {0, 1, 2}  # across classes
-
-
-def test_the_half_that_groups_are_made_of_is_not_audited():
-    photos, answers, _, words = planted()
-    found = group_by_concepts(photos, answers, WORDS, words)
-    half = halves(photos.labels, photos.contents, (), 0)
-    assert [group is None for group in found.groups] == (half == 0).tolist()
-    errors = (answers != photos.labels) & (half == 0)
-    assert sum(found.sizes.values()) == errors.sum()
-    audited = compare_groups(answers, photos.labels, found.groups, range(3))
-    assert audited.ungrouped == (half == 0).sum() and audited.overall.n == (half == 1).sum()
-
-
-def test_answers_to_the_audited_half_have_no_part_in_its_groups():
-    photos, answers, _, words = planted()
-    half = halves(photos.labels, photos.contents, (), 0)
-    other = np.where(half == 1, (answers + 1) % 3, answers)
-    assert group_by_concepts(photos, answers, WORDS, words) == group_by_concepts(photos, other, WORDS, words)
 
 
 def test_copies_of_a_picture_are_not_on_both_sides():

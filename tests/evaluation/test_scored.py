@@ -23,6 +23,10 @@ ZOO = Descriptors.of({"hen": ["a red comb", "brown"], "owl": ["grey"], "frog": [
 ENCODE = FakeEncoder().texts
 
 
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
 def head_of(columns, pool="mean", phrase="free", classes=None):
     """The pooled head of some columns."""
     classes = classes or tuple(ClassName(f"c{c}", f"class {c}") for c in range(columns.n_classes))

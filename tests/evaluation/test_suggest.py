@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.evaluation.test_scored import head_of
+from tests.evaluation.test_scored import head_of, unit
 from vlmdesc import Descriptors
 from vlmdesc.classification.columns import columns_of
 from vlmdesc.descriptors.edit import edit
@@ -19,10 +19,6 @@ from vlmdesc.records import ClassName, Descriptor, Edit
 from vlmdesc.testing import labelled
 
 AXES = np.eye(8, dtype=np.float32)
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def draft(descriptors, book, pool="mean"):
@@ -120,12 +116,6 @@ def test_halves_share_no_content(seed):
     half = halves(rng.integers(0, 3, 80), contents, [*map(str, rng.integers(0, 2, 80))], seed)
     first, second = ({content for content, h in zip(contents, half, strict=True) if h == side} for side in (0, 1))
     assert not first & second
-
-
-def test_another_seed_gives_other_halves():
-    labels, contents = np.zeros(40, np.intp), [*map(str, range(40))]
-    assert halves(labels, contents, (), 0).tolist() == halves(labels, contents, (), 0).tolist()
-    assert halves(labels, contents, (), 0).tolist() != halves(labels, contents, (), 1).tolist()
 
 
 # What helps
@@ -273,18 +263,6 @@ def test_classes_involved_and_their_rivals_by_hand():
 
 
 # Flaws
-
-
-def crossed(n=40):
-    """A class of two descriptors that have nothing in common: either alone is right for half of its images."""
-    book = {"x": AXES[0], "y": AXES[1], "z": 0.6 * (AXES[0] + AXES[1])}
-    return draft({"zero": ["x", "y"], "one": ["z"]}, book), AXES[np.arange(2 * n) % 2], np.zeros(2 * n, np.intp)
-
-
-def test_edits_that_help_alone_may_not_go_together():
-    found = suggested(*crossed())
-    assert len(found.helping) >= 2
-    edit(found.edits and crossed()[0].descriptors, found.edits)
 
 
 def test_edits_that_do_not_help_together_are_not_suggested_together():

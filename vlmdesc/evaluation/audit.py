@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vlmdesc.cache import make_folder
 from vlmdesc.classification.heads import Head
 from vlmdesc.classification.heads.head import check_classes, check_encoder
 from vlmdesc.classification.heads.pooled import fit_pooled
@@ -84,6 +85,7 @@ class Audit:
     def save(self, folder: str | Path) -> None:
         """Write audit.json, audit.html, and errors.jsonl where images could not be used. Raises: StoreError."""
         folder, record = Path(folder), self.to_dict()
+        make_folder(folder)
         write_atomic(folder / "audit.json", json_lines(record).encode())
         rows = [image["row"] for failure in record["failed"] for image in failure["images"]]
         images = thumbnails(self.data, rows) if self.data else {}
