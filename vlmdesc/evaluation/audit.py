@@ -10,7 +10,6 @@ from typing import Any
 
 from vlmdesc.cache import make_folder
 from vlmdesc.classification.heads import Head
-from vlmdesc.classification.heads.head import check_classes, check_encoder
 from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.classification.score import get_pool
 from vlmdesc.concepts.vocabulary import open_vocabulary
@@ -27,7 +26,7 @@ from vlmdesc.evaluation.pages import page
 from vlmdesc.evaluation.proportions import difference
 from vlmdesc.evaluation.report import data_name
 from vlmdesc.evaluation.scored import Scored
-from vlmdesc.evaluation.setting import STRICT, Loader, Source, embed_labelled, open_labelled
+from vlmdesc.evaluation.setting import STRICT, Loader, Source, check_images, embed_labelled, open_labelled
 from vlmdesc.evaluation.thumbnails import thumbnails
 from vlmdesc.files import json_lines, write_atomic
 from vlmdesc.records import Descriptors
@@ -173,7 +172,8 @@ def audit(
         fitted, given = descriptors, Descriptors(descriptors.card.classes, ())
     else:
         fitted, given = None, Descriptors.load(descriptors)
-    at = [*dict.fromkeys(given.find(name) for name in classes)] or [*range(len(given.classes))]
+    for wanted in classes:
+        given.find(wanted)
     get_pool(pool), get_phrase(phrase)
     words, data = open_vocabulary(vocabulary) if by_concepts else (), open_labelled(data, group)
     if not by_concepts and isinstance(data, DataSet) and not data.roles.group:
@@ -181,13 +181,13 @@ def audit(
     with noted() as notes:
         images, encoder, given = embed_labelled(data, given, encoder, joining, store, progress)
         head = fitted or fit_pooled(encoder, given, phrase, pool, store_of(store))
-        check_encoder(head.card, images.encoder or encoder.fingerprint, encoder.name)
-        check_classes(head.card, images.classes)
+        check_images(head.card, images)
         seen, grouping = Scored.of(head, images), ""
         if by_concepts:
             vectors = text_vectors(words, encoder, store_of(store), progress)
             made = group_by_concepts(images, seen.answers, words, vectors, seed)
             seen, grouping = replace(seen, images=replace(images, groups=made.groups)), made.text
+    at = [*dict.fromkeys(given.find(name) for name in classes)] or [*range(len(given.classes))]
     found = compare_groups(seen.answers, images.labels, seen.images.groups, at, seen.scores[:, at], k)
     failures = tuple(explain(seen, cell) for cell in found.failed[:MOST])
     name = str(descriptors) if isinstance(descriptors, (str, Path)) else head.card.name

@@ -46,14 +46,6 @@ class Aim:
     seen: Scored
     target: Bool[np.ndarray, " n"]
 
-    @property
-    def images(self) -> Float32[np.ndarray, "n d"]:
-        return self.seen.images.vectors
-
-    @property
-    def labels(self) -> Int[np.ndarray, " n"]:
-        return self.seen.images.labels
-
     @cached_property
     def lost(self) -> Bool[np.ndarray, " n"]:
         """Those aimed at that go wrong: (N,)."""
@@ -130,15 +122,16 @@ def reweigh(draft: Draft, class_: int, aim: Aim, fold: Int[np.ndarray, " n"]) ->
     if len(rows) < 2:
         return
     weights, vectors = draft.head.columns_at(rows)
-    similarity = aim.images @ vectors.T.astype(np.float32)
-    own = aim.target & (aim.labels == class_)
-    near = (aim.seen.two[0] == class_).any(axis=1) & (aim.labels != class_)
+    images, seen = aim.seen.images, aim.seen
+    similarity = images.vectors @ vectors.T.astype(np.float32)
+    own = aim.target & (images.labels == class_)
+    near = (seen.two[0] == class_).any(axis=1) & (images.labels != class_)
     gains = np.zeros(len(SHRINK))
     for f in range(calibrate.N_FOLDS):
         others, held = fold != f, aim.target & (fold == f)
         new = _weights(weights, _worth(similarity, own & others, near & others))
-        right = aim.seen.right_with(class_, aim.images @ draft.head.fold(new @ vectors, new.sum(axis=1)).T)
-        gains += right[held].sum(axis=0) - (~aim.seen.wrong[held]).sum()
+        right = seen.right_with(class_, images.vectors @ draft.head.fold(new @ vectors, new.sum(axis=1)).T)
+        gains += right[held].sum(axis=0) - (~seen.wrong[held]).sum()
     if gains.max() <= 0:
         return
     followed = _weights(weights, _worth(similarity, own, near))[gains.argmax()].clip(*WEIGHTS)
@@ -169,11 +162,12 @@ def separate(aim: Aim, class_: int, pool: Sequence[str], vectors: Float32[np.nda
 
     Ma et al. 2025, 3.2, with the images that are taken for another class, and those of that class, as the two sides.
     """
-    lost = aim.lost & (aim.labels == class_)
-    other = np.isin(aim.labels, np.unique(aim.seen.answers[lost]))
+    images = aim.seen.images
+    lost = aim.lost & (images.labels == class_)
+    other = np.isin(images.labels, np.unique(aim.seen.answers[lost]))
     if not lost.any() or not other.any():
         return []
-    apart = vectors @ (aim.images[lost].mean(axis=0) - aim.images[other].mean(axis=0))
+    apart = vectors @ (images.vectors[lost].mean(axis=0) - images.vectors[other].mean(axis=0))
     return [pool[m] for m in np.argsort(-apart, kind="stable")[:SHOWN]]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from vlmdesc.classification.heads import HeadCard
+from vlmdesc.classification.heads.head import check_classes, check_encoder
 from vlmdesc.embeddings import tables
 from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, only
@@ -63,3 +65,9 @@ def embed_labelled(
     for sentence in caveats(images, {"the set": given} if given.rows else {}):
         note(sentence)
     return images, encoder, given
+
+
+def check_images(card: HeadCard, images: Labelled) -> None:
+    """Raises: ModelError where a head is for embeddings of another encoder; InputError where it has other classes."""
+    check_encoder(card, images.encoder or card.encoder)
+    check_classes(card, images.classes or card.classes)

@@ -27,7 +27,7 @@ from vlmdesc.evaluation.candidates import Aim, Candidate, Draft, add, drop, halv
 from vlmdesc.evaluation.effect import CLAIM
 from vlmdesc.evaluation.failure import RIVALS
 from vlmdesc.evaluation.scored import Scored
-from vlmdesc.evaluation.setting import STRICT, Loader, Source, embed_labelled, open_labelled
+from vlmdesc.evaluation.setting import STRICT, Loader, Source, check_images, embed_labelled, open_labelled
 from vlmdesc.evaluation.statistics import sign_test
 from vlmdesc.evaluation.trial import Tried, choose, join, measure
 from vlmdesc.files import write_atomic
@@ -154,7 +154,9 @@ def suggest(
     with noted() as notes:
         images, encoder, given = embed_labelled(data, given, encoder, joining, store, progress)
         encode = partial(text_vectors, encoder=encoder, store=store_of(store))
-        draft = Draft(given, fit_pooled(encoder, given, phrase, pool, store_of(store)), encode)
+        head = fit_pooled(encoder, given, phrase, pool, store_of(store))
+        check_images(head.card, images)
+        draft = Draft(given, head, encode)
         name = data.name if isinstance(data, DataSet) else ""
         target = _aim_at(images, given, class_, group, name)
         found = suggest_edits(draft, images, target, borrowed=lent, ask=ask, seed=seed, progress=progress)
@@ -204,12 +206,10 @@ def suggest_edits(
     )
     pool = [*dict.fromkeys([*(row.text for row in draft.descriptors.rows if row.text and row.enabled), *borrowed])]
     vectors = draft.encode(pool) if aim.lost.any() else np.empty((0, images.vectors.shape[1]), np.float32)
-    fold = calibrate.folds(aim.labels, aim.seen.images.contents, seed)
+    fold = calibrate.folds(aim.seen.images.labels, aim.seen.images.contents, seed)
     found, classes = list[Candidate](), involved(aim)
-    asked, done = (
-        ask({c: rivals_of(aim, c) for c in classes}) if ask else {},
-        counter(progress, "classes", len(classes)),
-    )
+    asked = ask({c: rivals_of(aim, c) for c in classes}) if ask else {}
+    done = counter(progress, "classes", len(classes))
     for c in classes:
         found += drop(draft, c)
         found += reweigh(draft, c, aim, fold)
@@ -222,7 +222,7 @@ def suggest_edits(
 
 def involved(aim: Aim) -> list[int]:
     """The classes that the images aimed at belong to or are taken for where they go wrong, most often first."""
-    counts = Counter(aim.labels[aim.lost].tolist())
+    counts = Counter(aim.seen.images.labels[aim.lost].tolist())
     counts.update(aim.seen.answers[aim.lost].tolist())
     return [class_ for class_, _ in counts.most_common(CLASSES)]
 
@@ -230,6 +230,6 @@ def involved(aim: Aim) -> list[int]:
 def rivals_of(aim: Aim, class_: int) -> list[int]:
     """The three classes that a class's images are mostly taken for, or that are taken for it."""
     answers = aim.seen.answers
-    counts = Counter(answers[aim.lost & (aim.labels == class_)].tolist())
-    counts.update(aim.labels[aim.lost & (answers == class_)].tolist())
+    counts = Counter(answers[aim.lost & (aim.seen.images.labels == class_)].tolist())
+    counts.update(aim.seen.images.labels[aim.lost & (answers == class_)].tolist())
     return [rival for rival, _ in counts.most_common(RIVALS)]

@@ -58,7 +58,7 @@ def choose(aim: Aim, candidates: Sequence[Candidate]) -> list[tuple[Candidate, f
     for class_ in dict.fromkeys(candidate.class_ for candidate in candidates):
         of_class = [candidate for candidate in candidates if candidate.class_ == class_]
         vectors = np.stack([candidate.vector for candidate in of_class])
-        gain = aim.seen.right_with(class_, aim.images @ vectors.T).astype(np.int8) - now[:, None]
+        gain = aim.seen.right_with(class_, aim.seen.images.vectors @ vectors.T).astype(np.int8) - now[:, None]
         overall, aimed = gain.mean(axis=0), gain[aim.target].mean(axis=0)
         rated += [*zip(of_class, aimed.tolist(), overall.tolist(), strict=True)]
     rated.sort(key=lambda found: (-found[1], -found[2]))
