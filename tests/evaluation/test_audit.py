@@ -14,7 +14,6 @@ from vlmdesc.evaluation.audit import MOST, Audit
 from vlmdesc.evaluation.credit import leave_one_out
 from vlmdesc.evaluation.disparity import compare_groups
 from vlmdesc.evaluation.failure import EXAMPLES, LIFTS, explain
-from vlmdesc.evaluation.proportions import difference
 from vlmdesc.evaluation.scored import Scored
 
 AXES = np.eye(8, dtype=np.float32)
@@ -56,24 +55,6 @@ def strict(found):
     return json.loads(json.dumps(found.to_dict(), allow_nan=False))
 
 
-def test_gaps_within_classes_are_largest_first():
-    given = audited()
-    record = strict(given)["equal_opportunity"]
-    gaps = {row["class"]: row for row in record["classes"]}
-    assert set(gaps) == {"hen", "owl", "cat"} and record["classes"][0]["class"] == "hen"
-    least, most = given.disparity.equal_opportunity()[0]
-    assert gaps["hen"]["least"]["group"] == least.group == "night"
-    assert gaps["hen"]["most"]["group"] == most.group == "day"
-    assert gaps["hen"]["gap"] == pytest.approx(most.tpr.here.value - least.tpr.here.value, abs=1e-6)
-    assert gaps["hen"]["ci95"] == pytest.approx(difference(most.tpr.here, least.tpr.here), abs=1e-6)
-    values = [row["gap"] for row in record["classes"]]
-    assert values == sorted(values, reverse=True) and record["largest"] == values[0]
-    assert record["mean"] == pytest.approx(np.mean(values), abs=1e-6)
-    skew = strict(given)["max_skew"]
-    assert skew["largest"] == skew["classes"][0]["value"] and skew["classes"][0]["group"] == "day"
-    assert {row["k"] for row in skew["classes"]} == {120}
-
-
 def test_what_fails_is_explained_by_its_descriptor_and_pictures():
     given = audited()
     [hen] = [row for row in strict(given)["failed"] if row["class"] == "hen" and row["group"] == "night"]
@@ -81,6 +62,7 @@ def test_what_fails_is_explained_by_its_descriptor_and_pictures():
     labels, answers = given.seen.images.labels, given.seen.answers
     night = np.array([group == "night" for group in given.seen.images.groups])
     lost = night & (labels == 0) & (answers != 0)
+    assert all(given.seen.images.groups[i] is not None for failure in given.failures for i in failure.images)
     assert sum(row["n"] for row in hen["taken_for"]) == lost.sum()
     assert {row["class"] for row in hen["taken_for"]} <= {"owl", "cat"}
     first = hen["pulls"][0]
@@ -110,21 +92,6 @@ def test_what_others_are_taken_for_is_explained_too():
             assert image["answer"] == row["class"] != image["truth"]
     [hen] = [row for row in rows if row["class"] == "hen"]
     assert hen["group"] == "day" and hen["images"] and hen["pulls"][0]["descriptor"] == "sunlit grass"
-
-
-def test_pictures_without_a_group_are_in_no_failure():
-    given = audited()
-    named = {image["image"] for failure in strict(given)["failed"] for image in failure["images"]}
-    without = {
-        key for key, group in zip(given.seen.images.keys, given.seen.images.groups, strict=True) if group is None
-    }
-    assert named and len(without) == 12 and not named & without
-
-
-def test_one_descriptor_a_class_has_no_lift_under_max_pooling():
-    record = strict(audited("max"))
-    assert not record["pulls_defined"] and record["failed"]
-    assert all(failure["pulls"] == [] for failure in record["failed"])
 
 
 def test_where_nothing_can_be_judged_there_is_null_and_no_nan():

@@ -67,18 +67,6 @@ def test_descriptors_of_rivals_count_the_other_way():
     assert [(p.text, p.here, p.others) for p in for_[::-1]] == [(p.text, -p.here, -p.others) for p in against]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_descriptor_that_helps_one_group_and_hurts_another_comes_first(seed):
-    rng, axes = np.random.default_rng(seed), np.eye(8)
-    texts = unit(np.stack([axes[0], axes[0] + 1.5 * axes[3], axes[0] + 0.3 * axes[4], axes[1], axes[1] + axes[5]]))
-    columns = Columns(texts, np.array([0, 0, 0, 1, 1]), np.ones(5, np.float32), 2)
-    day = np.arange(80) % 2 == 0
-    images = unit(axes[0] + 0.8 * np.where(day, 1, -1)[:, None] * axes[3] + 0.25 * rng.standard_normal((80, 8)))
-    first = of_sides(images, ~day, [0], [1], columns)[0]
-    assert first.text == "1" and first.wrong and first.here < 0 < first.others
-    assert of_sides(images, day, [0], [1], columns)[-1].text == "1"
-
-
 def test_chance_is_called_wrong_no_more_often_than_it_says():
     rng, wrong = np.random.default_rng(0), []
     columns = Columns(unit(rng.standard_normal((6, 6))), np.repeat([0, 1], 3), np.ones(6, np.float32), 2)
