@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LEGEND = (
-    "\nimages: right only with the descriptor, less right only without it; lead: how far it lifts the right class's "
+    "images: right only with the descriptor, less right only without it; lead: how far it lifts the right class's "
     "score above what it is without it; MaxSkew: 0 where the best images are spread over groups as the class is; "
     "the gap of the most and the least of several groups is above 0 by chance too"
 )
@@ -155,8 +155,8 @@ def _print(record: Mapping[str, Any]) -> None:
 
     console, skew = Console(), record["max_skew"]
 
-    def line(text: str, style: str = "") -> None:
-        console.print(Text(shown(text), style=style))
+    def line(text: str, style: str = "", apart: bool = False) -> None:
+        console.print(Text("\n" * apart + shown(text), style=style))
 
     n = f"{counted(record['n'], 'image')} in {counted(len(record['groups']), 'group')}"
     line(f"{n}, {_rate(record['accuracy'])} % right", "bold")
@@ -172,20 +172,19 @@ def _print(record: Mapping[str, Any]) -> None:
         skews = f"; MaxSkew@k: mean {skew['mean']:.2f}, largest {skew['largest']:.2f}" if skew["classes"] else ""
         line(f"equal opportunity gap: mean {mean:.1f}, largest {largest:.1f} points{skews}")
     if not record["judged"]:
-        console.print("\nno class has ten images both in a group and in the others: none can be judged")
+        line("no class has ten images both in a group and in the others: none can be judged", apart=True)
     elif not record["failed"]:
         judged = f"of {counted(record['judged'], 'class')} in groups judged"
-        console.print(f"\nno class fares worse in one group than in the others by more than chance, {judged}")
+        line(f"no class fares worse in one group than in the others by more than chance, {judged}", apart=True)
     for failure in record["failed"][:SHOWN]:
-        console.print()
         for text, style in _failure(failure):
-            line(text, style)
+            line(text, style, apart=style == "bold")
     if record["failed"] and record["pulls_defined"]:
-        console.print(Text(LEGEND, style="dim"))
+        line(LEGEND, "dim", apart=True)
     if record["failed_in_all"] > SHOWN:
-        line(f"and {record['failed_in_all'] - SHOWN} more; audit.json has the figures of all", "dim")
+        line(f"and {record['failed_in_all'] - SHOWN} more; audit.json has the figures of all", "dim", apart=True)
     if small := [f"{cell['name']} in {cell['group']} ({cell['n']})" for cell in record["too_small"]]:
-        line(f"{len(small):,} too small to judge, under 10 images: {few(small, SMALL)}")
+        line(f"{len(small):,} too small to judge, under 10 images: {few(small, SMALL)}", apart=True)
 
 
 def _print_groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:

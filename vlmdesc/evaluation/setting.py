@@ -55,8 +55,6 @@ def embed_labelled(
     """
     if isinstance(data, DataSet):
         given, _ = class_numbers(data, given, joining)
-    if callable(encoder) and not isinstance(encoder, Encoder):
-        encoder = encoder()
     encoder = encoder_of(encoder)
     images = data
     if isinstance(images, DataSet):
