@@ -95,22 +95,18 @@ class Scored:
 
     @property
     def scores(self) -> Float32[np.ndarray, "n c"]:
-        """All of them (N, C), for the first head without a copy.
-
-        That of the answer is the highest where another product's is equal to it.
-        """
-        if not len(self.changed):
-            return self.table.scores
-        found = self.table.scores.copy()
-        found[:, self.changed] = self.new
-        found[np.arange(len(found)), self.answers] = found.max(axis=1)
-        return found
+        """All of them (N, C), for the first head without a copy."""
+        return self._rows(slice(None))
 
     def best(self, k: int) -> Best:
         """The k best classes of each image, best first, and their scores: (N, k) each."""
-        scores = self.scores
-        classes = np.concatenate([ranking(scores[block], k) for block in _blocks(len(scores))])
-        return classes, np.take_along_axis(scores, classes, axis=1)
+        k = min(k, len(self.head.card.classes))
+        classes, scores = (np.empty((len(self.answers), k), kind) for kind in (np.intp, np.float32))
+        for block in _blocks(len(classes)):
+            found = self._rows(block)
+            classes[block] = ranking(found, k)
+            scores[block] = np.take_along_axis(found, classes[block], axis=1)
+        return classes, scores
 
     @cached_property
     def two(self) -> Best:
@@ -129,6 +125,16 @@ class Scored:
         rest, bar = (np.take_along_axis(both, other, axis=1) for both in (best, of_best))
         labels = self.images.labels[:, None]
         return np.where(ahead(scores, bar, np.array(class_), rest), labels == class_, labels == rest)
+
+    def _rows(self, block: slice) -> Float32[np.ndarray, "b c"]:
+        """The scores of some images. That of the answer is the highest where another product's is equal to it."""
+        found = self.table.scores[block]
+        if not len(self.changed):
+            return found
+        found = found.copy()
+        found[:, self.changed] = self.new[block]
+        found[np.arange(len(found)), self.answers[block]] = found.max(axis=1)
+        return found
 
 
 def ahead(score: np.ndarray, other: np.ndarray, class_: np.ndarray, other_class: np.ndarray) -> np.ndarray:
