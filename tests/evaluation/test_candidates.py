@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation.test_scored import head_of, scored_by, unit
+from tests.evaluation.test_suggest import planted
 from vlmdesc import Descriptors
 from vlmdesc.classification.columns import Columns, columns_of
 from vlmdesc.classification.score import POOLS, get_pool
@@ -27,10 +28,9 @@ def hashed(texts):
     return unit(np.array([np.random.default_rng(seed).standard_normal(8) for seed in seeds]).reshape(-1, 8))
 
 
-def draft(descriptors, pool="mean", phrase="free", encode=hashed):
-    return Draft(
-        descriptors, head_of(columns_of(descriptors, encode, phrase), pool, phrase, descriptors.classes), encode
-    )
+def draft(descriptors, pool="mean", phrase="free"):
+    head = head_of(columns_of(descriptors, hashed, phrase), pool, phrase, descriptors.classes)
+    return Draft(descriptors, head, hashed)
 
 
 def aim(images, labels, head, target=None):
@@ -52,24 +52,17 @@ def really(candidate, draft):
     return POOLS[after.card.kind].fold(after.columns.means)[candidate.class_]
 
 
-def planted(weight=1.0, n=600):
-    """A world where "bad" takes class zero's images away from it, and "good" brings them: weights tell them apart."""
+def a_world(pool="mean", weight=1.0):
+    """`planted` with "good", "bad" and "mid" of this weight, and its images to be aimed at."""
     rows = (*(Descriptor("zero", text, weight) for text in ("good", "bad", "mid")), Descriptor("one", "other"))
-    descriptors = Descriptors((ClassName("zero", "zero"), ClassName("one", "one")), rows)
-    axes = np.eye(8)
-    book = {"good": axes[0], "bad": axes[1], "mid": axes[0] + axes[1], "other": axes[2] - 0.5 * axes[0]}
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, n)
-    images = 0.4 * rng.standard_normal((n, 8)) + np.where(labels == 0, 1, -1)[:, None] * np.array(
-        [0.6, -0.7, -0.3, *[0] * 5]
-    )
-    return descriptors, lambda texts: unit(np.stack([book[text] for text in texts])), unit(images), labels
+    w, draw = planted(Descriptors((ClassName("zero", "zero"), ClassName("one", "one")), rows), pool)
+    images, labels = draw(600, 0)
+    return w, aim(images, labels, w.head)
 
 
 def reweighed(pool, **world):
-    descriptors, encode, images, labels = planted(**world)
-    w = draft(descriptors, pool, encode=encode)
-    seen = aim(images, labels, w.head)
+    w, seen = a_world(pool, **world)
+    labels = seen.seen.images.labels
     [found] = reweigh(w, 0, seen, calibrate.folds(labels, [*map(str, range(len(labels)))], 0))
     return w, seen.seen, found
 
@@ -182,15 +175,14 @@ def test_weights_stay_where_nothing_is_gained_by_changing_them():
 
 
 def test_texts_that_set_lost_pictures_apart_come_first():
-    descriptors, encode, images, labels = planted()
-    w = draft(descriptors, encode=encode)
-    seen = aim(images, labels, w.head)
+    w, seen = a_world()
+    images, labels = seen.seen.images.vectors, seen.seen.images.labels
     pool = ["bad", "good", "other", *(f"text {i}" for i in range(30))]
-    vectors = np.concatenate([encode(pool[:3]), 0.1 * hashed(pool[3:])])
+    vectors = np.concatenate([w.encode(pool[:3]), 0.1 * hashed(pool[3:])])
     shown = separate(seen, 0, pool, vectors)
     assert len(shown) == SHOWN and shown[0] == "good" and "bad" not in shown
     nothing = aim(images, labels, w.head, np.zeros(len(labels), bool))
-    assert separate(nothing, 0, ["good"], encode(["good"])) == []
+    assert separate(nothing, 0, ["good"], w.encode(["good"])) == []
     lost = (labels == 0) & seen.seen.wrong
     apart = vectors @ (images[lost].mean(axis=0) - images[labels == 1].mean(axis=0))
     assert shown == [pool[m] for m in np.argsort(-apart, kind="stable")[:SHOWN]]

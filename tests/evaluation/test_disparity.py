@@ -184,13 +184,6 @@ def test_skew_by_hand():
     assert skew.value == pytest.approx(log((3 / 3) / (1 / 2)))  # 0, 1, 2 are left of the class
 
 
-def test_one_group_shown_alone_is_shown_twice_as_often():
-    labels, groups = np.zeros(20, np.intp), ["day", "night"] * 10
-    scores = np.array([[group == "night"] for group in groups], np.float32)
-    [skew] = compare_groups(labels, labels, groups, [0], scores, k=10).skews
-    assert skew.value == pytest.approx(log(2)) and skew.group == "night"
-
-
 def test_classes_of_few_pictures_or_of_one_group_have_no_skew():
     labels = np.array([0] * 9 + [1] * 20 + [2] * 20)
     groups = ["day", "night", "day"] * 3 + ["day"] * 20 + ["day", "night"] * 10
