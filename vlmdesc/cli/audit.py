@@ -92,9 +92,6 @@ def audit(
     """
     from vlmdesc.cli.progress import bars
 
-    if by_concepts and group_column:
-        fix = "give --group-column with a column of the data set, or else --group-by-concepts"
-        raise InputError("both --group-column and --group-by-concepts", fix=fix)
     if bool(descriptors) == bool(head):
         raise InputError("give either --descriptors or --head", fix="say what is to be audited")
     if head and (phrase, pool) != ("plain", "mean"):
@@ -105,13 +102,14 @@ def audit(
         model, precision = card.model, precision if precision != "fp32" else card.precision
     make_writable(out)
     columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
-    data = options.open_data(dataset, split=split, group_column=group_column, **columns)
+    data = options.open_data(dataset, split=split, **columns)
     joining = vd.Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown)
     with bars() as progress:
         found = vd.audit(
             data,
             fitted or descriptors,
             lambda: options.open_encoder(model, device, precision),
+            group=group_column,
             by_concepts=by_concepts,
             classes=only,
             phrase=phrase,

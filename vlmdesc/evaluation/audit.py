@@ -87,7 +87,7 @@ class Audit:
         make_folder(folder)
         write_atomic(folder / "audit.json", json_lines(record).encode())
         rows = [image["row"] for failure in record["failed"] for image in failure["images"]]
-        images = thumbnails(self.data, rows) if self.data else {}
+        images = {} if self.data is None else thumbnails(self.data, rows)
         html = page("audit.html.j2", record, data_name(self.task), self.seen.head.card.classes, images)
         write_atomic(folder / "audit.html", html.encode())
         _write_failures(folder / "errors.jsonl", self.seen.images)
@@ -168,16 +168,16 @@ def audit(
     Raises: InputError for groups, classes or data that do not fit; ModelError for a head of another encoder;
     StoreError.
     """
-    if isinstance(descriptors, Head):
-        fitted, given = descriptors, Descriptors(descriptors.card.classes, ())
-    else:
-        fitted, given = None, Descriptors.load(descriptors)
+    fitted = descriptors if isinstance(descriptors, Head) else None
+    given = _descriptors_of(descriptors)
     for wanted in classes:
         given.find(wanted)
     get_pool(pool), get_phrase(phrase)
     words, data = open_vocabulary(vocabulary) if by_concepts else (), open_labelled(data, group)
-    if not by_concepts and isinstance(data, DataSet) and not data.roles.group:
-        raise InputError("no groups", fix="give --group-column with a column of the data set, or --group-by-concepts")
+    opened = data if isinstance(data, DataSet) else None
+    if (group and by_concepts) or (opened is not None and not opened.roles.group and not by_concepts):
+        what = "both --group-column and --group-by-concepts" if group else "no groups"
+        raise InputError(what, fix="give --group-column with a column of the data set, or else --group-by-concepts")
     with noted() as notes:
         images, encoder, given = embed_labelled(data, given, encoder, joining, store, progress)
         head = fitted or fit_pooled(encoder, given, phrase, pool, store_of(store))
@@ -191,15 +191,19 @@ def audit(
     found = compare_groups(seen.answers, images.labels, seen.images.groups, at, seen.scores[:, at], k)
     failures = tuple(explain(seen, cell) for cell in found.failed[:MOST])
     name = str(descriptors) if isinstance(descriptors, (str, Path)) else head.card.name
-    opened = data if isinstance(data, DataSet) else None
     return Audit(seen, found, failures, grouping, _task(seen, opened, name), opened, tuple(notes))
+
+
+def _descriptors_of(source: DescriptorSource | Head) -> Descriptors:
+    """What `source` stands for; of a head its classes alone."""
+    return Descriptors(source.card.classes, ()) if isinstance(source, Head) else Descriptors.load(source)
 
 
 def _task(seen: Scored, data: DataSet | None, descriptors: str) -> Record:
     card = seen.head.card
     return {
-        "data": data.name if data else "",
-        "columns": {**vars(data.roles)} if data else {},
+        "data": "" if data is None else data.name,
+        "columns": {} if data is None else {**vars(data.roles)},
         "data_hash": seen.images.fingerprint(card.classes),
         "descriptors": descriptors,
         "encoder": {"name": card.model, "fingerprint": card.encoder},
