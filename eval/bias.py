@@ -39,7 +39,7 @@ from vlmdesc.evaluation.candidates import Draft
 from vlmdesc.evaluation.effect import deltas
 from vlmdesc.evaluation.proportions import Share
 from vlmdesc.evaluation.run import environment
-from vlmdesc.evaluation.suggest import Suggestions, suggest
+from vlmdesc.evaluation.suggest import Suggestions, suggest_edits
 from vlmdesc.files import json_lines, write_atomic
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.records.descriptors import open_set
@@ -149,8 +149,8 @@ def measured(folder: Path) -> tuple[dict[str, Any], Right, Right, Part]:
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
         "suggest": {
             "verdict": found.text,
-            "tried": [tried.record() for tried in found.tried],
-            "together": found.together and found.together.record(),
+            "tried": [tried.to_dict() for tried in found.tried],
+            "together": found.together and found.together.to_dict(),
         },
         "rows": rows,
     }
@@ -169,7 +169,7 @@ def gathered(table: Path, biased: Descriptors, encoder: Encoder, store: Store) -
 def suggested(draft: Draft, photos: Labelled) -> Suggestions:
     target = (photos.labels == draft.descriptors.find(CLASS)) & np.array([group == GROUP for group in photos.groups])
     pool = [row.text for row in open_set(BORROW).rows if row.text]
-    return suggest(draft, photos, target, borrowed=pool, seed=SEED)
+    return suggest_edits(draft, photos, target, borrowed=pool, seed=SEED)
 
 
 def scores(descriptors: Descriptors, photos: Labelled, fit: Fit) -> np.ndarray:

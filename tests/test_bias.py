@@ -13,7 +13,7 @@ from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.descriptors.edit import edit
 from vlmdesc.descriptors.patch import read_patch
 from vlmdesc.embeddings.store import Store
-from vlmdesc.evaluation.audit import audit
+from vlmdesc.evaluation.disparity import compare_groups
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import Descriptors
 
@@ -91,7 +91,9 @@ def test_the_case_on_fewer_pictures(shared, starter, tmp_path):
         return fit_pooled(starter, descriptors, store=store)
 
     photos = part.photos
-    found = audit(Scored.of(fit(biased), photos).answers, photos.labels, photos.groups, [biased.find("vehicle")])
+    found = compare_groups(
+        Scored.of(fit(biased), photos).answers, photos.labels, photos.groups, [biased.find("vehicle")]
+    )
     [failed] = [cell for cell in found.failed if cell.failed]
     assert failed.group == "rail or water" and failed.tpr.ci95[1] < -0.2
     before = bias.right(biased, photos, fit)

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.upkeep import Cache as Cache
     from vlmdesc.embeddings.upkeep import CacheItem as CacheItem
     from vlmdesc.errors import VlmdescError as VlmdescError
+    from vlmdesc.evaluation.audit import audit as audit
     from vlmdesc.evaluation.effect import effect as effect
     from vlmdesc.evaluation.lint import lint as lint
     from vlmdesc.evaluation.scored import Scored as Scored
+    from vlmdesc.evaluation.suggest import suggest as suggest
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
     from vlmdesc.records import Descriptors as Descriptors
@@ -69,6 +71,7 @@ _HOMES = {
     "Scored": "vlmdesc.evaluation.scored",
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
+    "audit": "vlmdesc.evaluation.audit",
     "choices": "vlmdesc.registries",
     "describe": "vlmdesc.descriptors.describe",
     "diff": "vlmdesc.descriptors.patch",
@@ -84,6 +87,7 @@ _HOMES = {
     "read_patch": "vlmdesc.descriptors.patch",
     "save_head": "vlmdesc.classification.heads",
     "shipped": "vlmdesc.assets",
+    "suggest": "vlmdesc.evaluation.suggest",
     "write_patch": "vlmdesc.descriptors.patch",
 }
 __all__ = ["__version__", *_HOMES]

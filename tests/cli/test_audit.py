@@ -1,20 +1,20 @@
 import json
 import re
-from functools import cache
+from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.main import get_command
-from typer.testing import CliRunner
 
-from vlmdesc.cli.app import app
-from vlmdesc.evaluation.report import templates
+import vlmdesc as vd
+from vlmdesc import Descriptors, save_head
+from vlmdesc.classification.heads.pooled import fit_pooled
+from vlmdesc.errors import InputError
 from vlmdesc.testing import COLOURS, FakeEncoder
 
-COMMAND, TEMPLATES = get_command(app), cache(templates)
 COLOUR = {"flamingo": "pink", "frog": "green", "raven": "black", "goldfish": "orange"}
 BIASED = {
     "flamingo": ["pink feathers", "long pink legs"],
@@ -29,24 +29,19 @@ ESC, BIDI = "\x1b[31m", "\u202e"
 HTML = "<script>alert(1)</script>"
 
 
-def invoke(*arguments, **options):
-    """Commands and templates are made once, and not for each call: that takes a quarter of a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("typer.testing._get_command", lambda _: COMMAND, raising=False)
-        patch.setattr("vlmdesc.evaluation.pages.templates", TEMPLATES)
-        return CliRunner().invoke(app, [*map(str, arguments)], **options)
+@pytest.fixture
+def audited(run):
+    """`vlmdesc audit` of a table, and of a descriptor set."""
+
+    def command(*arguments, data="table.csv", descriptors="biased.json"):
+        return run("audit", data, "--descriptors", descriptors, "--model", "fake", *arguments)
+
+    return command
 
 
-def run(command, *arguments):
-    return invoke(command, *arguments, "--model", "fake")
-
-
-def audited(*arguments, data="table.csv", descriptors="biased.json"):
-    return run("audit", data, "--descriptors", descriptors, *arguments)
-
-
-def by_place(*arguments, **options):
-    return audited("--group-column", "place", *arguments, **options)
+@pytest.fixture
+def by_place(audited):
+    return partial(audited, "--group-column", "place")
 
 
 def picture(path, main, around, seed, rows=5):
@@ -103,7 +98,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_planted_bias_is_found_with_its_class_its_group_and_its_descriptor(home):
+def test_a_planted_bias_is_found_with_its_class_its_group_and_its_descriptor(home, by_place):
     result = by_place("--json")
     assert result.exit_code == 0, result.stderr
     found = strict(result.stdout)
@@ -127,7 +122,7 @@ def test_a_planted_bias_is_found_with_its_class_its_group_and_its_descriptor(hom
     assert found["task"]["pool"] == "mean" and found["task"]["columns"]["group"] == "place"
 
 
-def test_the_figures_are_what_counting_gives(home):
+def test_the_figures_are_what_counting_gives(home, by_place):
     """By hand: every image through the fake encoder, and the mean of its similarities to each class's texts."""
     found, fake = strict(by_place("--json").stdout), FakeEncoder()
     right = {}
@@ -144,7 +139,7 @@ def test_the_figures_are_what_counting_gives(home):
         assert row["value"] == pytest.approx(share, abs=1e-6) and row["ci95"][0] <= share <= row["ci95"][1]
 
 
-def test_the_report_for_people_and_the_page(home):
+def test_the_report_for_people_and_the_page(home, by_place):
     result = by_place()
     assert result.exit_code == 0
     assert "96 images in 2 groups, 87.5 (" in result.stdout and "worst: flamingo in snow, 0.0 (" in result.stdout
@@ -158,7 +153,7 @@ def test_the_report_for_people_and_the_page(home):
     assert sorted(path.name for path in Path("vlmdesc-audit").iterdir()) == ["audit.html", "audit.json"]
 
 
-def test_no_bias_says_so_and_that_it_is_no_proof(home):
+def test_no_bias_says_so_and_that_it_is_no_proof(home, by_place):
     result = by_place(descriptors="fair.json")
     assert result.exit_code == 0
     assert "no class fares worse in one group than in the others by more than chance" in result.stdout
@@ -168,7 +163,7 @@ def test_no_bias_says_so_and_that_it_is_no_proof(home):
     assert "no difference found" in page and "no proof" in page
 
 
-def test_groups_too_small_to_judge_are_named_and_not_judged(home):
+def test_groups_too_small_to_judge_are_named_and_not_judged(home, by_place):
     kept = [line for line in Path("table.csv").read_text().splitlines() if "frog/snow" not in line]
     Path("table.csv").write_text("\n".join([*kept, "photos/frog/snow-0.png,frog,snow", "photos/frog/snow-1.png,frog,"]))
     result = by_place("--json")
@@ -182,7 +177,7 @@ def test_groups_too_small_to_judge_are_named_and_not_judged(home):
     assert "1 image without a group left out" in people
 
 
-def test_class_looks_at_these_classes_only(home):
+def test_class_looks_at_these_classes_only(home, by_place):
     found = strict(by_place("--class", "flamingo", "--class", "frog", "--json").stdout)
     assert {cell["class"] for cell in found["cells"]} == {"flamingo", "frog"} and found["n"] == 96
     assert [failure["class"] for failure in found["failed"]] == ["flamingo"]  # though raven is what it is taken for
@@ -191,7 +186,7 @@ def test_class_looks_at_these_classes_only(home):
     assert set(skews) == {"flamingo", "frog"} and skews["frog"]["k"] == 24
 
 
-def test_k_is_how_many_pictures_the_skew_looks_at(home):
+def test_k_is_how_many_pictures_the_skew_looks_at(home, by_place):
     found = strict(by_place("--k", 8, "--json").stdout)
     skews = {row["class"]: row for row in found["max_skew"]["classes"]}
     assert {row["k"] for row in skews.values()} == {8}
@@ -199,17 +194,63 @@ def test_k_is_how_many_pictures_the_skew_looks_at(home):
     assert by_place("--k", 0).exit_code == 2
 
 
-def test_max_pooling_lists_no_descriptors_and_audits_all_the_same(home):
+def test_max_pooling_lists_no_descriptors_and_audits_all_the_same(home, by_place):
     result = by_place("--pool", "max", "--json")
     assert result.exit_code == 0, result.stderr
     found = strict(result.stdout)
     assert found["failed"][0]["class"] == "flamingo" and all(failure["pulls"] == [] for failure in found["failed"])
     assert by_place("--pool", "max").exit_code == 0
-
-
-def test_max_pooling_claims_nothing_about_descriptors(home):
-    by_place("--pool", "max")
     assert "No descriptor does worse here" not in Path("vlmdesc-audit/audit.html").read_text()
+
+
+def test_a_saved_head_is_audited_as_its_descriptors_are(home, run, by_place):
+    save_head(fit_pooled(FakeEncoder(), Descriptors.load("biased.json")), "head")
+    arguments = ("audit", "table.csv", "--head", "head", "--group-column", "place", "--json")
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    ours, theirs = strict(result.stdout), strict(by_place("--json").stdout)
+    assert ours["task"].pop("descriptors") == "mean" and theirs["task"].pop("descriptors") == "biased.json"
+    assert ours == theirs and ours["failed"][0]["pulls"][0]["descriptor"] == SNOW
+    for more, says in ((("--pool", "max"), "--head with"), (("--descriptors", "fair.json"), "either --descriptors or")):
+        result = run(*arguments, *more)
+        assert result.exit_code == 2 and says in result.stderr
+
+
+def test_the_library_says_what_the_command_says(home, by_place):
+    data, encoder, said = vd.load_data("table.csv"), FakeEncoder(), []
+    theirs = strict(by_place("--json").stdout)
+    for given in (data, Path("table.csv"), vd.load_data("table.csv", group_column="place")):
+        found = vd.audit(given, BIASED, encoder, group="place", progress=lambda *stage: said.append(stage))
+        ours = found.to_dict()
+        assert ours | {"task": 0} == theirs | {"task": 0} and ("images", 96, 96) in said
+        assert ours["task"] | {"descriptors": 0} == theirs["task"] | {"descriptors": 0} and "96 images" in repr(found)
+    images = found.seen.images
+    again = vd.audit(images, BIASED, encoder)
+    assert again.disparity == found.disparity and again.failures == found.failures
+    again.save(home / "of-arrays")
+    assert "No image of" in (home / "of-arrays/audit.html").read_text()
+    with pytest.raises(InputError, match=r"no column 'palce'.*did you mean 'place'"):
+        vd.audit(data, BIASED, encoder, group="palce")
+    with pytest.raises(InputError, match="no groups"):
+        vd.audit(data, BIASED, "no such model")  # told before a model is loaded
+    with pytest.raises(InputError, match="made for other classes"):
+        vd.audit(replace(images, classes=images.classes[::-1]), BIASED, encoder)
+
+
+def test_copies_are_left_out_with_a_note(home, by_place):
+    table = Path("table.csv")
+    table.write_text(table.read_text() + table.read_text().splitlines()[1] + "\n")
+    result = by_place("--json")
+    assert "note: 1 copy of other images left out" in result.stderr and strict(result.stdout)["n"] == 96
+    found = vd.audit("table.csv", BIASED, "fake", group="place")
+    assert found.notes == ("1 copy of other images left out",)
+
+
+def test_a_head_s_model_of_the_hub_is_fetched_only_where_it_is_named(home, run):
+    head = fit_pooled(FakeEncoder(), Descriptors.load("biased.json"))
+    save_head(replace(head, card=replace(head.card, model="hf-hub:stranger/model")), "head")
+    result = run("audit", "table.csv", "--head", "head", "--group-column", "place")
+    assert result.exit_code == 2 and "where you trust it, add --model hf-hub:stranger/model" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -228,7 +269,7 @@ def test_max_pooling_claims_nothing_about_descriptors(home):
         (("--group-by-concepts",), "errors among the half of the images that groups are made of"),
     ],
 )
-def test_wrong_calls_are_exit_2_with_what_to_do(home, arguments, says):
+def test_wrong_calls_are_exit_2_with_what_to_do(home, arguments, says, audited):
     head, *lines = Path("table.csv").read_text().splitlines()
     Path("table.csv").write_text("\n".join([f"{head},one,none", *(f"{line},here," for line in lines)]))
     Path("words.txt").write_text("white\nbrown\nred\n")
@@ -238,22 +279,15 @@ def test_wrong_calls_are_exit_2_with_what_to_do(home, arguments, says):
     assert not Path("vlmdesc-audit/audit.json").exists()
 
 
-def test_labels_that_do_not_fit_are_told_before_anything_is_encoded(home, monkeypatch):
+def test_labels_that_do_not_fit_are_told_before_anything_is_encoded(home, monkeypatch, by_place):
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
     Path("short.json").write_text(json.dumps({"frog": ["green"], "ravens": ["black"]}))
     result = by_place(descriptors="short.json")
     assert result.exit_code == 2 and "label 'raven' (24 rows): no class; closest: ravens" in result.stderr
-
-
-def test_an_unknown_pooling_is_told_before_anything_is_encoded(home, monkeypatch):
-    def forward(*_):
-        raise AssertionError("encoded")
-
-    monkeypatch.setattr(FakeEncoder, "forward", forward)
     assert "did you mean 'mean'" in by_place("--pool", "maen").stderr
 
 
-def test_broken_pictures_are_named_and_the_rest_is_audited(home):
+def test_broken_pictures_are_named_and_the_rest_is_audited(home, by_place):
     Path("photos/frog/snow-0.png").write_text("<!doctype html>")
     Path("photos/frog/snow-1.png").unlink()
     result = by_place("--json")
@@ -262,17 +296,12 @@ def test_broken_pictures_are_named_and_the_rest_is_audited(home):
     found = strict(result.stdout)
     assert found["n"] == 94 and found["failed"][0]["class"] == "flamingo"
     assert Path("vlmdesc-audit/audit.html").exists()
+    listed = [json.loads(line) for line in Path("vlmdesc-audit/errors.jsonl").read_text().splitlines()]
+    assert [(row["class"], row["stage"]) for row in listed] == [("frog", "read")] * 2
+    assert listed[0]["code"] == "not-an-image"
 
 
-def test_broken_pictures_are_in_the_record(home):
-    Path("photos/frog/snow-0.png").write_text("<!doctype html>")
-    by_place("--json")
-    assert Path("vlmdesc-audit/errors.jsonl").exists()
-    listed = json.loads(Path("vlmdesc-audit/errors.jsonl").read_text())
-    assert listed["code"] == "not-an-image" and listed["class"] == "frog"
-
-
-def test_all_pictures_broken_is_exit_2_and_no_audit(home):
+def test_all_pictures_broken_is_exit_2_and_no_audit(home, by_place):
     for path in Path("photos").rglob("*.png"):
         path.write_text("<!doctype html>")
     result = by_place()
@@ -280,14 +309,14 @@ def test_all_pictures_broken_is_exit_2_and_no_audit(home):
     assert not Path("vlmdesc-audit/audit.json").exists()
 
 
-def test_a_second_audit_encodes_nothing_and_says_the_same(home, monkeypatch):
+def test_a_second_audit_encodes_nothing_and_says_the_same(home, monkeypatch, by_place):
     first = by_place("--json").stdout
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
     monkeypatch.setattr(FakeEncoder, "texts", lambda *_: pytest.fail("encoded"))
     assert by_place("--json").stdout == first
 
 
-def test_groups_by_concepts_find_a_planted_context(home):
+def test_groups_by_concepts_find_a_planted_context(home, audited):
     """Small frogs and flamingos are lost in snow and in mud; the groups of the one half have their names by these."""
     texts = FAIR | {"raven": ["black wings", "white snow"], "goldfish": ["orange scales", "brown mud"]}
     Path("context.json").write_text(json.dumps(texts))
@@ -312,7 +341,7 @@ def test_groups_by_concepts_find_a_planted_context(home):
     assert "images like white snow" in people and "132 images without a group left out" in people
 
 
-def test_hostile_names_are_shown_and_harm_nobody(home):
+def test_hostile_names_are_shown_and_harm_nobody(home, by_place):
     """Of classes, groups, files and descriptors, in the terminal and in the page; audit.json has them as they are."""
     names = {"flamingo": HTML, "frog": f'fr"og & {BIDI}gnp', "raven": "=cmd|' /C calc'!A0", "goldfish": "fish' x='"}
     groups = {"snow": f"{ESC}snow{BIDI}</td><img src=x onerror=alert(1)>", "meadow": '"><b>meadow</b>'}

@@ -7,17 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_audit import BIASED, BIDI, COLOUR, ESC, FAIR, SNOW, photograph, picture, run, strict
+import vlmdesc as vd
+from tests.cli.test_audit import BIASED, BIDI, COLOUR, ESC, FAIR, SNOW, photograph, picture, strict
 from tests.cli.test_describe import KEY, class_of, completion, serving
 from vlmdesc.descriptors.patch import read_patch
+from vlmdesc.errors import InputError
 from vlmdesc.records import Descriptors
 from vlmdesc.testing import FakeEncoder
 
 RECORD = {"schema", "data", "encoder", "seed", "verdict", "candidates", "tried", "together", "edits", "written"}
 
 
-def suggested(*arguments, data="table.csv", descriptors="biased.json"):
-    return run("suggest", data, "--descriptors", descriptors, *arguments)
+@pytest.fixture
+def suggested(run):
+    """`vlmdesc suggest` on a table, for a descriptor set."""
+
+    def command(*arguments, data="table.csv", descriptors="biased.json"):
+        return run("suggest", data, "--descriptors", descriptors, "--model", "fake", *arguments)
+
+    return command
 
 
 def told(result, code=0):
@@ -38,7 +46,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_planted_descriptor_is_dropped_by_a_patch_that_helps_on_other_pictures(home):
+def test_a_planted_descriptor_is_dropped_by_a_patch_that_helps_on_other_pictures(home, run, suggested):
     found = told(suggested("--json"))
     assert set(found) == RECORD and (found["data"], found["encoder"], found["written"]) == (
         "table.csv", "fake", "edits.jsonl",
@@ -51,7 +59,7 @@ def test_a_planted_descriptor_is_dropped_by_a_patch_that_helps_on_other_pictures
     assert [edit.op for edit in edits] == [edit["op"] for edit in found["edits"]] and edits
     assert all(edit.who == "vlmdesc suggest" and edit.when and "held-out images" in edit.why for edit in edits)
     photograph(12, table="other.csv", folder="other", seed=20_000)
-    other = ("--on", "other.csv", "--group-column", "place", "--json", "--yes")
+    other = ("--on", "other.csv", "--group-column", "place", "--json", "--yes", "--model", "fake")
     effect = told(run("edit", "biased.json", "apply", "edits.jsonl", *other))
     assert effect["verdict"]["code"] == "better" and (effect["overall"]["fixed"], effect["overall"]["broken"]) == (
         12,
@@ -62,25 +70,29 @@ def test_a_planted_descriptor_is_dropped_by_a_patch_that_helps_on_other_pictures
     assert [done.edit for done in history] == edits  # with who, when and why
 
 
-def test_what_is_said_to_people(home):
+def test_what_is_said_to_people(home, suggested):
     result = suggested("--group-column", "place", "--class", "flamingo", "--group", "snow")
     assert result.exit_code == 0
-    assert "aimed at" in result.stdout and f'drop "raven" "{SNOW}"' in result.stdout
+    assert "aimed at (n=8)" in result.stdout and f'drop "raven" "{SNOW}"' in result.stdout
     assert "help; " in result.stdout and "measured on held-out images" in result.stdout
     assert "in edits.jsonl; next: vlmdesc edit FILE apply edits.jsonl" in result.stderr
     assert max(map(len, result.stdout.splitlines())) <= 100
     assert all("flamingo in snow: +100.0 points on 8 held-out images" in edit.why for edit in read_patch("edits.jsonl"))
 
 
-def test_the_pictures_aimed_at_are_those_of_the_class_in_the_group(home):
-    found = told(suggested("--group-column", "place", "--class", "flamingo", "--group", "snow", "--json"))
-    assert {tried["target"]["n"] for tried in found["tried"]} == {8}
-    assert {tried["overall"]["n"] for tried in found["tried"]} == {64}
-    found = told(suggested("--group-column", "place", "--group", "snow", "--json", "--out", "b.jsonl"))
-    assert {tried["target"]["n"] for tried in found["tried"]} == {32}
+def test_the_library_says_what_the_command_says(home, suggested):
+    theirs = told(suggested("--group-column", "place", "--class", "flamingo", "--group", "snow", "--json"))
+    aim = {"class_": "flamingo", "group": "snow", "group_column": "place"}
+    found = vd.suggest("table.csv", BIASED, "fake", **aim)
+    assert found.to_dict() | {"written": "edits.jsonl"} == theirs and found.text in repr(found)
+    found.save("mine.jsonl")
+    assert [edit.text for edit in read_patch("mine.jsonl")] == [edit.text for edit in found.edits]
+    nothing = vd.suggest("table.csv", FAIR, "fake")
+    with pytest.raises(InputError, match="nothing to save"):
+        nothing.save("none.jsonl")
 
 
-def test_noise_helps_no_edit_and_writes_no_file(home):
+def test_noise_helps_no_edit_and_writes_no_file(home, suggested):
     """Some images show another class's colour, evenly: no descriptor is to blame."""
     for c, name in enumerate(COLOUR):
         for i in range(24):
@@ -94,24 +106,19 @@ def test_noise_helps_no_edit_and_writes_no_file(home):
     assert not any(tried["helps"] for tried in found["tried"])
 
 
-def test_where_no_picture_is_wrong_that_is_said(home):
-    said = suggested(descriptors="fair.json").stdout
-    assert "none of 0" not in said and "wrong" in said
-
-
-def test_too_few_pictures_to_tell_are_no_proof_that_no_edit_helps(home):
+def test_too_few_pictures_to_tell_are_no_proof_that_no_edit_helps(home, suggested):
     photograph(12)
     said = " ".join(suggested("--group-column", "place", "--class", "flamingo", "--group", "snow").stdout.split())
     assert "+100.0" in said and "few" in said
 
 
-def test_edits_that_help_and_are_not_written_are_explained(home):
+def test_edits_that_help_and_are_not_written_are_explained(home, suggested):
     result = suggested()
     said = result.stdout + result.stderr
     assert "3 of 3" in said and "1 edit in edits.jsonl" in said and ("rest" in said or "others" in said)
 
 
-def test_a_descriptor_is_borrowed_from_another_set(home):
+def test_a_descriptor_is_borrowed_from_another_set(home, suggested):
     """Nothing is said of a flamingo's colour: what sets it apart is in another set."""
     Path("bare.json").write_text(json.dumps(FAIR | {"flamingo": ["a bird", "a bill"]}))
     Path("lent.json").write_text(json.dumps({"flamingo": ["pink feathers in the light"], "x": ["a red comb"]}))
@@ -123,18 +130,12 @@ def test_a_descriptor_is_borrowed_from_another_set(home):
     ]
 
 
-def test_an_existing_patch_is_kept_unless_it_is_named(home):
+def test_an_existing_patch_is_kept_unless_it_is_named(home, suggested):
     Path("edits.jsonl").write_text("mine")
     result = suggested()
     assert result.exit_code == 2 and "there is such a file already (edits.jsonl)" in result.stderr
     assert "--out" in result.stderr and Path("edits.jsonl").read_text() == "mine"
     assert suggested("--out", "edits.jsonl").exit_code == 0 and read_patch("edits.jsonl")
-
-
-def test_out_does_not_take_the_place_of_the_descriptors(home):
-    before = Path("biased.json").read_bytes()
-    suggested("--out", "biased.json")
-    assert Path("biased.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -150,18 +151,19 @@ def test_out_does_not_take_the_place_of_the_descriptors(home):
         (("--borrow", "nosuch.json"), "no such file or shipped set (nosuch.json)"),
         (("--out", "no/a.jsonl"), "in a folder that exists"),
         (("--out", "photos"), "cannot be written (photos)"),
+        (("--out", "biased.json"), "a patch needs a name ending in .jsonl"),
         (("--ask", "m", "--base-url", "http://example.com/v1"), "unencrypted"),
         (("--ask", "m", "--base-url", "no url"), "the base URL is none"),
     ],
 )
-def test_wrong_calls_are_exit_2_with_what_to_do(home, monkeypatch, arguments, says):
+def test_wrong_calls_are_exit_2_with_what_to_do(home, monkeypatch, arguments, says, suggested):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     result = suggested(*arguments)
     assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr, result.stderr
     assert "Traceback" not in result.stderr and KEY not in result.stderr and not Path("edits.jsonl").exists()
 
 
-def test_an_unknown_class_or_group_says_what_there_is(home):
+def test_an_unknown_class_or_group_says_what_there_is(home, suggested):
     said = suggested("--group-column", "place", "--class", "frog", "--group", "snwo").stderr
     assert "no image of class 'frog' in group 'snwo'" in said and "snow" in said and "meadow" in said
     Path("more.json").write_text(json.dumps(BIASED | {"hen": ["red"]}))
@@ -169,14 +171,14 @@ def test_an_unknown_class_or_group_says_what_there_is(home):
     assert "no image of class 'hen'" in said and "fix:" in said
 
 
-def test_what_is_wrong_is_told_before_anything_is_encoded(home, monkeypatch):
+def test_what_is_wrong_is_told_before_anything_is_encoded(home, monkeypatch, suggested):
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
     Path("edits.jsonl").touch()
     for arguments in ((), ("--class", "hen"), ("--pool", "max"), ("--borrow", "x.json"), ("--out", "no/x.jsonl")):
         assert suggested(*arguments).exit_code == 2
 
 
-def test_two_runs_say_the_same_and_the_second_encodes_no_picture(home, monkeypatch):
+def test_two_runs_say_the_same_and_the_second_encodes_no_picture(home, monkeypatch, suggested):
     first = suggested("--json").stdout
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
     monkeypatch.setattr(FakeEncoder, "texts", lambda *_: pytest.fail("encoded"))
@@ -184,24 +186,14 @@ def test_two_runs_say_the_same_and_the_second_encodes_no_picture(home, monkeypat
     assert suggested("--json").stdout == first
 
 
-def test_broken_pictures_are_named_and_the_rest_is_used(home):
+def test_broken_pictures_are_named_and_the_rest_is_used(home, suggested):
     Path("photos/frog/snow-0.png").write_text("<!doctype html>")
     result = suggested("--json")
     found = told(result, code=1)
     assert "snow-0.png" in result.stderr and found["written"] == "edits.jsonl" and found["tried"][0]["helps"]
 
 
-def test_one_picture_or_one_class_is_told_and_no_traceback(home):
-    for c, colour in enumerate(("pink", "green")):
-        picture(home / "few" / [*COLOUR][c] / "a.png", colour, "white", c)
-    result = suggested("--class", "frog", "--allow-absent", data="few")
-    assert result.exit_code == 2 and "fewer than two images are aimed at" in result.stderr
-    Path("one.json").write_text(json.dumps({"frog": ["green skin", "green legs"]}))
-    result = suggested("--ignore-unknown", data="few", descriptors="one.json")
-    assert result.exit_code == 2 and "fix:" in result.stderr and "Traceback" not in result.stderr
-
-
-def test_hostile_texts_are_shown_as_escapes_and_kept_as_they_are(home):
+def test_hostile_texts_are_shown_as_escapes_and_kept_as_they_are(home, suggested):
     texts = BIASED | {"raven": ["black wings", f"{SNOW} {BIDI}<script>"]}
     Path("odd.json").write_text(json.dumps(texts))
     result = suggested("--borrow", "odd.json", descriptors="odd.json")
@@ -220,15 +212,11 @@ def answering(server, request):
     return 200, completion(texts), {}
 
 
-def asked(server, *arguments):
-    return suggested("--ask", "m", "--base-url", server.url, *arguments)
-
-
-def test_a_language_model_is_asked_and_its_answer_is_kept(home, monkeypatch):
+def test_a_language_model_is_asked_and_its_answer_is_kept(home, monkeypatch, suggested):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     aim = ("--group-column", "place", "--class", "flamingo", "--group", "snow", "--json")
     with serving(answering) as server:
-        first = asked(server, *aim)
+        first = suggested("--ask", "m", "--base-url", server.url, *aim)
         found = told(first)
         assert Counter(server.asked()) == {"flamingo": 1, "raven": 1}
         assert server.log[0]["authorization"] == f"Bearer {KEY}" and server.log[0]["model"] == "m"
@@ -238,7 +226,7 @@ def test_a_language_model_is_asked_and_its_answer_is_kept(home, monkeypatch):
         assert new[0]["edits"][0]["text"] == "pink before white snow" and new[0]["helps"]
         assert new[0]["edits"][0]["class"] == "flamingo"
         Path("edits.jsonl").unlink()
-        second = asked(server, *aim)
+        second = suggested("--ask", "m", "--base-url", server.url, *aim)
         assert len(server.log) == 2 and told(second) == found
     kept = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
     assert not any(KEY.encode() in data for data in kept) and any(b"pink before white snow" in data for data in kept)
@@ -258,32 +246,28 @@ def test_no_key_in_any_output_of_a_run_that_fails(home):
     assert b"OPENAI_API_KEY" in done.stderr and not Path("edits.jsonl").exists()
 
 
-def test_a_model_without_a_usable_answer_is_named_and_the_rest_is_tried(home):
+def test_a_model_without_a_usable_answer_is_named_and_the_rest_is_tried(home, suggested):
     with serving(lambda server, request: (200, completion("I cannot help with that."), {})) as server:
-        result = asked(server, "--json")
+        result = suggested("--ask", "m", "--base-url", server.url, "--json")
     found = told(result, code=result.exit_code)
     assert result.exit_code == 1 and "error: the model refused" in result.stderr and found["written"] == "edits.jsonl"
     assert '(class "flamingo", refused); fix: ' in result.stderr
     assert {tried["kind"] for tried in found["tried"]} <= {"drop", "reweigh", "borrow"}
 
 
-def test_an_endpoint_that_is_gone_is_named_and_the_rest_is_tried(home, monkeypatch):
+def test_an_endpoint_that_is_gone_is_named_and_the_rest_is_tried(home, monkeypatch, suggested):
     monkeypatch.setattr("vlmdesc.descriptors.llm.BACKOFF_S", 0.001)
     result = suggested("--ask", "m", "--base-url", "http://127.0.0.1:1/v1")
     assert "no connection" in result.stderr and "Traceback" not in result.stderr and read_patch("edits.jsonl")
+    assert result.exit_code in (1, 3)
 
 
-def test_an_endpoint_that_is_gone_is_no_success(home, monkeypatch):
-    monkeypatch.setattr("vlmdesc.descriptors.llm.BACKOFF_S", 0.001)
-    assert suggested("--ask", "m", "--base-url", "http://127.0.0.1:1/v1").exit_code in (1, 3)
-
-
-def test_answers_that_cannot_be_trusted_harm_nobody(home):
+def test_answers_that_cannot_be_trusted_harm_nobody(home, suggested):
     """Escapes, marks of direction and HTML in an answer: nothing of them is obeyed on the way to the patch."""
     hostile = [f"pink {ESC} before white snow", f"pink{BIDI} and white", "pink and white <script>alert(1)</script>"]
     photograph(24)
     with serving(lambda server, request: (200, completion(hostile), {})) as server:
-        result = asked(server)
+        result = suggested("--ask", "m", "--base-url", server.url)
     assert result.exit_code == 0, result.stderr
     assert not {*result.output, *result.stderr} & {"\x1b", BIDI}
     assert "\x1b" not in Path("edits.jsonl").read_text()  # what cannot be seen is refused or taken out

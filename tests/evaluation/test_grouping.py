@@ -3,18 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.evaluation.test_scored import unit
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.audit import audit
-from vlmdesc.evaluation.grouping import EACH, by_concepts
-from vlmdesc.evaluation.suggest import halves
+from vlmdesc.evaluation.candidates import halves
+from vlmdesc.evaluation.disparity import compare_groups
+from vlmdesc.evaluation.grouping import EACH, group_by_concepts
 
 AXES = np.eye(64)
 WORDS = ["fog", "snow", *(f"word {i}" for i in range(40))]
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def planted(seed=0, n=480, wrong=(22, 22), copies=1):
@@ -37,36 +34,23 @@ def planted(seed=0, n=480, wrong=(22, 22), copies=1):
 @pytest.mark.parametrize("seed", range(3))
 def test_planted_contexts_are_found_and_named(seed):
     photos, answers, context, words = planted(seed)
-    found = by_concepts(photos, answers, WORDS, words)
+    found = group_by_concepts(photos, answers, WORDS, words)
     assert set(found.words) == {"images like fog", "images like snow"} == set(found.sizes)
     assert found.words["images like fog"][0] == "fog" and len(found.words["images like fog"]) == 3
     planted_ = [i for i, group in enumerate(found.groups) if group is not None and context[i] < 2]
     assert len(planted_) > 50
     assert np.mean([found.groups[i] == f"images like {WORDS[context[i]]}" for i in planted_]) > 0.95
+    half = halves(photos.labels, photos.contents, (), 0)
+    assert [group is None for group in found.groups] == (half == 0).tolist()  # that half is not audited
+    assert sum(found.sizes.values()) == ((answers != photos.labels) & (half == 0)).sum()
+    other = np.where(half == 1, (answers + 1) % 3, answers)  # answers to the audited half have no part in its groups
+    assert found == group_by_concepts(photos, other, WORDS, words)
     assert {photos.labels[i] for i in planted_ if context[i] == 0} == {0, 1, 2}  # across classes
-
-
-def test_the_half_that_groups_are_made_of_is_not_audited():
-    photos, answers, _, words = planted()
-    found = by_concepts(photos, answers, WORDS, words)
-    half = halves(photos.labels, photos.contents, (), 0)
-    assert [group is None for group in found.groups] == (half == 0).tolist()
-    errors = (answers != photos.labels) & (half == 0)
-    assert sum(found.sizes.values()) == errors.sum()
-    audited = audit(answers, photos.labels, found.groups, range(3))
-    assert audited.ungrouped == (half == 0).sum() and audited.overall.n == (half == 1).sum()
-
-
-def test_answers_to_the_audited_half_have_no_part_in_its_groups():
-    photos, answers, _, words = planted()
-    half = halves(photos.labels, photos.contents, (), 0)
-    other = np.where(half == 1, (answers + 1) % 3, answers)
-    assert by_concepts(photos, answers, WORDS, words) == by_concepts(photos, other, WORDS, words)
 
 
 def test_copies_of_a_picture_are_not_on_both_sides():
     photos, answers, _, words = planted(n=300, copies=2)
-    found = by_concepts(photos, answers, WORDS, words)
+    found = group_by_concepts(photos, answers, WORDS, words)
     sides = {}
     for content, group in zip(photos.contents, found.groups, strict=True):
         sides.setdefault(content, set()).add(group)
@@ -78,22 +62,22 @@ def test_groups_that_chance_made_fail_no_more_often_than_chance():
     claims = 0
     for seed in range(8):
         photos, answers, _, words = planted(seed, wrong=(8,) * 6)
-        found = by_concepts(photos, answers, WORDS, words)
-        claims += bool(audit(answers, photos.labels, found.groups, range(3)).failed)
+        found = group_by_concepts(photos, answers, WORDS, words)
+        claims += bool(compare_groups(answers, photos.labels, found.groups, range(3)).failed)
     assert claims <= 2
 
 
 def test_a_context_that_is_failed_is_found_by_the_audit():
     photos, answers, _, words = planted(n=600, wrong=(36, 8))
-    groups = by_concepts(photos, answers, WORDS, words).groups
-    found = audit(answers, photos.labels, groups, range(3))
+    groups = group_by_concepts(photos, answers, WORDS, words).groups
+    found = compare_groups(answers, photos.labels, groups, range(3))
     assert found.worst_group == "images like fog" and found.groups["images like fog"].differs
 
 
 def test_a_context_without_a_name_has_a_question_mark_and_no_two_have_one_title():
     photos, answers, _, _ = planted()
     words = np.stack([AXES[60], AXES[60] + 0.01 * AXES[61]])  # nothing that the images have
-    found = by_concepts(photos, answers, ["ice", "ice"], unit(words))
+    found = group_by_concepts(photos, answers, ["ice", "ice"], unit(words))
     assert len(found.words) == 2 and all(title.startswith("images like ice?") for title in found.words)
 
 
@@ -101,7 +85,7 @@ def test_a_context_without_a_name_has_a_question_mark_and_no_two_have_one_title(
 def test_too_few_errors_are_an_error(wrong):
     photos, answers, _, words = planted(wrong=wrong)
     with pytest.raises(InputError, match="among the half of the images that groups are made of") as raised:
-        by_concepts(photos, answers, WORDS, words)
+        group_by_concepts(photos, answers, WORDS, words)
     assert f"{2 * EACH} errors at least" in str(raised.value)
 
 
@@ -109,5 +93,5 @@ def test_a_class_of_one_picture_is_in_no_group():
     photos, answers, _, words = planted(0)
     labels = photos.labels.copy()
     labels[:2] = [3, 4]
-    found = by_concepts(replace(photos, labels=labels), answers, WORDS, words)
+    found = group_by_concepts(replace(photos, labels=labels), answers, WORDS, words)
     assert found.groups[:2] == (None, None)

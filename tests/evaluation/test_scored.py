@@ -15,13 +15,16 @@ from vlmdesc.classification.heads.pooled import Pooled
 from vlmdesc.classification.score import POOLS, get_pool
 from vlmdesc.descriptors.edit import edit
 from vlmdesc.errors import InputError, ModelError, ShapeError
-from vlmdesc.evaluation import scored
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import ClassName, Descriptors, Edit
 from vlmdesc.testing import FakeEncoder, labelled
 
 ZOO = Descriptors.of({"hen": ["a red comb", "brown"], "owl": ["grey"], "frog": ["green", "black spots"]})
 ENCODE = FakeEncoder().texts
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def head_of(columns, pool="mean", phrase="free", classes=None):
@@ -171,26 +174,9 @@ def test_versions_share_what_did_not_change(monkeypatch):
     seen, asked, score = scored_by(columns, images), [], Pooled.scores
     monkeypatch.setattr(Pooled, "scores", lambda head, x: asked.append(len(head.card.classes)) or score(head, x))
     then = seen.rescored(head_of(columns_of(edit(ZOO, [Edit("add", "owl", "white")]), ENCODE, "plain")))
-    assert asked == [1] and then.table is seen.table and np.shares_memory(seen.scores, then.table.kept)
+    assert asked == [1] and then.table is seen.table and np.shares_memory(seen.scores, then.table.scores)
     with pytest.raises(ValueError, match="read-only"):
         seen.scores[0, 0] = 1
-
-
-@pytest.mark.parametrize("pool", POOLS)
-def test_what_is_too_large_to_keep_is_scored_block_by_block_the_same(monkeypatch, pool):
-    monkeypatch.setattr(scored, "BLOCK", 7)
-    rng = np.random.default_rng(0)
-    owner = np.repeat(np.arange(5), 3)
-    before = Columns(rng.standard_normal((15, 6)).astype("f4"), owner, np.ones(15, "f4"), 5)
-    after = replace(before, texts=np.concatenate([before.texts[:3] + np.float32(0.5), before.texts[3:]]))
-    images = rng.standard_normal((60, 6)).astype("f4")
-    kept = scored_by(before, images, pool=pool).rescored(head_of(after, pool))
-    monkeypatch.setattr(scored, "MOST_BYTES", 100)
-    told = scored_by(before, images, pool=pool).rescored(head_of(after, pool))
-    assert told.table.kept is None and kept.table.kept is not None
-    assert (told.answers == kept.answers).all() and told.scores == pytest.approx(kept.scores, abs=1e-6)
-    for a, b in zip(told.best(3), kept.best(3), strict=True):
-        assert a == pytest.approx(b, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

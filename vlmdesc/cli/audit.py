@@ -10,36 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmdesc.cli.audited import print_audit
-from vlmdesc.cli.border import say
-from vlmdesc.cli.looking import Looked, look
-from vlmdesc.cli.options import (
-    AllowAbsent,
-    DataSource,
-    DescriptorFile,
-    Device,
-    GroupColumn,
-    IdColumn,
-    IgnoreUnknown,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Loose,
-    Model,
-    Pool,
-    Precision,
-    Split,
-    Worded,
-    open_encoder,
-)
-from vlmdesc.cli.results import list_failed, make_writable
+import vlmdesc as vd
+from vlmdesc.cli import options
+from vlmdesc.cli.border import say, say_notes
+from vlmdesc.cli.fitting import name_failures
+from vlmdesc.cli.results import make_writable, with_interval
 from vlmdesc.errors import ImageError, InputError
-from vlmdesc.files import json_lines, write_atomic
-from vlmdesc.text import shown
+from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.evaluation.findings import Audited
+    from rich.console import Console
 
+LEGEND = (
+    "images: right only with the descriptor, less right only without it; lead: how far it lifts the right class's "
+    "score above what it is without it; MaxSkew: 0 where the best images are spread over groups as the class is; "
+    "the gap of the most and the least of several groups is above 0 by chance too"
+)
+SHOWN, EACH, SMALL = 12, 4, 6  # failures, descriptors and images of one, and groups too small, that are printed
 OnlyClass = Annotated[
     list[str], typer.Option("--class", help="Look at this class only; may be given again.", metavar="CLASS")
 ]
@@ -63,35 +50,39 @@ K = Annotated[
     int | None,
     typer.Option("--k", min=1, help="Best images of a class, for MaxSkew.", show_default="as many as it has"),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder for audit.json and audit.html.", show_default="vlmdesc-audit")]
+HeadFolder = Annotated[
+    str, typer.Option("--head", help="In place of descriptors: a head that vlmdesc fit made.", metavar="FOLDER")
+]
+Out = Annotated[Path, typer.Option(help="Folder for audit.json and audit.html.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the halves and clusters of --group-by-concepts.")]
 
 
 def audit(
-    dataset: DataSource,
-    descriptors: DescriptorFile,
-    group_column: GroupColumn = "",
+    dataset: options.DataSource,
+    descriptors: options.DescriptorFile = "",
+    head: HeadFolder = "",
+    group_column: options.GroupColumn = "",
     by_concepts: ByConcepts = False,
     only: OnlyClass = [],  # noqa: B006 - typer reads it
-    model: Model = "",
-    phrase: Worded = "plain",
-    pool: Pool = "mean",
+    model: options.Model = "",
+    phrase: options.Worded = "plain",
+    pool: options.Pool = "mean",
     k: K = None,
     vocabulary: Vocabulary = "",
-    out: Out = None,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    image_column: ImageColumn = "",
-    label_column: LabelColumn = "",
-    id_column: IdColumn = "",
-    split: Split = "",
-    loose_labels: Loose = False,
-    allow_absent: AllowAbsent = False,
-    ignore_unknown: IgnoreUnknown = False,
+    out: Out = Path("vlmdesc-audit"),
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    image_column: options.ImageColumn = "",
+    label_column: options.LabelColumn = "",
+    id_column: options.IdColumn = "",
+    split: options.Split = "",
+    loose_labels: options.Loose = False,
+    allow_absent: options.AllowAbsent = False,
+    ignore_unknown: options.IgnoreUnknown = False,
     seed: Seed = 0,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Find whom a descriptor set fails, and which descriptors do it.
+    """Find whom a descriptor set, or a head, fails, and which descriptors do it.
 
     Classes are compared between groups of images: how often they are found, and how often others are taken for them,
     with intervals and corrected tests. For each class that fails a group, the descriptors that do worse there than
@@ -99,101 +90,140 @@ def audit(
 
     Example: vlmdesc audit faces.csv --descriptors jobs.json --group-column skin_tone
     """
-    from vlmdesc.classification.score import get_pool
-    from vlmdesc.descriptors.phrase import get_phrase
-    from vlmdesc.embeddings.labelled import Joining
-    from vlmdesc.records.descriptors import open_set
+    from vlmdesc.cli.progress import bars
 
-    if bool(group_column) == by_concepts:
-        what = "both --group-column and --group-by-concepts" if by_concepts else "no groups"
-        raise InputError(what, fix="give --group-column with a column of the data set, or else --group-by-concepts")
-    given, folder = open_set(descriptors), out or Path("vlmdesc-audit")
-    for name in only:  # what is wrong is told before the model is loaded
-        given.find(name)
-    get_pool(pool), get_phrase(phrase)
-    make_writable(folder)
-    columns = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
-    looked = look(
-        dataset,
-        {"split": split, **{f"{role}_column": column for role, column in columns.items()}},
-        given,
-        Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown),
-        lambda: open_encoder(model, device, precision),
-    )
-    found, grouping = _audited(looked, phrase, pool, only, k, vocabulary if by_concepts else None, seed)
-    record = found.findings() | {"grouping": grouping, "task": _task(looked, descriptors, phrase, pool)}
-    _write(record, looked, folder)
+    if bool(descriptors) == bool(head):
+        raise InputError("give either --descriptors or --head", fix="say what is to be audited")
+    if head and (phrase, pool) != ("plain", "mean"):
+        raise InputError("--head with --phrase or --pool", fix="leave them out: a head has its wording and pooling")
+    fitted = _load_head(head, model) if head else None
+    if fitted:
+        card = fitted.card
+        model, precision = card.model, precision if precision != "fp32" else card.precision
+    make_writable(out)
+    columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
+    data = options.open_data(dataset, split=split, **columns)
+    joining = vd.Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown)
+    with bars() as progress:
+        found = vd.audit(
+            data,
+            fitted or descriptors,
+            lambda: options.open_encoder(model, device, precision),
+            group=group_column,
+            by_concepts=by_concepts,
+            classes=only,
+            phrase=phrase,
+            pool=pool,
+            k=k,
+            vocabulary=vocabulary,
+            joining=joining,
+            seed=seed,
+            progress=progress,
+        )
+    name_failures(found.failed)
+    say_notes(found.notes)
+    found.save(out)
+    record = found.to_dict()
     if as_json:
         print(json.dumps(record))
     else:
-        print_audit(record)
-    say(f"audit in {shown(folder / 'audit.json')} and {shown(folder / 'audit.html')}")
+        _print(record)
+    say(f"audit in {shown(out / 'audit.json')} and {shown(out / 'audit.html')}")
     lost = next((failure for failure in record["failed"] if failure["how"] == "not found"), None)
     if lost and group_column:
         aim = f"--class {quote(lost['class'])} --group {quote(lost['group'])}"
         say(shown(f"next: vlmdesc suggest ... --group-column {quote(group_column)} {aim}"))
-    if looked.photos.failed:
+    if found.failed:
         raise typer.Exit(ImageError.exit_code)
 
 
-def _audited(
-    looked: Looked, phrase: str, pool: str, only: Sequence[str], k: int | None, vocabulary: str | None, seed: int
-) -> tuple[Audited, str]:
-    """The audit, and how its groups were made where no column says them. A `vocabulary` of None is a column's."""
-    from dataclasses import replace
-
-    from vlmdesc.evaluation.audit import audit as compare
-    from vlmdesc.evaluation.findings import Audited
-    from vlmdesc.evaluation.scored import Scored
-
-    given, grouping = looked.given, ""
-    seen = Scored.of(looked.fit(given, phrase, pool), looked.photos)
-    if vocabulary is not None:
-        groups, grouping = _concepts(looked, seen.answers, vocabulary, seed)
-        seen = replace(seen, images=replace(looked.photos, groups=groups))
-    classes = [*dict.fromkeys(given.find(name) for name in only)] or [*range(len(given.classes))]
-    photos = seen.images
-    found = compare(seen.answers, photos.labels, photos.groups, classes, seen.scores[:, classes], k)
-    return Audited(seen, found), grouping
+def _load_head(folder: str, model: str) -> vd.Head:
+    """A head, for images in its own model; one of a stranger's repository is fetched only where --model names it."""
+    found = vd.load_head(folder)
+    if found.card.model.startswith("hf-hub:") and found.card.model != model:
+        fix = f"where you trust it, add --model {quote(found.card.model)}"
+        raise InputError(f"the head asks for a model of the hub, {found.card.model}", where=folder, fix=fix)
+    return found
 
 
-def _concepts(looked: Looked, answers: Any, vocabulary: str, seed: int) -> tuple[tuple[str | None, ...], str]:
-    from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.concepts.vocabulary import open_vocabulary
-    from vlmdesc.embeddings.embed import text_vectors
-    from vlmdesc.embeddings.store import Store
-    from vlmdesc.evaluation.grouping import by_concepts
+def _print(record: Mapping[str, Any]) -> None:
+    """Groups, and for each failure what misleads and where to look."""
+    from rich.console import Console
+    from rich.text import Text
 
-    words = open_vocabulary(vocabulary)
-    with encoding_texts(looked.encoder, len(words)) as watched:
-        vectors = text_vectors(words, watched, Store())
-    made = by_concepts(looked.photos, answers, words, vectors, seed)
-    found = "; ".join(f"{title}: {', '.join(best)} ({made.sizes[title]} errors)" for title, best in made.words.items())
-    return made.groups, (
-        f"Groups were proposed from clusters of the errors among one half of the images, and these are the other "
-        f"half. {found}." + (" A name with ? is no better than chance." if "?" in found else "")
-    )
+    console, skew = Console(), record["max_skew"]
+
+    def line(text: str, style: str = "", apart: bool = False) -> None:
+        console.print(Text("\n" * apart + shown(text), style=style))
+
+    n = f"{counted(record['n'], 'image')} in {counted(len(record['groups']), 'group')}"
+    line(f"{n}, {_rate(record['accuracy'])} % right", "bold")
+    if record["ungrouped"]:
+        line(f"{counted(record['ungrouped'], 'image')} without a group left out")
+    if record["grouping"]:
+        line(record["grouping"])
+    _print_groups(console, record["groups"])
+    if worst := record["worst_class_in_group"]:
+        line(f"worst: {worst['name']} in {worst['group']}, {_rate(worst['accuracy'])} % found")
+    if record["equal_opportunity"]["classes"]:
+        mean, largest = (100 * record["equal_opportunity"][name] for name in ("mean", "largest"))
+        skews = f"; MaxSkew@k: mean {skew['mean']:.2f}, largest {skew['largest']:.2f}" if skew["classes"] else ""
+        line(f"equal opportunity gap: mean {mean:.1f}, largest {largest:.1f} points{skews}")
+    if not record["judged"]:
+        line("no class has ten images both in a group and in the others: none can be judged", apart=True)
+    elif not record["failed"]:
+        judged = f"of {counted(record['judged'], 'class')} in groups judged"
+        line(f"no class fares worse in one group than in the others by more than chance, {judged}", apart=True)
+    for failure in record["failed"][:SHOWN]:
+        for text, style in _failure(failure):
+            line(text, style, apart=style == "bold")
+    if record["failed"] and record["pulls_defined"]:
+        line(LEGEND, "dim", apart=True)
+    if record["failed_in_all"] > SHOWN:
+        line(f"and {record['failed_in_all'] - SHOWN} more; audit.json has the figures of all", "dim", apart=True)
+    if small := [f"{cell['name']} in {cell['group']} ({cell['n']})" for cell in record["too_small"]]:
+        line(f"{len(small):,} too small to judge, under 10 images: {few(small, SMALL)}", apart=True)
 
 
-def _task(looked: Looked, descriptors: str, phrase: str, pool: str) -> dict[str, Any]:
-    return {
-        "data": looked.data.name,
-        "columns": vars(looked.data.roles),
-        "data_hash": looked.photos.fingerprint(looked.given.classes),
-        "descriptors": descriptors,
-        "encoder": {"name": looked.encoder.name, "fingerprint": looked.encoder.fingerprint},
-        "phrase": phrase,
-        "pool": pool,
-    }
+def _print_groups(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("group", overflow="fold")
+    for column in ("n", "right %", "against the others", "p"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in groups:
+        gap = (_gap(row), p_value(row["p_holm"])) if row["judged"] else ("too few to judge", "")
+        table.add_row(*map(Text, (shown(row["group"]), f"{row['n']:,}", _rate(row), *gap)))
+    console.print(table)
 
 
-def _write(record: Mapping[str, Any], looked: Looked, folder: Path) -> None:
-    from vlmdesc.evaluation.pages import audit_page, audit_rows
-    from vlmdesc.evaluation.report import data_name
-    from vlmdesc.evaluation.thumbnails import thumbnails
+def _failure(failure: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Lines with their style."""
+    lost = failure["how"] == "not found"
+    side, verb = failure["tpr" if lost else "fpr"], "found" if lost else "others taken for it"
+    rate = f"{verb} {_rate(side)} % of {counted(side['n'], 'image')}"
+    against = f"{_gap(side)} against the other groups, p {p_value(side['p_holm'])}"
+    lines = [(f"{failure['name']} in {failure['group']}: {rate}, {against}", "bold")]
+    if failure["taken_for"]:
+        lines.append(("  taken for " + ", ".join(f"{of['name']} {of['n']}" for of in failure["taken_for"]), ""))
+    for lift in failure["pulls"][:EACH]:
+        here, others = (lift["right_only_with"][at] - lift["right_only_without"][at] for at in ("here", "others"))
+        leads = f"lead {lift['here']:+.4f} here, {lift['others']:+.4f} elsewhere"
+        what = f"{lift['name']}: {lift['descriptor'] or '(its name)'}"
+        lines.append((f"  {here:+d} images here, {others:+d} elsewhere, {leads}  {what}", ""))
+    return [*lines, (f"  see {few((image['image'] for image in failure['images']), EACH)}", "dim")]
 
-    write_atomic(folder / "audit.json", json_lines(record).encode())
-    list_failed(looked.photos, folder)
-    pictures = thumbnails(looked.data, audit_rows(record))
-    page = audit_page(record, data_name(record["task"]), looked.given.classes, pictures)
-    write_atomic(folder / "audit.html", page.encode())
+
+def _rate(share: Mapping[str, Any]) -> str:
+    return "no" if share["value"] is None else with_interval(share["value"], share["ci95"])
+
+
+def _gap(row: Mapping[str, Any]) -> str:
+    return with_interval(row["gap"], row["gap_ci95"], sign="+")
+
+
+def p_value(p: float) -> str:
+    """A p-value as it is read."""
+    return "<0.001" if p < 0.001 else "1" if p >= 0.9995 else f"{p:.3f}"

@@ -38,12 +38,14 @@ def fake(device: str, precision: str) -> Encoder:
     return FakeEncoder()
 
 
-def encoder_of(encoder: Encoder | str) -> Encoder:
-    """An encoder, or the one of that name. Raises: InputError for what is neither; as `load_encoder`."""
+def encoder_of(encoder: Encoder | str | Callable[[], Encoder]) -> Encoder:
+    """An encoder, the one of that name, or what a function loads. Raises: InputError for another; as `load_encoder`."""
     from vlmdesc.embeddings.protocol import Encoder
 
     if isinstance(encoder, str):
         return load_encoder(encoder)
+    if callable(encoder):
+        encoder = encoder()
     given: object = encoder
     if not isinstance(given, Encoder):
         what = f"{type(given).__name__} where an encoder is meant"

@@ -1,226 +1,232 @@
-"""Whom a classifier fails: rates by class and group with intervals, gaps between groups, and corrected tests."""
+"""Whom a classifier fails, and what misleads it there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import log
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float32, Int
+from vlmdesc.cache import make_folder
+from vlmdesc.classification.heads import Head
+from vlmdesc.classification.heads.pooled import fit_pooled
+from vlmdesc.classification.score import get_pool
+from vlmdesc.concepts.vocabulary import open_vocabulary
+from vlmdesc.descriptors.phrase import get_phrase
+from vlmdesc.embeddings.data import DataSet
+from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.labelled import Joining, Labelled
+from vlmdesc.embeddings.store import Store, store_of
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.evaluation.disparity import Cell, Disparity, Record, compare_groups, rounded, share_record
+from vlmdesc.evaluation.failure import Failure, explain
+from vlmdesc.evaluation.grouping import group_by_concepts
+from vlmdesc.evaluation.pages import page
+from vlmdesc.evaluation.proportions import difference
+from vlmdesc.evaluation.report import data_name
+from vlmdesc.evaluation.scored import Scored
+from vlmdesc.evaluation.setting import STRICT, Loader, Source, check_images, embed_labelled, open_labelled
+from vlmdesc.evaluation.thumbnails import thumbnails
+from vlmdesc.files import json_lines, write_atomic
+from vlmdesc.records import Descriptors
+from vlmdesc.records.descriptors import DescriptorSource
+from vlmdesc.records.progress import Progress, noted, silent
 
-from vlmdesc.errors import InputError
-from vlmdesc.evaluation.proportions import ENOUGH, Share, difference
-from vlmdesc.evaluation.statistics import fisher, holm
-
-CLAIM = 0.05
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A share in a group against the same of all other groups: difference, 95 % interval, Fisher's exact p, Holm's."""
-
-    here: Share
-    others: Share
-    p: float = 1.0
-    p_holm: float = 1.0
-
-    @property
-    def judged(self) -> bool:
-        """Whether both sides have enough images to be compared."""
-        return self.here.judged and self.others.judged
-
-    @property
-    def value(self) -> float:
-        return self.here.value - self.others.value
-
-    @property
-    def ci95(self) -> tuple[float, float]:
-        return difference(self.here, self.others)
-
-    @property
-    def differs(self) -> bool:
-        """Whether the groups differ by more than chance, with all tests that were made counted."""
-        return self.judged and self.p_holm < CLAIM
+MOST = 20  # failed classes that are explained
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A class in a group: its images that are found, the true-positive rate, and others taken for it, the
-    false-positive rate. The false-negative rate is 1 less the first.
-    """
-
-    class_: int
-    group: str
-    tpr: Gap
-    fpr: Gap
-
-    @property
-    def failed(self) -> bool:
-        """Whether the class is found less often in this group than in the others."""
-        return self.tpr.differs and self.tpr.value < 0
-
-    @property
-    def crowded(self) -> bool:
-        """Whether other classes' images are taken for it more often in this group than in the others."""
-        return self.fpr.differs and self.fpr.value > 0
-
-
-@dataclass(frozen=True)
-class Skew:
-    """MaxSkew@k of a class: how far the group that is shown most beyond its share is so among the k best (Geyik 2019).
-
-    0 where groups are shown as the class has them; log 2 where one is shown twice as often.
-    """
-
-    class_: int
-    k: int
-    group: str
-    value: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
-    """Accuracy overall and by group, each class in each group, retrieval skew; groups that are too small stand apart.
+    """Whom a head fails: `disparity` has the figures, `failures` what misleads in the groups that fare worse.
 
-    The most and the least of several groups differ by chance too: which do by more than that, `failed` says.
+    `grouping` says how groups were made where no column has them, `task` what was audited with what.
     """
 
-    overall: Share
-    groups: dict[str, Gap]
-    cells: tuple[Cell, ...]
-    skews: tuple[Skew, ...]
-    ungrouped: int
+    seen: Scored
+    disparity: Disparity
+    failures: tuple[Failure, ...]
+    grouping: str = ""
+    task: Mapping[str, Any] = field(default_factory=dict)
+    data: DataSet | None = None
+    notes: tuple[str, ...] = ()
 
     @property
-    def worst_group(self) -> str | None:
-        """Of the groups that can be judged, the one of lowest accuracy."""
-        judged = [group for group, gap in self.groups.items() if gap.here.judged]
-        return min(judged, key=lambda group: self.groups[group].here.value, default=None)
+    def failed(self) -> tuple[ImageError, ...]:
+        """The images that could not be used."""
+        return self.seen.images.failed
 
-    @property
-    def worst_cell(self) -> Cell | None:
-        """Of the classes in groups that can be judged, the one that is found least: worst-group accuracy."""
-        judged = [cell for cell in self.cells if cell.tpr.here.judged]
-        return min(judged, key=lambda cell: cell.tpr.here.value, default=None)
+    def to_dict(self) -> Record:
+        """As JSON has it: figures, and for each class that fails a group the descriptors and images that show it."""
+        found, worst = self.disparity, self.disparity.worst_cell
+        return {
+            "schema": 1,
+            "n": found.overall.n,
+            "unusable": len(self.failed),
+            "unlabelled": self.seen.images.unlabelled,
+            "pulls_defined": self.seen.head.card.kind != "max",
+            "ungrouped": found.ungrouped,
+            "accuracy": share_record(found.overall),
+            "groups": [{"group": name, **gap.to_dict()} for name, gap in found.groups.items()],
+            "worst_group": found.worst_group,
+            "worst_class_in_group": worst and {**self._cell(worst), "accuracy": share_record(worst.tpr.here)},
+            "equal_opportunity": self._opportunity(),
+            "max_skew": self._skew(),
+            "failed": [self._failure(failure) for failure in self.failures],
+            "failed_in_all": len(found.failed),
+            "judged": sum(cell.tpr.judged for cell in found.cells),
+            "cells": [{**self._cell(cell), **cell.rates()} for cell in found.cells],
+            "too_small": [{**self._cell(cell), "n": cell.tpr.here.n} for cell in found.small],
+            "grouping": self.grouping,
+            "task": {**self.task},
+        }
 
-    @property
-    def failed(self) -> list[Cell]:
-        """Classes that are found less often in a group, largest gap first; then those that others are taken for."""
-        lost = sorted((cell for cell in self.cells if cell.failed), key=lambda cell: cell.tpr.value)
-        crowded = (cell for cell in self.cells if cell.crowded and not cell.failed)
-        return lost + sorted(crowded, key=lambda cell: -cell.fpr.value)
+    def save(self, folder: str | Path) -> None:
+        """Write audit.json, audit.html, and errors.jsonl where images could not be used. Raises: StoreError."""
+        folder, record = Path(folder), self.to_dict()
+        make_folder(folder)
+        write_atomic(folder / "audit.json", json_lines(record).encode())
+        rows = [image["row"] for failure in record["failed"] for image in failure["images"]]
+        images = {} if self.data is None else thumbnails(self.data, rows)
+        html = page("audit.html.j2", record, data_name(self.task), self.seen.head.card.classes, images)
+        write_atomic(folder / "audit.html", html.encode())
+        _write_failures(folder / "errors.jsonl", self.seen.images)
 
-    @property
-    def small(self) -> list[Cell]:
-        """Classes in groups with images, but too few to judge how often they are found."""
-        return [cell for cell in self.cells if 0 < cell.tpr.here.n < ENOUGH]
+    def __repr__(self) -> str:
+        n, groups = self.disparity.overall.n, len(self.disparity.groups)
+        return f"<Audit: {n} images in {groups} groups, {len(self.disparity.failed)} classes in groups fare worse>"
 
-    def equal_opportunity(self) -> dict[int, list[Cell]]:
-        """For each class with two groups that can be judged or more, its cells, the one that is found least first."""
-        judged = dict[int, list[Cell]]()
-        for cell in self.cells:
-            if cell.tpr.here.judged:
-                judged.setdefault(cell.class_, []).append(cell)
-        return {c: sorted(cells, key=lambda cell: cell.tpr.here.value) for c, cells in judged.items() if len(cells) > 1}
+    def _cell(self, cell: Cell) -> Record:
+        return {**self._class(cell.class_), "group": cell.group}
+
+    def _class(self, c: int) -> Record:
+        class_ = self.seen.head.card.classes[c]
+        return {"class": class_.id, "name": class_.name}
+
+    def _opportunity(self) -> Record:
+        """For each class how far the group that is found least is behind the one that is found most, largest first."""
+        rows = []
+        for class_, cells in self.disparity.equal_opportunity().items():
+            most, least = cells[-1].tpr.here, cells[0].tpr.here
+            rows.append(
+                {
+                    **self._class(class_),
+                    "gap": round(most.value - least.value, 6),
+                    # of the ends of several an interval says nothing
+                    "ci95": rounded(difference(most, least)) if len(cells) == 2 else None,
+                    "least": {"group": cells[0].group, **share_record(least)},
+                    "most": {"group": cells[-1].group, **share_record(most)},
+                }
+            )
+        return _spread(rows, "gap")
+
+    def _skew(self) -> Record:
+        skews = self.disparity.skews
+        rows = [{**self._class(s.class_), "k": s.k, "group": s.group, "value": round(s.value, 6)} for s in skews]
+        return _spread(rows, "value")
+
+    def _failure(self, failure: Failure) -> Record:
+        cell = failure.cell
+        return {
+            **self._cell(cell),
+            "how": "not found" if cell.failed else "others taken for it",
+            **cell.rates(),
+            "taken_for": [{**self._class(rival), "n": n} for rival, n in failure.rivals],
+            "pulls": [{**self._class(lift.class_), **lift.to_dict()} for lift in failure.lifts],
+            "images": [self._image(i) for i in failure.images],
+        }
+
+    def _image(self, i: int) -> Record:
+        images, classes = self.seen.images, self.seen.head.card.classes
+        truth, answer = classes[int(images.labels[i])].id, classes[int(self.seen.answers[i])].id
+        return {"image": images.keys[i], "row": images.rows[i], "truth": truth, "answer": answer}
 
 
 def audit(
-    answers: Int[np.ndarray, " n"],
-    labels: Int[np.ndarray, " n"],
-    groups: Sequence[str | None],
-    classes: Sequence[int],
-    scores: Float32[np.ndarray, "n k"] | None = None,
+    data: Source,
+    descriptors: DescriptorSource | Head,
+    encoder: Loader,
+    *,
+    group: str = "",
+    by_concepts: bool = False,
+    classes: Sequence[str] = (),
+    phrase: str = "plain",
+    pool: str = "mean",
     k: int | None = None,
+    vocabulary: str = "",
+    joining: Joining = STRICT,
+    store: Store | bool = True,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> Audit:
-    """Compare groups within classes; `classes` are the numbers of those looked at.
+    """Find whom a descriptor set, or a head, fails, and which descriptors do it.
 
-    With `scores` (N, K), of the classes in that order, also how the best k images of each are spread over groups; k
-    is by default the number of the class's images, so that perfect retrieval has no skew. Three families of tests are
-    corrected by Holm, each by itself: groups, what is found of classes in them, and what is taken for these.
-    Raises: InputError when no image has a group, or all have the same.
+    `group` is the column of the data set that divides the images, by default the one that it was loaded with;
+    `by_concepts` divides them by clusters of errors instead, named by a `vocabulary` (a file of words, or a set). Only
+    `classes` are looked at, by default all; `k` best images of a class are those that MaxSkew is about. `phrase` and
+    `pool` are for descriptors: a head has its own.
+    Raises: InputError for groups, classes or data that do not fit; ModelError for a head of another encoder;
+    StoreError.
     """
-    names = sorted({group for group in groups if group is not None})
-    if len(names) < 2:
-        what = f"one group only: {names[0]}" if names else "no image has a group"
-        raise InputError(what, fix="use --group-column with a column that divides the images, or --group-by-concepts")
-    number = {name: g for g, name in enumerate(names)}
-    group = np.array([-1 if name is None else number[name] for name in groups], np.intp)
-    known = group >= 0
-    answers, labels, group = answers[known], labels[known], group[known]
-    n = _counts(labels, group, classes, names)
-    hits = _counts(np.where(answers == labels, labels, -1), group, classes, names)
-    wrong = _counts(np.where(answers != labels, answers, -1), group, classes, names)
-    sizes, right = np.bincount(group, minlength=len(names)), np.bincount(group[answers == labels], minlength=len(names))
-    cells = [
-        Cell(c, names[g], _gap(hits[i], n[i], g), _gap(wrong[i], sizes - n[i], g))
-        for i, c in enumerate(classes)
-        for g in np.flatnonzero(n[i] + wrong[i]).tolist()
-    ]
-    # Each family of tests is corrected by itself: for groups, for what is found, for what is taken for a class. Of two
-    # groups, the one against the other and the other against the one are the same test.
-    tests = [(cell.class_, cell.group if len(names) > 2 else "") for cell in cells]
-    tprs, fprs = (_corrected([getattr(cell, rate) for cell in cells], tests) for rate in ("tpr", "fpr"))
-    of_groups = _corrected([_gap(right, sizes, g) for g in range(len(names))], names if len(names) > 2 else [""] * 2)
-    return Audit(
-        Share(int(right.sum()), len(labels)),
-        dict(zip(names, of_groups, strict=True)),
-        tuple(replace(cell, tpr=tpr, fpr=fpr) for cell, tpr, fpr in zip(cells, tprs, fprs, strict=True)),
-        () if scores is None else _skews(scores[known], labels, group, names, classes, k),
-        int((~known).sum()),
-    )
+    fitted = descriptors if isinstance(descriptors, Head) else None
+    given = _descriptors_of(descriptors)
+    for wanted in classes:
+        given.find(wanted)
+    get_pool(pool), get_phrase(phrase)
+    words, data = open_vocabulary(vocabulary) if by_concepts else (), open_labelled(data, group)
+    opened = data if isinstance(data, DataSet) else None
+    if (group and by_concepts) or (opened is not None and not opened.roles.group and not by_concepts):
+        what = "both --group-column and --group-by-concepts" if group else "no groups"
+        raise InputError(what, fix="give --group-column with a column of the data set, or else --group-by-concepts")
+    with noted() as notes:
+        images, encoder, given = embed_labelled(data, given, encoder, joining, store, progress)
+        head = fitted or fit_pooled(encoder, given, phrase, pool, store_of(store))
+        check_images(head.card, images)
+        seen, grouping = Scored.of(head, images), ""
+        if by_concepts:
+            vectors = text_vectors(words, encoder, store_of(store), progress)
+            made = group_by_concepts(images, seen.answers, words, vectors, seed)
+            seen, grouping = replace(seen, images=replace(images, groups=made.groups)), made.text
+    at = [*dict.fromkeys(given.find(name) for name in classes)] or [*range(len(given.classes))]
+    found = compare_groups(seen.answers, images.labels, seen.images.groups, at, seen.scores[:, at], k)
+    failures = tuple(explain(seen, cell) for cell in found.failed[:MOST])
+    name = str(descriptors) if isinstance(descriptors, (str, Path)) else head.card.name
+    return Audit(seen, found, failures, grouping, _task(seen, opened, name), opened, tuple(notes))
 
 
-def _counts(
-    classes_of: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"], classes: Sequence[int], names: Sequence[str]
-) -> Int[np.ndarray, "c g"]:
-    """How many images of each of those classes there are in each group; -1 is an image of none: (C, G)."""
-    counts = np.zeros((max([*classes, int(classes_of.max(initial=-1))]) + 1, len(names)), np.intp)
-    some = classes_of >= 0
-    np.add.at(counts, (classes_of[some], group[some]), 1)
-    return counts[[*classes]]
+def _descriptors_of(source: DescriptorSource | Head) -> Descriptors:
+    """What `source` stands for; of a head its classes alone."""
+    return Descriptors(source.card.classes, ()) if isinstance(source, Head) else Descriptors.load(source)
 
 
-def _gap(hits: Int[np.ndarray, " g"], n: Int[np.ndarray, " g"], g: int) -> Gap:
-    """The share of hits in group g and in all others."""
-    here, all_ = (int(hits[g]), int(n[g])), (int(hits.sum()), int(n.sum()))
-    gap = Gap(Share(*here), Share(all_[0] - here[0], all_[1] - here[1]))
-    if not gap.judged:
-        return gap
-    sides = (gap.here.k, gap.here.n - gap.here.k, gap.others.k, gap.others.n - gap.others.k)
-    return replace(gap, p=fisher(*sides))
+def _task(seen: Scored, data: DataSet | None, descriptors: str) -> Record:
+    card = seen.head.card
+    return {
+        "data": "" if data is None else data.name,
+        "columns": {} if data is None else {**vars(data.roles)},
+        "data_hash": seen.images.fingerprint(card.classes),
+        "descriptors": descriptors,
+        "encoder": {"name": card.model, "fingerprint": card.encoder},
+        "phrase": card.settings.get("phrase", ""),
+        "pool": card.kind,
+    }
 
 
-def _corrected(gaps: Sequence[Gap], tests: Sequence[Any]) -> list[Gap]:
-    """With Holm's correction over the tests of those that are judged; `tests` tells which gaps share one."""
-    p_values = {test: gap.p for gap, test in zip(gaps, tests, strict=True) if gap.judged}
-    adjusted = dict(zip(p_values, holm([*p_values.values()]), strict=True))
-    return [replace(gap, p_holm=adjusted[test] if gap.judged else 1.0) for gap, test in zip(gaps, tests, strict=True)]
+def _spread(rows: list[Record], name: str) -> Record:
+    """Rows, largest first, with the largest and the mean of one of their figures."""
+    values = [row[name] for row in rows]
+    largest, mean = (max(values), round(sum(values) / len(values), 6)) if values else (None, None)
+    return {"largest": largest, "mean": mean, "classes": sorted(rows, key=lambda row: -row[name])}
 
 
-def _skews(
-    scores: Float32[np.ndarray, "n k"],
-    labels: Int[np.ndarray, " n"],
-    group: Int[np.ndarray, " n"],
-    names: Sequence[str],
-    classes: Sequence[int],
-    k: int | None,
-) -> tuple[Skew, ...]:
-    """Log of a group's share of the k best images over its share of the class's own, the largest over groups.
-
-    Only groups that the class has are looked at: images of others are plain errors.
-    """
-    skews = []
-    for at, class_ in enumerate(classes):
-        wanted = np.bincount(group[labels == class_], minlength=len(names))
-        n = min(k or int(wanted.sum()), len(group))
-        best = group[np.argsort(-scores[:, at], kind="stable")[:n]]
-        shown = np.bincount(best, minlength=len(names)) * (wanted > 0)
-        if wanted.sum() < ENOUGH or not shown.any() or (wanted > 0).sum() < 2:
-            continue
-        has = np.flatnonzero(wanted)
-        ratio = (shown[has] / shown.sum()) / (wanted[has] / wanted.sum())
-        worst = int(ratio.argmax())
-        skews.append(Skew(class_, n, names[int(has[worst])], log(ratio[worst])))
-    return tuple(skews)
+def _write_failures(path: Path, images: Labelled) -> None:
+    """A line for each image that could not be used; no file where all could. Raises: StoreError."""
+    if not images.failed:
+        path.unlink(missing_ok=True)  # of an earlier run
+        return
+    lines = []
+    for error, label in zip(images.failed, images.failed_labels, strict=True):
+        stage = "encode" if error.code == "model" else "read"
+        record = {"path": error.where, "class": label, "stage": stage, "code": error.code, "message": error.what}
+        lines.append(json.dumps(record) + "\n")
+    write_atomic(path, "".join(lines).encode())

@@ -18,6 +18,7 @@ from vlmdesc.classification.heads.pooled import Pooled
 from vlmdesc.classification.score import get_fold
 from vlmdesc.descriptors.edit import edit
 from vlmdesc.descriptors.phrase import get_phrase, texts
+from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import Descriptor, Descriptors, Edit
 from vlmdesc.records.names import WEIGHTS
@@ -26,7 +27,6 @@ SHRINK = (0.25, 0.5, 1.0, 2.0)  # how strongly weights follow what they are wort
 LEAST, MOST = 0.25, 4.0  # times its weight now, that a reweighing gives a descriptor
 SLIGHT = 0.1  # changes of a weight's logarithm that are not worth an edit
 SHOWN = 24  # descriptors of the pool that are tried on a class
-N_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,6 @@ class Aim:
 
     seen: Scored
     target: Bool[np.ndarray, " n"]
-
-    @property
-    def images(self) -> Float32[np.ndarray, "n d"]:
-        return self.seen.images.vectors
-
-    @property
-    def labels(self) -> Int[np.ndarray, " n"]:
-        return self.seen.images.labels
 
     @cached_property
     def lost(self) -> Bool[np.ndarray, " n"]:
@@ -87,91 +79,101 @@ class Draft:
         row_ = self.descriptors.rows[row]
         return sum((other.class_id, other.text) == (row_.class_id, row_.text) for other in self.descriptors.rows) == 1
 
-    def word(self, class_: int, new: Sequence[str]) -> Float32[np.ndarray, "k d"]:
-        """Vectors of descriptors as they would be worded for a class."""
-        id_ = self.descriptors.classes[class_].id
-        rows = tuple(Descriptor(id_, text) for text in new)
-        return self.encode(texts(Descriptors(self.descriptors.classes, rows), get_phrase(self.head.phrase)))
+    def candidate(
+        self,
+        kind: str,
+        class_: int,
+        edits: tuple[Edit, ...],
+        weights: Float[np.ndarray, " r"],
+        vectors: Float[np.ndarray, "r d"],
+    ) -> Candidate:
+        """Edits after which a class has descriptors of these weights and vectors."""
+        return Candidate(kind, class_, edits, self.head.fold((weights @ vectors)[None], weights.sum(keepdims=True))[0])
 
 
-def drops(draft: Draft, class_: int) -> Iterator[Candidate]:
+def halves(
+    labels: Int[np.ndarray, " n"], contents: Sequence[str], strata: Sequence[str | None], seed: int
+) -> Int[np.ndarray, " n"]:
+    """0 or 1 for each image: each class, and each group in it, evenly divided; equal contents in one half: (N,)."""
+    names = {name: i for i, name in enumerate(dict.fromkeys(strata))}
+    group = np.array([names[name] for name in strata], np.intp) if strata else np.zeros(len(labels), np.intp)
+    _, stratum = np.unique(labels * (len(names) + 1) + group, return_inverse=True)
+    return calibrate.folds(stratum, contents, seed, 2)
+
+
+def drop(draft: Draft, class_: int) -> Iterator[Candidate]:
     """Each descriptor of a class left out, where it has another."""
     rows = draft.rows_of(class_)
-    if len(rows) < 2:
-        return
     weights, vectors = draft.head.columns_at(rows)
-    sums, total = weights @ vectors, weights.sum()
-    found = draft.head.fold(sums - weights[:, None] * vectors, total - weights)
-    for row, vector in zip(rows, found, strict=True):
-        if draft.is_first(row):
-            yield Candidate("drop", class_, (_edit(draft, "drop", row),), vector)
+    for i, row in enumerate(rows):
+        if len(rows) > 1 and draft.is_first(row):
+            kept = np.where(np.arange(len(rows)) == i, 0, weights)
+            yield draft.candidate("drop", class_, (_edit(draft, "drop", row),), kept, vectors)
 
 
-def reweighing(draft: Draft, class_: int, aim: Aim, fold: Int[np.ndarray, " n"]) -> Candidate | None:
+def reweigh(draft: Draft, class_: int, aim: Aim, fold: Int[np.ndarray, " n"]) -> Iterator[Candidate]:
     """Weights of a class by what its descriptors are worth, shrunk towards what they are now.
 
     A descriptor is worth how much nearer it is to the class's images that are aimed at than to others' images that
-    have the class among their best two. How strongly weights follow that is chosen by cross-validation; None where
+    have the class among their best two. How strongly weights follow that is chosen by cross-validation; nothing where
     following it not at all is best.
     """
     rows = draft.rows_of(class_)
     if len(rows) < 2:
-        return None
+        return
     weights, vectors = draft.head.columns_at(rows)
-    similarity = aim.images @ vectors.T.astype(np.float32)
-    own = aim.target & (aim.labels == class_)
-    near = (aim.seen.two[0] == class_).any(axis=1) & (aim.labels != class_)
+    images, seen = aim.seen.images, aim.seen
+    similarity = images.vectors @ vectors.T.astype(np.float32)
+    own = aim.target & (images.labels == class_)
+    near = (seen.two[0] == class_).any(axis=1) & (images.labels != class_)
     gains = np.zeros(len(SHRINK))
-    for f in range(N_FOLDS):
+    for f in range(calibrate.N_FOLDS):
         others, held = fold != f, aim.target & (fold == f)
         new = _weights(weights, _worth(similarity, own & others, near & others))
-        right = aim.seen.right_with(class_, aim.images @ draft.head.fold(new @ vectors, new.sum(axis=1)).T)
-        gains += right[held].sum(axis=0) - (~aim.seen.wrong[held]).sum()
+        right = seen.right_with(class_, images.vectors @ draft.head.fold(new @ vectors, new.sum(axis=1)).T)
+        gains += right[held].sum(axis=0) - (~seen.wrong[held]).sum()
     if gains.max() <= 0:
-        return None
-    wanted = [_readable(weight) for weight in _weights(weights, _worth(similarity, own, near))[gains.argmax()]]
+        return
+    followed = _weights(weights, _worth(similarity, own, near))[gains.argmax()].clip(*WEIGHTS)
+    wanted = [float(f"{weight:.3g}") for weight in followed]  # as a person reads it
     moved = np.array([draft.is_first(row) for row in rows]) & (abs(np.log(np.array(wanted) / weights)) > SLIGHT)
-    settled = np.where(moved, wanted, weights)[None]
-    vector = draft.head.fold(settled @ vectors, settled.sum(axis=1))[0]
     edits = tuple(_edit(draft, "weigh", rows[i], weight=wanted[i]) for i in np.flatnonzero(moved).tolist())
-    return Candidate("reweigh", class_, edits, vector) if edits else None
+    if edits:
+        yield draft.candidate("reweigh", class_, edits, np.where(moved, wanted, weights), vectors)
 
 
-def additions(draft: Draft, class_: int, found: Sequence[str], kind: str) -> Iterator[Candidate]:
+def add(draft: Draft, class_: int, found: Sequence[str], kind: str) -> Iterator[Candidate]:
     """Each of some new descriptors added to a class."""
-    has = {row.text for row in draft.descriptors.rows if row.class_id == draft.descriptors.classes[class_].id}
+    id_ = draft.descriptors.classes[class_].id
+    has = {row.text for row in draft.descriptors.rows if row.class_id == id_}
     new = [text for text in dict.fromkeys(found) if text and text not in has]
     if not new:
         return
+    rows = tuple(Descriptor(id_, text) for text in new)
+    worded = draft.encode(texts(Descriptors(draft.descriptors.classes, rows), get_phrase(draft.head.phrase)))
     weights, vectors = draft.head.columns_at(draft.rows_of(class_))
-    sums = weights @ vectors + draft.word(class_, new)
-    with_each = draft.head.fold(sums, np.full(len(new), weights.sum() + 1))
-    id_ = draft.descriptors.classes[class_].id
-    for text, vector in zip(new, with_each, strict=True):
-        yield Candidate(kind, class_, (Edit("add", id_, text),), vector)
+    for text, vector in zip(new, worded, strict=True):
+        edits, with_it = (Edit("add", id_, text),), np.vstack([vectors, vector])
+        yield draft.candidate(kind, class_, edits, np.append(weights, 1), with_it)
 
 
-def separating(aim: Aim, class_: int, pool: Sequence[str], vectors: Float32[np.ndarray, "m d"]) -> list[str]:
+def separate(aim: Aim, class_: int, pool: Sequence[str], vectors: Float32[np.ndarray, "m d"]) -> list[str]:
     """The 24 texts of a pool, (M, D), that are nearest to a class's images that go wrong, as against their rivals'.
 
     Ma et al. 2025, 3.2, with the images that are taken for another class, and those of that class, as the two sides.
     """
-    lost = aim.lost & (aim.labels == class_)
-    other = np.isin(aim.labels, np.unique(aim.seen.answers[lost]))
+    images = aim.seen.images
+    lost = aim.lost & (images.labels == class_)
+    other = np.isin(images.labels, np.unique(aim.seen.answers[lost]))
     if not lost.any() or not other.any():
         return []
-    apart = vectors @ (aim.images[lost].mean(axis=0) - aim.images[other].mean(axis=0))
+    apart = vectors @ (images.vectors[lost].mean(axis=0) - images.vectors[other].mean(axis=0))
     return [pool[m] for m in np.argsort(-apart, kind="stable")[:SHOWN]]
 
 
 def _edit(draft: Draft, op: str, row: int, weight: float | None = None) -> Edit:
     row_ = draft.descriptors.rows[row]
     return Edit(op, row_.class_id, row_.text, weight=weight)
-
-
-def _readable(weight: float) -> float:
-    """Three digits of a weight, within what a descriptor may have."""
-    return float(f"{min(max(weight, WEIGHTS[0]), WEIGHTS[1]):.3g}")
 
 
 def _worth(

@@ -14,16 +14,6 @@ from vlmdesc.records.report import Record
 Thumbnails = Mapping[int, bytes]  # JPEGs by the row of an image in the data set; any may be missing
 
 
-def audit_page(found: Record, data: str, classes: Sequence[ClassName], thumbnails: Thumbnails) -> str:
-    """The HTML of `Audited.findings`."""
-    return page("audit.html.j2", found, data, classes, thumbnails)
-
-
-def audit_rows(found: Record) -> list[int]:
-    """The rows of the data set that an audit names as examples."""
-    return [image["row"] for failure in found["failed"] for image in failure["images"]]
-
-
 def page(template: str, found: Record, data: str, classes: Sequence[ClassName], thumbnails: Thumbnails) -> str:
     """The HTML of what was found on a data set of that name, in a template of ours."""
     view: dict[str, Any] = {

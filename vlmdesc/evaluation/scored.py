@@ -22,33 +22,27 @@ from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import InputError
 
 BLOCK = 2_048  # images at a time
-MOST_BYTES = 4 * 2**30  # of scores that are kept; of more, blocks are scored anew where they are asked for
 SAME = 5e-7  # scores nearer than this are equal: one class's may differ so much between two products
 Best = tuple[Int[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Table:
-    """A head's scores (N, C), where they are not too many to keep, its answers (N,), and the score of each (N,)."""
+    """A head's scores (N, C), not to be written to, its answers (N,), and the score of each (N,)."""
 
     head: Head
-    vectors: Float32[np.ndarray, "n d"]
+    scores: Float32[np.ndarray, "n c"]
     answers: Int[np.ndarray, " n"]
     top: Float32[np.ndarray, " n"]
-    kept: Float32[np.ndarray, "n c"] | None
-
-    def rows(self, at: slice | Int[np.ndarray, " b"]) -> Float32[np.ndarray, "b c"]:
-        """The scores of some images: (B, C), not to be written to."""
-        return self.head.scores(self.vectors[at]) if self.kept is None else self.kept[at]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scored:
     """A head, labelled embeddings, and the class that each is given, `answers` (N,): of equals the lower number.
 
-    All versions share the table of the first head, N x C numbers of 4 bytes (200 MB for 50,000 images and 1,000
-    classes; nothing where it would take more than 4 GiB). A version has besides the scores `new` (N, K) of the classes
-    `changed` (K,), that differ from that head's. Scores of two products that are within 5e-7 count as equal.
+    All versions share the table of the first head, N x C numbers of 4 bytes: 200 MB for 50,000 images and 1,000
+    classes. A version has besides the scores `new` (N, K) of the classes `changed` (K,), that differ from that head's.
+    Scores of two products that are within 5e-7 count as equal.
     """
 
     head: Head
@@ -68,16 +62,13 @@ class Scored:
         if n_classes < 2:
             raise InputError("one class only", fix="give at least two")
         check_labels(len(images.vectors), images.labels, n_classes)
-        kept = np.empty((n, n_classes), np.float32) if 4 * n * n_classes <= MOST_BYTES else None
+        scores = np.empty((n, n_classes), np.float32)
         answers, top = np.empty(n, np.intp), np.empty(n, np.float32)
         for block in _blocks(n):
-            found = head.scores(images.vectors[block])
-            answers[block], top[block] = found.argmax(axis=1), found.max(axis=1)
-            if kept is not None:
-                kept[block] = found
-        if kept is not None:
-            kept.flags.writeable = False
-        table = Table(head, images.vectors, answers, top, kept)
+            scores[block] = head.scores(images.vectors[block])
+            answers[block], top[block] = scores[block].argmax(axis=1), scores[block].max(axis=1)
+        scores.flags.writeable = False
+        table = Table(head, scores, answers, top)
         return cls(head, images, answers, table, np.empty(0, np.intp), np.empty((n, 0), np.float32))
 
     def rescored(self, head: Head) -> Scored:
@@ -97,19 +88,15 @@ class Scored:
         rival, bar = changed[new.argmax(axis=1)], new.max(axis=1)
         rest, top = table.answers.copy(), table.top.copy()
         lost = np.flatnonzero(np.isin(rest, changed))
-        for block in _blocks(len(lost)):
-            others = np.array(table.rows(lost[block]))
-            others[:, changed] = -np.inf
-            rest[lost[block]], top[lost[block]] = others.argmax(axis=1), others.max(axis=1)
+        others = table.scores[lost]
+        others[:, changed] = -np.inf
+        rest[lost], top[lost] = others.argmax(axis=1), others.max(axis=1)
         return Scored(head, images, np.where(ahead(bar, top, rival, rest), rival, rest), table, changed, new)
 
     @property
     def scores(self) -> Float32[np.ndarray, "n c"]:
         """All of them (N, C), for the first head without a copy."""
-        if self.table.kept is not None and not len(self.changed):
-            return self.table.kept
-        shape = len(self.answers), len(self.head.card.classes)
-        return np.concatenate([np.empty((0, shape[1]), np.float32), *(self._rows(b) for b in _blocks(shape[0]))])
+        return self._rows(slice(None))
 
     def best(self, k: int) -> Best:
         """The k best classes of each image, best first, and their scores: (N, k) each."""
@@ -141,10 +128,10 @@ class Scored:
 
     def _rows(self, block: slice) -> Float32[np.ndarray, "b c"]:
         """The scores of some images. That of the answer is the highest where another product's is equal to it."""
-        found = self.table.rows(block)
+        found = self.table.scores[block]
         if not len(self.changed):
             return found
-        found = np.array(found)
+        found = found.copy()
         found[:, self.changed] = self.new[block]
         found[np.arange(len(found)), self.answers[block]] = found.max(axis=1)
         return found

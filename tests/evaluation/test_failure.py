@@ -3,15 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.evaluation.test_scored import head_of
+from tests.evaluation.test_scored import head_of, unit
 from vlmdesc.classification.columns import Columns
-from vlmdesc.classification.explain import leave_out
 from vlmdesc.classification.score import get_pool
-from vlmdesc.evaluation.lift import lifts, rivals
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+from vlmdesc.evaluation.failure import lifts
+from vlmdesc.evaluation.scored import Scored
+from vlmdesc.testing import labelled
 
 
 def without(columns, row):
@@ -23,10 +20,10 @@ def without(columns, row):
 
 def of_sides(images, here, for_, against, columns, pool="mean"):
     """The lifts of the parts of some classes, and of their rivals, worst in the group first."""
-    head = head_of(columns, pool)
+    seen = Scored.of(head_of(columns, pool), labelled(images, [0] * len(images)))
     sides = [(c, sign) for classes, sign in ((for_, 1), (against, -1)) for c in classes]
-    found = [lift for c, sign in sides for lift in lifts(leave_out(head, images, c), c, here, sign)]
-    return sorted(found, key=lambda lift: (-lift.value, lift.number))
+    found = [lift for c, sign in sides for lift in lifts(seen, c, (here, ~here), np.ones_like(here), sign)]
+    return sorted(found, key=lambda lift: (-lift.value, int(lift.text)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -37,7 +34,7 @@ def test_a_lift_is_what_leaving_the_descriptor_out_does_to_the_lead(seed, pool):
     weights = rng.choice([0.5, 1, 3], 10).astype(np.float32)
     columns = Columns(unit(rng.standard_normal((10, 5))), owner, weights, 3)
     images, here = unit(rng.standard_normal((30, 5))), np.arange(30) < 12
-    found = {lift.number: lift for lift in of_sides(images, here, [1], [0, 2], columns, pool)}
+    found = {int(lift.text): lift for lift in of_sides(images, here, [1], [0, 2], columns, pool)}
     assert sorted(found) == [*range(10)]
     score = get_pool(pool).score
     for row, of in found.items():
@@ -57,8 +54,8 @@ def test_by_hand():
     columns = Columns(np.eye(3, dtype=np.float32), np.array([0, 0, 1]), np.ones(3, np.float32), 2)
     images, here = np.eye(3, dtype=np.float32)[[0, 0, 1, 1]], np.array([1, 1, 0, 0], bool)
     [y, x] = of_sides(images, here, [0], [], columns)
-    assert (y.number, y.here, y.others, y.value) == (1, -0.5, 0.5, 1.0)  # here 0.5 with it, 1 without
-    assert (x.number, x.here, x.others, x.value) == (0, 0.5, -0.5, -1.0)
+    assert (int(y.text), y.here, y.others, y.value) == (1, -0.5, 0.5, 1.0)  # here 0.5 with it, 1 without
+    assert (int(x.text), x.here, x.others, x.value) == (0, 0.5, -0.5, -1.0)
     assert y.wrong and not x.wrong and y.ci95 == (1.0, 1.0)
 
 
@@ -67,19 +64,7 @@ def test_descriptors_of_rivals_count_the_other_way():
     columns = Columns(unit(rng.standard_normal((4, 3))), np.repeat([0, 1], 2), np.ones(4, np.float32), 2)
     images, here = unit(rng.standard_normal((8, 3))), np.arange(8) < 4
     for_, against = (of_sides(images, here, *sides, columns) for sides in (([0], []), ([], [0])))
-    assert [(p.number, p.here, p.others) for p in for_[::-1]] == [(p.number, -p.here, -p.others) for p in against]
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_descriptor_that_helps_one_group_and_hurts_another_comes_first(seed):
-    rng, axes = np.random.default_rng(seed), np.eye(8)
-    texts = unit(np.stack([axes[0], axes[0] + 1.5 * axes[3], axes[0] + 0.3 * axes[4], axes[1], axes[1] + axes[5]]))
-    columns = Columns(texts, np.array([0, 0, 0, 1, 1]), np.ones(5, np.float32), 2)
-    day = np.arange(80) % 2 == 0
-    images = unit(axes[0] + 0.8 * np.where(day, 1, -1)[:, None] * axes[3] + 0.25 * rng.standard_normal((80, 8)))
-    first = of_sides(images, ~day, [0], [1], columns)[0]
-    assert first.number == 1 and first.wrong and first.here < 0 < first.others
-    assert of_sides(images, day, [0], [1], columns)[-1].number == 1
+    assert [(p.text, p.here, p.others) for p in for_[::-1]] == [(p.text, -p.here, -p.others) for p in against]
 
 
 def test_chance_is_called_wrong_no_more_often_than_it_says():
@@ -95,10 +80,3 @@ def test_one_picture_tells_nothing():
     columns = Columns(np.eye(3, dtype=np.float32), np.array([0, 0, 1]), np.ones(3, np.float32), 2)
     images, here = np.eye(3, dtype=np.float32)[[0, 1, 1, 1]], np.array([1, 0, 0, 0], bool)
     assert not any(lift.wrong for lift in of_sides(images, here, [0], [], columns))
-
-
-def test_rivals_are_what_the_pictures_are_mostly_taken_for():
-    answers, labels = np.array([1, 1, 2, 0, 2, 2, 3, 4]), np.zeros(8, np.intp)
-    here = np.array([1, 1, 1, 1, 0, 0, 1, 1], bool)
-    assert rivals(answers, labels, here) == [(1, 2), (2, 1), (3, 1)]
-    assert rivals(labels, labels, here) == []
