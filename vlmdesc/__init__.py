@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vlmdesc.assets import shipped as shipped
     from vlmdesc.classification.classifier import Classifier as Classifier
+    from vlmdesc.classification.fit import fit as fit
     from vlmdesc.classification.heads import Head as Head
     from vlmdesc.classification.heads import HeadCard as HeadCard
     from vlmdesc.classification.heads import Parts as Parts
+    from vlmdesc.classification.heads import head_record as head_record
     from vlmdesc.classification.heads import load_head as load_head
     from vlmdesc.classification.heads import save_head as save_head
+    from vlmdesc.classification.predictions import to_frame as to_frame
+    from vlmdesc.classification.select import Selected as Selected
+    from vlmdesc.classification.select import select as select
     from vlmdesc.embeddings.data import load_data as load_data
     from vlmdesc.embeddings.embed import embed as embed
+    from vlmdesc.embeddings.find import find_images as find_images
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.store import Store as Store
     from vlmdesc.errors import VlmdescError as VlmdescError
@@ -39,14 +45,20 @@ _HOMES = {
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
     "Scored": "vlmdesc.evaluation.scored",
+    "Selected": "vlmdesc.classification.select",
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
     "embed": "vlmdesc.embeddings.embed",
+    "find_images": "vlmdesc.embeddings.find",
+    "fit": "vlmdesc.classification.fit",
+    "head_record": "vlmdesc.classification.heads",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
     "save_head": "vlmdesc.classification.heads",
+    "select": "vlmdesc.classification.select",
     "shipped": "vlmdesc.assets",
+    "to_frame": "vlmdesc.classification.predictions",
 }
 __all__ = ["__version__", *_HOMES]
 

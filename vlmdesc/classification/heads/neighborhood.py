@@ -25,6 +25,8 @@ from vlmdesc.classification.heads.head import (
     embeddings,
     number,
     of_type,
+    show,
+    show_html,
     strings,
 )
 from vlmdesc.classification.leads import ROOM, separating
@@ -125,7 +127,7 @@ class Choice:
     fallback: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Neighborhood:
     """Decides by what tells an image's candidate classes apart. Ma et al. 2025; see `classification.selection`.
 
@@ -137,6 +139,7 @@ class Neighborhood:
     texts: Texts
     choice: Choice
     profile: Float32[np.ndarray, "c m"] | None = None
+    __repr__, _repr_html_ = show, show_html
 
     def select(self, images: Float32[np.ndarray, "n d"]) -> Selection:
         """Candidates of each image and the descriptors that tell them apart."""
