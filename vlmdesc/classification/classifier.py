@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from vlmdesc.classification.arrays import embeddings_of, looks_embedded, numbers_of
+from vlmdesc.classification.estimator import Estimator
 from vlmdesc.classification.heads import HEADS, Fitting, Head, HeadCard, load_head, save_head
 from vlmdesc.classification.heads.folder import get_fit
 from vlmdesc.classification.heads.head import check_classes, check_encoder, check_width, show, show_html
@@ -221,13 +222,32 @@ class Classifier:
     def score(self, images: object, labels: object) -> float:
         """Accuracy on images or embeddings whose labels are names or numbers of classes. Raises: as `predict`."""
         vectors, numbers = self._vectors(images), numbers_of(labels, self.descriptors.classes)
-        if len(vectors) != len(numbers):
+        if len(vectors) != len(numbers) or not len(numbers):
             raise ShapeError(f"{len(vectors)} images, {len(numbers)} labels", fix="give each image its label")
         return float((self.scores(vectors).argmax(axis=1) == numbers).mean())
 
     def scores(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:
         """Class scores of image embeddings: (N, D) -> (N, C)."""
         return self.head.scores(vectors)
+
+    def estimator(self, head: str = "prototypes") -> Estimator:
+        """The same for pipelines of scikit-learn that are fitted, which keep nothing but what learns in place."""
+        return Estimator(self, head)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Nothing that scikit-learn could set anew."""
+        return {}
+
+    def __sklearn_tags__(self) -> object:
+        from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+        return Tags("classifier", TargetTags(required=False), None, ClassifierTags())
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_clone__(self) -> Classifier:
+        return self
 
     def __repr__(self) -> str:
         return show(self.head).replace("<Head", "<Classifier")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
-from dataclasses import replace as altered
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from vlmdesc.records.progress import Progress, note, noted, silent
 from vlmdesc.text import counted, few
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class FitData:
     """What a head is fitted to: labelled images of known classes, photographs of a few, and the descriptors of all, of
     which the last `n_new` classes are known by photographs alone.
@@ -95,8 +94,8 @@ def fit(
         if isinstance(found, Neighborhood):
             note(f"selection: {sentence(summarize(found) or {})}")
         about = {"data": sources.name, "split": split, "data_hash": images.fingerprint(given.classes)}
-        learned = altered(found.card, fitted_on={**(found.card.fitted_on or {}), **about})
-        classifier = Classifier(encoder, given, altered(found, card=learned), store=store)  # type: ignore[type-var]
+        learned = dataclasses.replace(found.card, fitted_on={**(found.card.fitted_on or {}), **about})
+        classifier = Classifier(encoder, given, dataclasses.replace(found, card=learned), store=store)  # type: ignore[type-var]
         if out is not None:
             classifier.save(out, replace=replace)
     classifier.notes, classifier.failed = tuple(notes), images.failed
@@ -124,7 +123,7 @@ def _open(
     few_shots, whole = None, descriptors
     if shots is not None:
         few_shots = shots if isinstance(shots, DataSet) else load_data(shots)
-        whole = altered(descriptors, classes=(*descriptors.classes, *_new_classes(few_shots, descriptors)))
+        whole = dataclasses.replace(descriptors, classes=(*descriptors.classes, *_new_classes(few_shots, descriptors)))
         class_numbers(few_shots, whole, JOINING)
     elif data is None:
         raise InputError("no images to fit to", fix="give labelled images, or shots")
@@ -175,8 +174,8 @@ def _embed(
         for c, n in zip(*np.unique(shots.labels, return_counts=True), strict=True)
     )
     note(f"learned from {counted(len(shots.labels), 'photograph')}: {names}")
-    fewer = altered(descriptors, classes=tuple(descriptors.classes[c] for c in kept))
-    return fewer, altered(images, labels=np.searchsorted(kept, images.labels)), len(kept) - n_base
+    fewer = dataclasses.replace(descriptors, classes=tuple(descriptors.classes[c] for c in kept))
+    return fewer, dataclasses.replace(images, labels=np.searchsorted(kept, images.labels)), len(kept) - n_base
 
 
 def _join(known: Labelled | None, shots: Labelled) -> Labelled:
@@ -186,7 +185,7 @@ def _join(known: Labelled | None, shots: Labelled) -> Labelled:
     rest = without(known, shots)
     if n := len(known.labels) - len(rest.labels):
         note(f"{counted(n, 'image')} of the reference left out: among the photographs too")
-    return altered(
+    return dataclasses.replace(
         shots,
         vectors=np.concatenate([rest.vectors, shots.vectors]),
         labels=np.concatenate([rest.labels, shots.labels]),
