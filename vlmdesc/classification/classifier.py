@@ -10,26 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32
 
-from vlmdesc.classification.arrays import embeddings_of, looks_embedded, numbers_of
 from vlmdesc.classification.estimator import Estimator
 from vlmdesc.classification.heads import HEADS, Fitting, Head, HeadCard, load_head, save_head
 from vlmdesc.classification.heads.folder import get_fit
 from vlmdesc.classification.heads.head import check_classes, check_encoder, check_width, show, show_html
 from vlmdesc.classification.heads.pooled import fit_pooled
+from vlmdesc.classification.inputs import is_embedded, is_single, labelled_vectors, numbers_of, vectors_of
 from vlmdesc.classification.predictions import predict
 from vlmdesc.classification.score import get_pool
 from vlmdesc.descriptors.phrase import completed, get_phrase
-from vlmdesc.embeddings.data import DataSet
 from vlmdesc.embeddings.embed import text_vectors
-from vlmdesc.embeddings.labelled import Joining, Labelled, first_of_each
+from vlmdesc.embeddings.labelled import Joining, Labelled
 from vlmdesc.embeddings.load import encoder_of, load_named
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded, encode_images
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import ImageError, InputError, ShapeError
-from vlmdesc.records import ClassName, Descriptors, Embeddings, Prediction
+from vlmdesc.records import ClassName, Descriptors, Prediction
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.names import reads_as
 from vlmdesc.records.progress import Progress, note, noted, silent
@@ -106,7 +105,7 @@ class Classifier:
         save_head(self.head, folder, replace=replace)
 
     def fit(
-        self, data: object, labels: object = None, head: str = "prototypes", *, n_new: int = 0, phrase: str = ""
+        self, data: Any, labels: Any = None, head: str = "prototypes", *, n_new: int = 0, phrase: str = ""
     ) -> Classifier:
         """Another classifier, whose head learns from labelled images.
 
@@ -126,47 +125,22 @@ class Classifier:
         get_phrase(phrase := phrase or HEADS[head].phrase)
         other = copy(self)
         with noted() as notes:
-            images, numbers, other.failed = self._labelled(data, labels)
+            if labels is None and not isinstance(data, Labelled) and not is_embedded(data):
+                data = Labelled.of(data, self.descriptors, self.encoder, joining=JOINING, store=self._store or False)
+            found = labelled_vectors(data, labels, self.head.card, self.encoder, self._collection)
             encode = partial(text_vectors, encoder=self.encoder, store=self._store)
             card = HeadCard.of(head, self.encoder, self.descriptors, phrase=phrase)
-            given = Fitting(card, lambda: self.head, self.descriptors, encode, images, numbers, n_new)
+            given = Fitting(card, lambda: self.head, self.descriptors, encode, *found[:2], n_new)
             other.head = get_fit(head)(given)
-        other.notes = (*self.notes, *notes)
+        other.notes, other.failed = (*self.notes, *notes), found[2]
         return other
-
-    def _labelled(
-        self, data: Any, labels: Any
-    ) -> tuple[Float32[np.ndarray, "r d"], Int[np.ndarray, " _r"], tuple[ImageError, ...]]:
-        """Embeddings (R, D), class numbers (R,), and what could not be used."""
-        if labels is None:
-            if looks_embedded(data) or isinstance(data, Embeddings):
-                raise InputError("embeddings without labels", fix="give the name or number of each one's class")
-            if not isinstance(data, Labelled):
-                data = Labelled.of(data, self.descriptors, self.encoder, joining=JOINING, store=self._store or False)
-            check_labelled(data, self.head.card)
-            return embeddings_of(data.vectors, self.encoder.dim), data.labels, data.failed
-        if isinstance(data, (DataSet, Labelled)):
-            raise InputError("labels beside what has its own", fix="leave them out, or give embeddings")
-        numbers = numbers_of(labels, self.descriptors.classes)
-        if looks_embedded(data) or isinstance(data, Embeddings):
-            return self._vectors(data), numbers, ()
-        found = [*encode_images(self.encoder, data, collection=self._collection)]
-        if len(found) != len(numbers):
-            raise ShapeError(f"{len(found)} images, {len(numbers)} labels", fix="give each image its label")
-        good = [i for i, item in enumerate(found) if isinstance(item, Encoded)]
-        encoded = [item for item in found if isinstance(item, Encoded)]
-        if not encoded:
-            raise InputError(f"none of {counted(len(found), 'image')} can be used", fix="give other images")
-        once = first_of_each([item.content.hex() for item in encoded], numbers[good])
-        failed = tuple(item for item in found if isinstance(item, ImageError))
-        return np.stack([encoded[i].vector for i in once]), numbers[good][once], failed
 
     def __call__(self, images: Any, *, top_k: int = 5, reasons: int = 3, against: str | bool | None = None) -> Any:
         """A Prediction for one image (a path, bytes, an open file, a PIL image, an array); for several a list of them.
 
         Raises: ImageError for the first image that cannot be used; `stream` goes on past it.
         """
-        single = _is_single(images)
+        single = is_single(images)
         sources = [images] if single else images
         found = [*self.stream(sources, top_k=top_k, reasons=reasons, against=against)]
         if error := next((item for item in found if isinstance(item, ImageError)), None):
@@ -255,38 +229,8 @@ class Classifier:
     def _repr_html_(self) -> str:
         return show_html(self.head)
 
-    def _vectors(self, images: Any) -> Float32[np.ndarray, "n d"]:
-        """Embeddings (N, D) of images, or those given. Raises: ImageError for the first that cannot be used."""
-        if isinstance(images, Embeddings):
-            check_encoder(self.head.card, images.encoder)
-            images = np.asarray(images.vectors)
-        if looks_embedded(images):
-            return embeddings_of(images, self.encoder.dim)
-        vectors = []
-        sources = [images] if _is_single(images) else images
-        for found in encode_images(self.encoder, sources, collection=self._collection):
-            if isinstance(found, ImageError):
-                raise found
-            vectors.append(found.vector)
-        return np.stack(vectors) if vectors else np.empty((0, self.encoder.dim), np.float32)
-
-
-def check_labelled(data: Labelled, card: HeadCard, name: str = "") -> None:
-    """Raises: ModelError for embeddings of another encoder than a head's, InputError for other classes; both only where
-    it is known whose they are.
-    """
-    if data.encoder:
-        check_encoder(card, data.encoder, name)
-    if data.classes:
-        check_classes(card, data.classes)
-
-
-def _is_single(images: Any) -> bool:
-    """Whether it is one image: an iterable of images is none, nor is an array of several."""
-    shape = getattr(images, "shape", None)
-    if shape is not None:
-        return len(shape) == 3
-    return isinstance(images, (str, Path, bytes)) or hasattr(images, "getexif") or hasattr(images, "read")
+    def _vectors(self, images: object) -> Float32[np.ndarray, "n d"]:
+        return vectors_of(images, self.encoder, self._collection)
 
 
 def _note_classes(descriptors: Descriptors, phrase: str) -> None:

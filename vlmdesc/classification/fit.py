@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace as with_
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vlmdesc.classification.classifier import JOINING, Classifier, check_labelled
+from vlmdesc.classification.classifier import JOINING, Classifier
 from vlmdesc.classification.heads import HEADS, Fitting, Head, HeadCard
 from vlmdesc.classification.heads.folder import check_place, get_fit
 from vlmdesc.classification.heads.learned import sentence, summarize
 from vlmdesc.classification.heads.neighborhood import Neighborhood, pool_of
+from vlmdesc.classification.inputs import check_labelled
 from vlmdesc.classification.score import get_pool
 from vlmdesc.descriptors.phrase import get_phrase
 from vlmdesc.embeddings.data import DataSet, load_data
@@ -31,30 +33,13 @@ from vlmdesc.records.progress import Progress, note, noted, silent
 from vlmdesc.text import counted, few
 
 
-@dataclasses.dataclass(frozen=True)
-class FitData:
-    """What a head is fitted to: labelled images of known classes, photographs of a few, and the descriptors of all, of
-    which the last `n_new` classes are known by photographs alone.
-    """
-
-    descriptors: Descriptors
-    known: DataSet | Labelled | None
-    shots: DataSet | None = None
-    n_new: int = 0
-
-    @property
-    def name(self) -> str:
-        """What the images are called."""
-        return next((data.name for data in (self.known, self.shots) if isinstance(data, DataSet)), "")
-
-
 def fit(
-    data: DataSet | Labelled | str | Path | None,
+    data: Any,
     descriptors: DescriptorSource,
     encoder: Encoder | str | Callable[[], Encoder] = "starter",
     head: str = "prototypes",
     *,
-    shots: DataSet | str | Path | None = None,
+    shots: Any = None,
     phrase: str = "",
     pool: str = "mean",
     split: str = "",
@@ -79,11 +64,12 @@ def fit(
     if out is not None:
         check_place(Path(out), replace)
     with noted() as notes:
-        sources = _open(data, Descriptors.load(descriptors), shots, split)
+        described = Descriptors.load(descriptors)
+        sources = _open(data, described, shots, split)
         if HEADS[head].picks:
-            pool_of(sources.descriptors)
+            pool_of(described)
         encoder = encoder_of(encoder)
-        given, images, n_new = _embed(sources, encoder, store, progress)
+        given, images, n_new = _embed(*sources, len(described.classes), encoder, store, progress)
         card = HeadCard.of(head, encoder, given, phrase=phrase)
         encode = partial(text_vectors, encoder=encoder, store=store_of(store), progress=progress)
 
@@ -93,16 +79,17 @@ def fit(
         found = make(Fitting(card, base, given, encode, images.vectors, images.labels, n_new))
         if isinstance(found, Neighborhood):
             note(f"selection: {sentence(summarize(found) or {})}")
-        about = {"data": sources.name, "split": split, "data_hash": images.fingerprint(given.classes)}
-        learned = dataclasses.replace(found.card, fitted_on={**(found.card.fitted_on or {}), **about})
-        classifier = Classifier(encoder, given, dataclasses.replace(found, card=learned), store=store)  # type: ignore[type-var]
+        name = next((source.name for source in sources if isinstance(source, DataSet)), "")
+        about = {"data": name, "split": split, "data_hash": images.fingerprint(given.classes)}
+        learned = with_(found.card, fitted_on={**(found.card.fitted_on or {}), **about})
+        classifier = Classifier(encoder, given, with_(found, card=learned), store=store)  # type: ignore[type-var]
         if out is not None:
             classifier.save(out, replace=replace)
     classifier.notes, classifier.failed = tuple(notes), images.failed
     return classifier
 
 
-def open_labelled(data: DataSet | str | Path, descriptors: Descriptors, split: str = "") -> DataSet:
+def open_labelled(data: Any, descriptors: Descriptors, split: str = "") -> DataSet:
     """A labelled data set; what of it belongs to no class is noted. Raises: InputError when all of it does."""
     if not isinstance(data, DataSet):
         data = load_data(data, split=split)
@@ -114,21 +101,18 @@ def open_labelled(data: DataSet | str | Path, descriptors: Descriptors, split: s
 
 
 def _open(
-    data: DataSet | Labelled | str | Path | None,
-    descriptors: Descriptors,
-    shots: DataSet | str | Path | None,
-    split: str,
-) -> FitData:
-    """What is to be fitted to, joined to the classes, of which there are more where there are `shots` of others."""
+    data: Any, descriptors: Descriptors, shots: Any, split: str
+) -> tuple[Descriptors, DataSet | Labelled | None, DataSet | None]:
+    """The images and photographs to fit to, joined to the classes, to which photographs may add some at the end."""
     few_shots, whole = None, descriptors
     if shots is not None:
         few_shots = shots if isinstance(shots, DataSet) else load_data(shots)
-        whole = dataclasses.replace(descriptors, classes=(*descriptors.classes, *_new_classes(few_shots, descriptors)))
+        whole = with_(descriptors, classes=(*descriptors.classes, *_new_classes(few_shots, descriptors)))
         class_numbers(few_shots, whole, JOINING)
     elif data is None:
         raise InputError("no images to fit to", fix="give labelled images, or shots")
     known = data if data is None or isinstance(data, Labelled) else open_labelled(data, whole, split)
-    return FitData(whole, known, few_shots, len(whole.classes) - len(descriptors.classes))
+    return whole, known, few_shots
 
 
 def _new_classes(shots: DataSet, descriptors: Descriptors) -> list[ClassName]:
@@ -148,23 +132,29 @@ def _new_classes(shots: DataSet, descriptors: Descriptors) -> list[ClassName]:
 
 
 def _embed(
-    given: FitData, encoder: Encoder, store: Store | bool, progress: Progress
+    descriptors: Descriptors,
+    known: DataSet | Labelled | None,
+    few_shots: DataSet | None,
+    n_base: int,
+    encoder: Encoder,
+    store: Store | bool,
+    progress: Progress,
 ) -> tuple[Descriptors, Labelled, int]:
-    """The images, photographs last, with the descriptors of their classes, of which so many are new."""
-    descriptors, n_new, known = given.descriptors, given.n_new, given.known
+    """The images and the photographs as one, with the descriptors of their classes, of which so many are new: those
+    without a photograph that can be used are left out.
+    """
     embed = partial(
         Labelled.of, descriptors=descriptors, encoder=encoder, joining=JOINING, store=store, progress=progress
     )
     if isinstance(known, Labelled):
-        check_labelled(known, HeadCard.of("new", encoder, descriptors), encoder.name)
-    elif known is not None:
-        known = embed(known, stage="reference")
-    if given.shots is None:
-        assert known is not None  # noqa: S101 - one of both is given
-        return descriptors, known, n_new
-    shots = embed(given.shots, stage="photographs")
-    images = _join(known, shots)
-    n_base = len(descriptors.classes) - n_new
+        card = HeadCard.of("new", encoder, with_(descriptors, classes=descriptors.classes[:n_base]))
+        check_labelled(known, card, encoder.name)
+    images = embed(known, stage="reference") if isinstance(known, DataSet) else known
+    if few_shots is None:
+        assert images is not None  # noqa: S101 - one of both is given
+        return descriptors, images, 0
+    shots = embed(few_shots, stage="photographs")
+    images = _join(images, shots)
     seen = {*images.labels.tolist()}
     kept = [c for c in range(len(descriptors.classes)) if c < n_base or c in seen]
     if gone := [class_.name for c, class_ in enumerate(descriptors.classes) if c not in kept]:
@@ -174,8 +164,8 @@ def _embed(
         for c, n in zip(*np.unique(shots.labels, return_counts=True), strict=True)
     )
     note(f"learned from {counted(len(shots.labels), 'photograph')}: {names}")
-    fewer = dataclasses.replace(descriptors, classes=tuple(descriptors.classes[c] for c in kept))
-    return fewer, dataclasses.replace(images, labels=np.searchsorted(kept, images.labels)), len(kept) - n_base
+    fewer = with_(descriptors, classes=tuple(descriptors.classes[c] for c in kept))
+    return fewer, with_(images, labels=np.searchsorted(kept, images.labels)), len(kept) - n_base
 
 
 def _join(known: Labelled | None, shots: Labelled) -> Labelled:
@@ -185,7 +175,7 @@ def _join(known: Labelled | None, shots: Labelled) -> Labelled:
     rest = without(known, shots)
     if n := len(known.labels) - len(rest.labels):
         note(f"{counted(n, 'image')} of the reference left out: among the photographs too")
-    return dataclasses.replace(
+    return with_(
         shots,
         vectors=np.concatenate([rest.vectors, shots.vectors]),
         labels=np.concatenate([rest.labels, shots.labels]),
