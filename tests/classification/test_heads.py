@@ -251,12 +251,6 @@ def test_pooled_by_hand():
     assert against.text == "beak"  # all speak against it; beak the least
 
 
-def test_disabled_descriptors_are_no_parts():
-    columns = Columns(np.float32([[0.9, 0], [0.4, 0]]), np.array([0, 0]), np.float32([0, 1]), 1, ("off", "on"))
-    parts = Pooled(card("mean", 1), columns).parts(np.float32([[1, 0]]), np.array([0]))
-    assert [hit.text for hit in because(parts, 5)[0]] == ["on"]
-
-
 def at(*cosines):
     return np.float32([[x, (1 - x * x) ** 0.5] for x in cosines])
 
