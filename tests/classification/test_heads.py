@@ -704,7 +704,7 @@ def test_what_is_no_labelled_embedding_is_refused_before_anything_is_fitted(kind
     for images in (PHOTOS[:, :8], PHOTOS[0], PHOTOS[None], 2 * PHOTOS, nothing, [[1.0], [2.0, 3.0]]):
         with pytest.raises(ShapeError, match="embeddings"):
             plain.fit(images, LABELS, kind)
-    for labels in (LABELS / 1, LABELS[:, None], LABELS > 1, LABELS - 1, LABELS[1:], [None] * 9):
+    for labels in (LABELS / 1, LABELS[:, None], LABELS > 1, LABELS - 1, LABELS[1:], [None] * 9, [[1], [2, 3]], 5):
         with pytest.raises(ShapeError, match="labels"):
             plain.fit(PHOTOS, labels, kind)
     for labels in (["frog"] * 8 + ["frgo"], LABELS.astype(str)):

@@ -142,10 +142,12 @@ class Classifier:
         """
         single = is_single(images)
         sources = [images] if single else images
-        found = [*self.stream(sources, top_k=top_k, reasons=reasons, against=against)]
-        if error := next((item for item in found if isinstance(item, ImageError)), None):
-            raise error
-        return found[0] if single else found
+        predictions = []
+        for found in self.stream(sources, top_k=top_k, reasons=reasons, against=against):
+            if isinstance(found, ImageError):
+                raise found
+            predictions.append(found)
+        return predictions[0] if single else predictions
 
     def stream(
         self,

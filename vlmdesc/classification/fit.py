@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace as with_
 from functools import partial
 from pathlib import Path
@@ -77,16 +77,21 @@ def fit(
             return Classifier(encoder, given, pool, phrase=phrase, store=store, progress=progress).head
 
         found = make(Fitting(card, base, given, encode, images.vectors, images.labels, n_new))
-        if isinstance(found, Neighborhood):
-            note(f"selection: {sentence(summarize(found) or {})}")
         name = next((source.name for source in sources if isinstance(source, DataSet)), "")
         about = {"data": name, "split": split, "data_hash": images.fingerprint(given.classes)}
-        learned = with_(found.card, fitted_on={**(found.card.fitted_on or {}), **about})
-        classifier = Classifier(encoder, given, with_(found, card=learned), store=store)  # type: ignore[type-var]
+        classifier = Classifier(encoder, given, _tell(found, about), store=store)
         if out is not None:
             classifier.save(out, replace=replace)
     classifier.notes, classifier.failed = tuple(notes), images.failed
     return classifier
+
+
+def _tell(head: Head, about: Mapping[str, str]) -> Head:
+    """A head whose card says what it was fitted on; of a selection it is noted what was chosen."""
+    if isinstance(head, Neighborhood):
+        note(f"selection: {sentence(summarize(head) or {})}")
+    card = with_(head.card, fitted_on={**(head.card.fitted_on or {}), **about})
+    return with_(head, card=card)  # type: ignore[type-var]
 
 
 def open_labelled(data: Any, descriptors: Descriptors, split: str = "") -> DataSet:

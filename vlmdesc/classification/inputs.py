@@ -26,7 +26,7 @@ from vlmdesc.text import counted
 def is_single(images: Any) -> bool:
     """Whether it is one image: an iterable of images is none, nor is an array of several."""
     if (shape := getattr(images, "shape", None)) is not None:
-        return len(shape) == 3
+        return len(shape) in (2, 3)
     return isinstance(images, (str, Path, bytes)) or hasattr(images, "getexif") or hasattr(images, "read")
 
 
@@ -93,7 +93,10 @@ def numbers_of(labels: Any, classes: Sequence[ClassName]) -> Int[np.ndarray, " r
 
     Raises: InputError for labels of no class, or of several; ShapeError for anything else.
     """
-    found = np.asarray(labels)
+    try:
+        found = np.asarray(labels)
+    except ValueError as error:  # lists of several lengths
+        raise ShapeError(f"not a list of labels: {error}", fix="give each image one label") from error
     if found.ndim == 1 and (found.dtype.kind in "iu" or not len(found)):
         return found.astype(np.intp)
     if found.ndim == 1 and all(isinstance(label, str) for label in found.tolist()):

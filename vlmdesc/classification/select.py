@@ -149,9 +149,9 @@ def select(
         selection = head.select(images)
         pairs = tell_apart(head, selection)
         told = sum(pair.images for pair in pairs)
-        if told < len(images) and selection.candidates.shape[1] > 1:
-            n = counted(len(images) - told, "image")
-            note(f"in no pair: {n}, for want of reference images of one of its first two classes")
+        if told < len(images) and head.choice.k > 1:
+            why = "for want of reference images of one of its first two classes"
+            note(f"in no pair: {counted(len(images) - told, 'image')}, {why}")
     meta = dict(given.meta) | {"selection": (summarize(head) or {}) | {"model": encoder.name, "phrase": phrase}}
     pruned = replace(prune(given, texts, selection), meta=meta)
     return Selected(pruned, pairs, head, len(images), float(selection.fallback.mean()), failed, tuple(notes))

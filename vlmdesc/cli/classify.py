@@ -111,18 +111,13 @@ def classify(
         if selects and pool != "mean":
             raise InputError(f"--pool {pool} with a selection, which has its own pooling", fix="leave --pool out")
         known = open_data([reference], label_column=label_column, split=reference_split) if reference else None
-        few_shots = open_data([shots]) if shots else None
-        if against and not (few_shots and against in few_shots.labels()):
+        taught = open_data([shots]) if shots else None
+        if against and not (taught is not None and against in taught.labels()):
             given.find(against)
         paths, encoder = find(images), partial(open_encoder, model, device, precision)
         phrase = phrase or (PHOTO if classes or selects else "plain")
-        with bars() as progress:
-            options: dict[str, Any] = {"phrase": phrase, "store": not no_store, "progress": progress}
-            if known or few_shots:
-                kind = "neighborhood" if selects else "prototypes"
-                classifier = vd.fit(known, given, encoder, kind, shots=few_shots, pool=pool, **options)
-            else:
-                classifier = vd.Classifier(encoder, given, pool, **options)
+        options = {"phrase": phrase, "store": not no_store}
+        classifier = _make(encoder, given, pool, known, taught, options)
     name_failures(classifier.failed)
     say_notes(classifier.notes)
     pair = against or classifier.head.card.kind == "neighborhood"
@@ -137,6 +132,15 @@ def classify(
 def _first(options: Mapping[str, str]) -> str:
     """The first option that is given."""
     return next((option for option, value in options.items() if value), "")
+
+
+def _make(encoder: Any, given: vd.Descriptors, pool: str, known: Any, shots: Any, options: Any) -> vd.Classifier:
+    """The classifier of a descriptor set, which learns from what images there are."""
+    with bars() as progress:
+        if known is None and shots is None:
+            return vd.Classifier(encoder, given, pool, **options, progress=progress)
+        kind = "neighborhood" if shots is None else "prototypes"
+        return vd.fit(known, given, encoder, kind, shots=shots, pool=pool, **options, progress=progress)
 
 
 def _load(folder: str, model: str, device: str, precision: str, against: str, stored: bool) -> vd.Classifier:
