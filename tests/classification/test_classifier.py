@@ -250,6 +250,8 @@ def test_predictions_as_a_table_as_json_and_in_a_notebook(zoo):
     assert table["class"].tolist() == ["flamingo", "frog"] and table["because"][1] == "green skin"
     assert table["score"].tolist() == [prediction.ranked[0].score for prediction in found]
     assert len(vd.to_frame(found[0])) == 1 and len(vd.to_frame([])) == 0
+    with pytest.raises(InputError, match="where a prediction is meant"):
+        vd.to_frame(["frog"])
     line = found[1].to_dict()
     assert list(line) == ["image", "model", "ranked", "because", "margin", "against"] and line["model"] == "fake"
     assert line["against"]["ahead"] == {"class": "frog"} and "green skin" in found[1]._repr_html_()

@@ -96,6 +96,7 @@ def test_a_selection_is_a_result_that_is_saved(album):
     found = vd.select(album / "known", ZOO | {"hen": ["a red comb"]}, "fake", album / "known")
     assert [class_.id for class_ in found.descriptors.classes] == [*ZOO, "hen"] and found.images == 12
     assert found.descriptors.meta["selection"]["model"] == "fake" and "on 12 images of the reference" in found.sentence
+    assert repr(found).startswith("<Selected 4 descriptors, ")
     found.save(album / "some.json")
     assert vd.Descriptors.load(album / "some.json") == found.descriptors and (album / "some.pairs.json").is_file()
     (album / "known" / "frog" / "torn.png").write_bytes(b"<html>")

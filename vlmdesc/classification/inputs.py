@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +26,22 @@ from vlmdesc.text import counted
 
 
 def is_single(images: Any) -> bool:
-    """Whether it is one image: an iterable of images is none, nor is an array of several."""
+    """Whether it is one image: a folder or a pattern is none, nor an array of several."""
     if (shape := getattr(images, "shape", None)) is not None:
         return len(shape) in (2, 3)
-    return isinstance(images, (str, Path, bytes)) or hasattr(images, "getexif") or hasattr(images, "read")
+    if isinstance(images, (str, Path)):
+        return os.path.isfile(images) or not (os.path.isdir(images) or has_magic(str(images)))
+    return isinstance(images, bytes) or hasattr(images, "getexif") or hasattr(images, "read")
 
 
 def is_embedded(data: Any) -> bool:
     """Whether it is meant for embeddings: these, an array (R, D), or lists of numbers. Images have three axes."""
-    if isinstance(data, np.ndarray):
-        return data.ndim <= 2 or data.dtype.kind != "u"
     if (shape := getattr(data, "shape", None)) is not None:
         return len(shape) <= 2
-    first = data[0] if isinstance(data, (list, tuple)) and data else None
-    numbers = isinstance(first, (list, tuple, float, int)) or len(getattr(first, "shape", ())) == 1
-    return numbers or isinstance(data, Embeddings)
+    first = data
+    while isinstance(first, (list, tuple)) and len(first):
+        first = first[0]
+    return isinstance(data, Embeddings) or isinstance(first, (int, float)) or len(getattr(first, "shape", ())) == 1
 
 
 def vectors_of(images: Any, encoder: Encoder, collection: Collection | None) -> Float32[np.ndarray, "n d"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from vlmdesc.classification.explain import because, contrast
 from vlmdesc.classification.heads import Head
 from vlmdesc.classification.score import ranking
 from vlmdesc.embeddings.pipeline import Encoded
+from vlmdesc.errors import InputError
 from vlmdesc.records import Contrast, Hit, Hits, Prediction
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def predict(
     ]
 
 
-def to_frame(predictions: Prediction | Iterable[Prediction]) -> pd.DataFrame:
+def to_frame(predictions: Any) -> pd.DataFrame:
     """Predictions as a pandas DataFrame, a row an image: its class by name and id, the score of it and the margin to
     the second, the reasons, the scores of all classes that are kept, and notes.
     """
@@ -64,7 +65,10 @@ def to_frame(predictions: Prediction | Iterable[Prediction]) -> pd.DataFrame:
     columns = ["image", "class", "id", "score", "margin", "because", "ranked", "notes"]
     several = [predictions] if isinstance(predictions, Prediction) else predictions
     rows = []
-    for found in several:
+    for found in several if isinstance(several, Iterable) else [several]:
+        if not isinstance(found, Prediction):
+            what = f"{type(found).__name__} where a prediction is meant"
+            raise InputError(what, fix="give what a classifier gives")
         best, reasons = found.ranked[0], "; ".join(hit.text for hit in found.because)
         ranked = {hit.text: hit.score for hit in found.ranked}
         row = (found.key, best.text, best.key, best.score, found.margin, reasons, ranked, "; ".join(found.notes))

@@ -66,7 +66,7 @@ class Pair:
         return {"a": self.a, "b": self.b, "pictures": self.images} | leads
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Selected:
     """What tells classes apart on `images` images: the descriptors that do, and the pairs of classes they do it for.
 
@@ -81,6 +81,10 @@ class Selected:
     fallback: float
     failed: tuple[ImageError, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        pairs = counted(len(self.pairs), "pair")
+        return f"<Selected {counted(len(self.descriptors.rows), 'descriptor')}, {pairs}>"
 
     @property
     def sentence(self) -> str:
