@@ -129,7 +129,7 @@ def folder(n: int) -> Iterator[Row]:
     from vlmdesc import Classifier, Descriptors, load_encoder, shipped
 
     encoder = load_encoder("starter", device="cpu", precision="fp32")
-    classifier = Classifier(encoder, Descriptors.load(shipped("descriptors/everyday.json")))
+    classifier = Classifier(encoder, Descriptors.load(shipped("descriptors/everyday.json")), store=False)
     with tempfile.TemporaryDirectory() as place:
         paths = jpegs(Path(place), n)
         pixels = np.stack([encoder.prepare(Image.open(path).convert("RGB")).pixels for path in paths[:32]])

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vlmdesc.assets import shipped as shipped
     from vlmdesc.classification.classifier import Classifier as Classifier
+    from vlmdesc.classification.fit import fit as fit
     from vlmdesc.classification.heads import Head as Head
     from vlmdesc.classification.heads import HeadCard as HeadCard
     from vlmdesc.classification.heads import Parts as Parts
+    from vlmdesc.classification.heads import head_record as head_record
     from vlmdesc.classification.heads import load_head as load_head
     from vlmdesc.classification.heads import save_head as save_head
+    from vlmdesc.classification.predictions import to_frame as to_frame
+    from vlmdesc.classification.select import Selected as Selected
+    from vlmdesc.classification.select import select as select
     from vlmdesc.descriptors.describe import Asker as Asker
     from vlmdesc.descriptors.describe import Description as Description
     from vlmdesc.descriptors.describe import Endpoint as Endpoint
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from vlmdesc.descriptors.patch import write_patch as write_patch
     from vlmdesc.embeddings.data import load_data as load_data
     from vlmdesc.embeddings.embed import embed as embed
+    from vlmdesc.embeddings.find import find_images as find_images
     from vlmdesc.embeddings.labelled import Joining as Joining
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.store import Store as Store
@@ -69,6 +75,7 @@ _HOMES = {
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
     "Scored": "vlmdesc.evaluation.scored",
+    "Selected": "vlmdesc.classification.select",
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
     "audit": "vlmdesc.evaluation.audit",
@@ -78,7 +85,10 @@ _HOMES = {
     "edit": "vlmdesc.descriptors.edit",
     "effect": "vlmdesc.evaluation.effect",
     "embed": "vlmdesc.embeddings.embed",
+    "find_images": "vlmdesc.embeddings.find",
+    "fit": "vlmdesc.classification.fit",
     "fix": "vlmdesc.descriptors.mend",
+    "head_record": "vlmdesc.classification.heads",
     "lint": "vlmdesc.evaluation.lint",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
@@ -86,8 +96,10 @@ _HOMES = {
     "merge": "vlmdesc.descriptors.patch",
     "read_patch": "vlmdesc.descriptors.patch",
     "save_head": "vlmdesc.classification.heads",
+    "select": "vlmdesc.classification.select",
     "shipped": "vlmdesc.assets",
     "suggest": "vlmdesc.evaluation.suggest",
+    "to_frame": "vlmdesc.classification.predictions",
     "write_patch": "vlmdesc.descriptors.patch",
 }
 __all__ = ["__version__", *_HOMES]

@@ -144,7 +144,7 @@ def predicted(
 ) -> Sequence[bool]:
     """Whether each photo of the classes `ids` is put into its own class."""
     rows = [i for i, id_ in enumerate(photos.ids) if id_ in ids]
-    best = Classifier(model, subset, phrase=phrase).scores(photos.vectors[rows]).argmax(axis=1)
+    best = Classifier(model, subset, phrase=phrase, store=False).scores(photos.vectors[rows]).argmax(axis=1)
     return [subset.classes[c].id == photos.ids[i] for c, i in zip(best, rows, strict=True)]
 
 

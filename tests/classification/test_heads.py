@@ -14,7 +14,6 @@ from PIL import Image
 
 from tests.classification.test_score import unit
 from vlmdesc import Classifier, Descriptors, Store, load_data
-from vlmdesc.classification.classifier import RUNNER_UP
 from vlmdesc.classification.columns import Columns
 from vlmdesc.classification.explain import because, contrast, leave_out, leave_out_parts
 from vlmdesc.classification.heads import HEADS, Head, HeadCard, Parts, load_head, save_head
@@ -109,7 +108,7 @@ def test_parts_of_next_to_nothing_add_up_to_it(pool):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_rounding_is_spread_over_parts_is_rounding(kind, monkeypatch):
     """The parts as they are, before they are made to add up to the last bit, are off by float32's rounding only."""
-    for module in ("pooled", "prototypes", "neighborhood"):
+    for module in ("head", "neighborhood"):
         monkeypatch.setattr(f"vlmdesc.classification.heads.{module}.add_up", lambda parts, scores, classes: parts)
     for seed in range(40):
         head, images = made(kind, seed)
@@ -250,12 +249,6 @@ def test_pooled_by_hand():
     assert [hit.text for hit in (*found.of_a, *found.of_b)] == ["comb", "stripes"]  # the beak has no part in it
     [[against]] = because(Pooled(card("max", 2), columns_by_hand()).parts(-image, np.array([0])), 1)
     assert against.text == "beak"  # all speak against it; beak the least
-
-
-def test_disabled_descriptors_are_no_parts():
-    columns = Columns(np.float32([[0.9, 0], [0.4, 0]]), np.array([0, 0]), np.float32([0, 1]), 1, ("off", "on"))
-    parts = Pooled(card("mean", 1), columns).parts(np.float32([[1, 0]]), np.array([0]))
-    assert [hit.text for hit in because(parts, 5)[0]] == ["on"]
 
 
 def at(*cosines):
@@ -580,7 +573,7 @@ def test_a_classifier_that_selects_scores_as_its_head_does():
     classifier = selecting()
     images = seen(("green", "red"), ("pink", "black"), ("white", "white"))
     assert np.array_equal(classifier.scores(images), classifier.head.scores(images))
-    [prediction] = classifier.stream([picture("green", "white")], against=RUNNER_UP)
+    [prediction] = classifier.stream([picture("green", "white")], against=True)
     assert prediction.ranked[0].text == "frog" and prediction.because[0].text == "green skin"
     assert prediction.contrast.a.text == "frog" and prediction.contrast.b.text == prediction.ranked[1].text
     assert prediction.contrast.margin == pytest.approx(prediction.margin)
@@ -599,9 +592,9 @@ def test_a_class_that_is_no_candidate_can_be_set_against_the_winner():
 def test_a_batch_gives_what_each_image_alone_gives():
     images = [picture(a, b) for a in COLOURS for b in ("green", "pink")]
     for classifier in (Classifier(FakeEncoder(), ZOO), selecting(), Classifier(FakeEncoder(), ZOO).fit(PHOTOS, LABELS)):
-        whole = [*classifier.stream(images, against=RUNNER_UP, batch_size=7)]
+        whole = [*classifier.stream(images, against=True, batch_size=7)]
         for image, found in zip(images, whole, strict=True):
-            [alone] = classifier.stream([image], against=RUNNER_UP)
+            [alone] = classifier.stream([image], against=True)
             assert [h.key for h in alone.ranked] == [h.key for h in found.ranked]
             assert alone.margin == pytest.approx(found.margin, abs=1e-6)
             assert {h.text: round(h.score, 4) for h in alone.because} == {
@@ -630,8 +623,8 @@ def test_new_classes_are_calibrated_and_nothing_else_is():
     )
     base, images = PHOTOS[3:], seen(("green", "green"), ("orange", "green"), ("pink", "black"))
     new = seen(("orange", "green"))
-    with pytest.warns(UserWarning, match="newt"):
-        plain = Classifier(FakeEncoder(), more)
+    plain = Classifier(FakeEncoder(), more)
+    assert "newt" in plain.notes[0]
     fitted = plain.fit(np.concatenate([base, new]), np.append(LABELS[3:], 3), n_new=1).scores(images)
     alone = Classifier(FakeEncoder(), ZOO).fit(base, LABELS[3:])
     assert fitted[:, :3] == pytest.approx(alone.scores(images), abs=1e-6)
@@ -708,14 +701,17 @@ def test_what_is_no_labelled_embedding_is_refused_before_anything_is_fitted(kind
     for images, labels in ((PHOTOS.tolist(), LABELS.tolist()), (PHOTOS.astype(np.float64), LABELS.astype(np.uint8))):
         assert np.array_equal(plain.fit(images, labels, kind).scores(PHOTOS), expected)
     nothing = np.full_like(PHOTOS, np.nan)
-    for images in (PHOTOS[:, :8], PHOTOS[0], PHOTOS[None], 2 * PHOTOS, nothing, ["a.png"] * 9, [[1.0], [2.0, 3.0]]):
+    for images in (PHOTOS[:, :8], PHOTOS[0], 2 * PHOTOS, nothing, [[1.0], [2.0, 3.0]]):
         with pytest.raises(ShapeError, match="embeddings"):
             plain.fit(images, LABELS, kind)
-    for labels in (LABELS / 1, LABELS[:, None], LABELS.astype(str), LABELS > 1, LABELS - 1):
+    for labels in (LABELS / 1, LABELS[:, None], LABELS > 1, LABELS - 1, LABELS[1:], [None] * 9, [[1], [2, 3]], 5):
         with pytest.raises(ShapeError, match="labels"):
             plain.fit(PHOTOS, labels, kind)
-    with pytest.raises(InputError, match="load_data"):
-        plain.fit("photos", head=kind)
+    for labels in (["frog"] * 8 + ["frgo"], LABELS.astype(str)):
+        with pytest.raises(InputError, match="of no class"):
+            plain.fit(PHOTOS, labels, kind)
+    with pytest.raises(InputError, match="none of 9 images can be used"):
+        plain.fit(["a.png"] * 9, LABELS, kind)
     with pytest.raises(InputError, match="has its own"):
         plain.fit(labelled(PHOTOS, LABELS), LABELS, kind)
     with pytest.raises(InputError, match="unknown phrase"):

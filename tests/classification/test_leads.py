@@ -82,27 +82,6 @@ def test_a_text_over_the_mean_that_is_higher_at_another_is_not_picked():
     assert picked(rows, 1) == [[[1], [0], [-1]]]
 
 
-def test_an_image_that_is_not_sure_does_not_change_its_neighbours():
-    sure, unsure = profiles([0.5, 0.0], [0.0, 0.5]), profiles([0.5, 0.5], [0.0, 0.25])
-    rows = np.concatenate([sure, unsure, sure], axis=1)
-    assert over_mean(rows, 1, room(rows))[1].tolist() == [True, False, True]
-    assert picked(rows, 1) == [[[0], [1]], [[0], [-1]], [[0], [1]]]
-
-
-@pytest.mark.parametrize("k", [1, CLOSE, CLOSE + 1])
-def test_fewer_texts_than_wanted(k):
-    rows = profiles(*([0.5, 0.25] for _ in range(k)))  # all equal: each leads, by nothing
-    wanted = [[0, 1, -1]] * k if k > 1 else [[-1, -1, -1]]  # alone there is nothing to be told from
-    assert picked(rows, 3) == [wanted]
-
-
-def test_one_who_is_not_known_is_no_rival():
-    rows = profiles([0.5, 0.25], [NAN, NAN], [0.25, 0.5])
-    assert picked(rows, 1) == [[[0], [-1], [1]]]
-    rows = profiles([0.5, 0.25], [NAN, NAN])
-    assert picked(rows, 1) == [[[-1], [-1]]]
-
-
 def test_widest_takes_the_first_of_equals_and_says_where_there_is_none():
     rows = np.array([[0.5, 1.0, 1.0], [-np.inf, 0.0, -np.inf]], np.float32)
     assert widest(rows, 2).tolist() == [[1, 1], [2, -1]]

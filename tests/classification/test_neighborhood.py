@@ -99,11 +99,6 @@ def test_the_pool_has_each_text_once_and_nothing_that_does_not_count():
     assert [row[row >= 0].tolist() for row in own] == [[0, 1], [0, 2], []]
 
 
-def test_the_pool_is_longer_than_a_class_can_use():
-    said, own = pool_of(Descriptors.of({"a": [f"text {m}" for m in range(max(MS) + 3)]}))
-    assert len(said) == max(MS) + 3 and own.tolist() == [list(range(max(MS)))]
-
-
 @pytest.mark.parametrize("rows", [(), (Descriptor("a", ""), Descriptor("a", "off", enabled=False))])
 def test_a_pool_of_nothing_is_refused(rows):
     with pytest.raises(InputError, match="no descriptors to pick from"):
@@ -183,11 +178,6 @@ def test_where_every_class_has_one_image_the_choice_is_the_published_one(learner
         described.append(score(x, texts.captions, texts.texts, alone.select(x), 0.0)[0])
     named = np.take_along_axis(images @ texts.captions.T, chosen.astype(np.intp), axis=1)
     assert found.choice.name_weight == pytest.approx(balance(named, np.stack(described)), rel=1e-4)
-
-
-def test_with_two_classes_there_are_two_candidates():
-    texts, images, labels = world(1, (1, 1))
-    assert fit(texts, images, labels).choice.k == 2
 
 
 @SEEDS
@@ -275,22 +265,6 @@ def test_classes_without_images_keep_their_own_descriptors(problem):
     kept = np.isin(selection.candidates, found.bare)
     assert selection.fallback[kept].all()
     assert selection.picked[selection.fallback].tolist() == own[selection.fallback].tolist()
-
-
-def test_fit_is_taught_by_all_images():
-    texts, images, labels = world(0, (3, 0, 1, 4))
-    found = fit(texts, images, labels)
-    assert np.allclose(found.profile, profile(images, labels, texts.texts, 4).T, equal_nan=True)
-    assert (found.card.fitted_on["images"], found.bare.tolist()) == (8, [1])
-
-
-@SEEDS
-def test_unselected_picks_nothing(seed):
-    texts, images, labels = world(seed, (3, 0, 1, 4))
-    found = unselected(texts, images, labels)
-    selection = found.select(images)
-    assert selection.fallback.all() and found.profile is None and found.bare.tolist() == [0, 1, 2, 3]
-    assert selection.picked.tolist() == texts.own[selection.candidates][:, :, : found.choice.m].tolist()
 
 
 @SEEDS

@@ -163,13 +163,6 @@ def test_the_weight_is_chosen_on_so_many_photographs(monkeypatch):
     assert choose(photos, labels, text_scores)[1] < 1
 
 
-def test_a_class_of_photographs_wins_over_one_of_texts_where_the_weight_says_so():
-    image, by_texts = at(20), np.float32([[0.3, 0.2]])  # the second class has this very photograph
-    found = prototypes(image, np.array([1]), 2)
-    assert (by_texts + bonus(image, found, 0.2)).argmax() == 1  # 0.4 over 0.3
-    assert (by_texts + bonus(image, found, 0.05)).argmax() == 0  # 0.25 under 0.3
-
-
 def test_without_photographs_there_is_nothing_to_fit():
     with pytest.raises(InputError, match="no images"):
         choose(np.empty((0, 2), np.float32), np.empty(0, np.intp), np.empty((0, 3), np.float32))

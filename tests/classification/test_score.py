@@ -17,13 +17,15 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 @st.composite
 def problems(draw):
-    """Images (N, D) and columns in which every class owns at least one text, in any order."""
+    """Images (N, D) and columns in which every class owns at least one text that counts, in any order."""
     seed = draw(st.integers(0, 2**32 - 1))
     n, c, d = draw(st.integers(0, 6)), draw(st.integers(1, 5)), draw(st.integers(2, 9))
     extra = draw(st.lists(st.integers(0, c - 1), max_size=10))
     rng = np.random.default_rng(seed)
     owner = rng.permutation(np.array([*range(c), *extra]))
     weights = rng.uniform(0.1, 3, len(owner)).astype(np.float32)
+    first = np.unique(owner, return_index=True)[1]
+    weights[(rng.random(len(owner)) < 0.3) & ~np.isin(np.arange(len(owner)), first)] = 0
     return unit(rng.normal(size=(n, d))), Columns(unit(rng.normal(size=(len(owner), d))), owner, weights, c)
 
 
@@ -48,36 +50,6 @@ def test_pools_agree_with_the_loop(problem, pool):
     scores = POOLS[pool].score(images, columns)
     assert scores.shape == (len(images), columns.n_classes) and scores.dtype == np.float32
     assert np.allclose(scores, by_loop(images, columns, pool), atol=1e-5)
-
-
-@given(problems(), st.sampled_from(sorted(POOLS)), st.randoms(use_true_random=False))
-def test_the_order_of_descriptors_does_not_matter(problem, pool, random):
-    images, columns = problem
-    order = list(range(len(columns.owner)))
-    random.shuffle(order)
-    shuffled = Columns(columns.texts[order], columns.owner[order], columns.weights[order], columns.n_classes)
-    assert np.allclose(POOLS[pool].score(images, columns), POOLS[pool].score(images, shuffled), atol=1e-5)
-
-
-@given(problems(), st.sampled_from(sorted(POOLS)))
-def test_a_doubled_set_scores_the_same(problem, pool):
-    images, columns = problem
-    twice = Columns(
-        *(np.concatenate([a, a]) for a in (columns.texts, columns.owner, columns.weights)), columns.n_classes
-    )
-    assert np.allclose(POOLS[pool].score(images, columns), POOLS[pool].score(images, twice), atol=1e-5)
-
-
-@given(problems(), st.sampled_from(sorted(POOLS)))
-def test_a_disabled_descriptor_is_as_if_it_were_not_there(problem, pool):
-    images, columns = problem
-    extra = Columns(
-        np.concatenate([columns.texts, columns.texts[:1] * -1]),
-        np.append(columns.owner, columns.owner[0]),
-        np.append(columns.weights, np.float32(0)),
-        columns.n_classes,
-    )
-    assert np.allclose(POOLS[pool].score(images, columns), POOLS[pool].score(images, extra), atol=1e-5)
 
 
 def test_by_hand():

@@ -11,7 +11,6 @@ from vlmdesc.classification.columns import Columns
 from vlmdesc.classification.score import mean
 from vlmdesc.classification.selection import (
     candidates,
-    class_means,
     distinct,
     first_of_each,
     on_threads,
@@ -116,39 +115,6 @@ def test_select_agrees_with_the_loop(problem):
         assert (picked.tolist(), fallback.tolist()) == by_loop(known, among, owner, m)
 
 
-@settings(max_examples=50)
-@given(problems(), st.data())
-def test_the_order_of_candidates_does_not_matter(problem, data):
-    known, found, owner, m = problem
-    order = data.draw(st.permutations(range(found.shape[1])))
-    one, other = select(known, found, owner, m), select(known, found[:, order], owner, m)
-    assert one.picked[:, order].tolist() == other.picked.tolist()
-    assert one.fallback[:, order].tolist() == other.fallback.tolist()
-
-
-@settings(max_examples=50)
-@given(problems())
-def test_more_images_change_nothing_for_the_others(problem):
-    known, found, owner, m = problem
-    together = select(known, found, owner, m)
-    for n in range(len(found)):
-        alone = select(known, found[n : n + 1], owner, m)
-        assert alone.picked[0].tolist() == together.picked[n].tolist()
-        assert alone.fallback[0].tolist() == together.fallback[n].tolist()
-
-
-@settings(max_examples=50)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(2, 5))
-def test_renumbered_texts_are_picked_all_the_same(seed, m, c):
-    rng = np.random.default_rng(seed)
-    known, owner = rng.normal(size=(m, c)).astype(np.float32), rng.integers(0, c, m)  # without ties
-    found, order = np.array([rng.permutation(c)[:2] for _ in range(4)], np.int32), rng.permutation(m)
-    one, other = select(known, found, owner, 3), select(known[order], found, owner[order], 3)
-    assert one.fallback.tolist() == other.fallback.tolist()
-    back = np.append(order, -1)[other.picked]
-    assert back[~one.fallback].tolist() == one.picked[~one.fallback].tolist()
-
-
 def test_all_classes_with_one_reference_image_each_on_paper():
     """The profile is the similarity to one image: (1, 0), (0.6, 0.8) and (0, 1) for the classes 0, 1 and 2."""
     reference = np.float32([[0, 1], [1, 0], [0.6, 0.8]])
@@ -164,15 +130,6 @@ def test_all_classes_with_one_reference_image_each_on_paper():
     selection = select(known[[0, 1, 3]], np.int32([[1, 0, 2]]), owner[[0, 1, 3]], 2)
     assert selection.picked.tolist() == [[[0, 1], [2, 0], [1, -1]]]
     assert selection.fallback.tolist() == [[True, False, False]]
-
-
-@pytest.mark.parametrize("first", [0, 1, 2])
-def test_a_text_is_picked_once_when_there_are_fewer_than_wanted(first):
-    """Three texts, of which only one is highest at class 0: by 0.5 over class 1, which has the two others."""
-    known = np.float32([[0, 0.5]] * 3)
-    known[first] = [0.5, 0]
-    selection = select(known, np.int32([[0, 1]]), np.array([0, 0, 1]), 3)
-    assert selection.picked.tolist() == [[[first, -1, -1], [*sorted({0, 1, 2} - {first}), -1]]]
 
 
 def test_a_class_without_images_is_no_rival_and_keeps_its_own():
@@ -247,11 +204,6 @@ def test_profile_is_the_mean_similarity_to_a_class(seed, r, c):
             assert known[:, class_] == pytest.approx(np.mean(similarities, axis=1), abs=1e-5)
         else:
             assert np.isnan(known[:, class_]).all()
-
-
-def test_class_means_are_not_unit_norm():
-    means = class_means(np.float32([[1, 0], [0, 1], [0.6, 0.8]]), np.array([2, 2, 0]), 3)
-    assert means[[0, 2]] == pytest.approx(np.array([[0.6, 0.8], [0.5, 0.5]])) and np.isnan(means[1]).all()
 
 
 @pytest.mark.parametrize("labels", [[0], [0, 2], [-1, 0], [0, 1, 1]])

@@ -6,28 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from tests.cli.test_fitting import picture
-from vlmdesc.cli.app import app
+from tests.cli.test_fitting import COLOUR, ZOO, picture
 from vlmdesc.records import Descriptors
 from vlmdesc.testing import FakeEncoder
 
-ZOO = {
-    "flamingo": ["pink feathers", "long pink legs"],
-    "frog": ["green skin", "brown water"],
-    "raven": ["black wings", "a black bill"],
-    "goldfish": ["orange scales", "blue water"],
-}
-COLOUR = {"flamingo": "pink", "frog": "green", "raven": "black", "goldfish": "orange"}
 
+@pytest.fixture
+def selected(run):
+    def select(*arguments, data="zoo", descriptors="zoo.json"):
+        return run("select", data, "--descriptors", descriptors, *arguments, "--model", "fake")
 
-def run(command, *arguments):
-    return CliRunner().invoke(app, [command, *map(str, arguments), "--model", "fake"])
-
-
-def selected(*arguments, data="zoo", descriptors="zoo.json"):
-    return run("select", data, "--descriptors", descriptors, *arguments)
+    return select
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +43,9 @@ def texts(path):
     return {c.id: [r.text for r in descriptors.rows if r.class_id == c.id] for c in descriptors.classes}
 
 
-def test_the_file_the_pairs_and_what_is_said(home):
-    result = selected("--reference", "known", "--out", "some.json")
-    assert result.exit_code == 0, result.stderr
+def test_the_file_the_pairs_and_what_is_said(home, selected):
+    result = selected("--reference", "known", "--out", "some.json", "--json")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1, result.stderr
     assert "descriptors in some.json, pairs in some.pairs.json" in result.stderr
     found = Descriptors.load("some.json")
     assert [c.id for c in found.classes] == [*ZOO]
@@ -70,9 +60,13 @@ def test_the_file_the_pairs_and_what_is_said(home):
     assert (pair["a"], pair["b"], pair["pictures"]) == ("flamingo", "frog", 16)
     assert all(row["lead"] > 0 for side in ("of_a", "of_b") for row in pair[side])
     assert "pink" in pair["of_a"][0]["descriptor"] and pair["of_b"][0]["descriptor"] == "green skin"
+    shown = json.loads(result.stdout)
+    assert (shown["schema"], shown["out"], shown["pairs"]) == (1, "some.json", pairs["pairs"])
+    assert record == shown["selection"] | {"model": "fake", "phrase": record["phrase"]} and shown["pictures"] == 16
+    assert set(record) >= {"k", "m", "name_weight", "texts", "fallback"}
 
 
-def test_the_file_has_what_counting_gives(home):
+def test_the_file_has_what_counting_gives(home, selected):
     """By hand: each image's own descriptor of widest lead, from the mean images of the reference."""
     selected("--reference", "known", "--json")
     record, fake = Descriptors.load("selected.json").meta["selection"], FakeEncoder()
@@ -86,18 +80,7 @@ def test_the_file_has_what_counting_gives(home):
         assert texts("selected.json")[name] == [text for text in ZOO[name] if text in [said[d] for d in best]]
 
 
-def test_json_is_the_same_as_the_files(home):
-    result = selected("--reference", "known", "--json", "--out", "some.json")
-    found = json.loads(result.stdout)
-    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
-    assert set(found) >= {"schema", "selection", "out", "pairs"} and (found["schema"], found["out"]) == (1, "some.json")
-    assert found["pairs"] == json.loads(Path("some.pairs.json").read_text())["pairs"]
-    meta = Descriptors.load("some.json").meta["selection"]
-    assert meta == found["selection"] | {"model": "fake", "phrase": "name:a photo of a {c}."}
-    assert set(found["selection"]) >= {"k", "m", "name_weight", "texts", "pictures", "labels", "ceiling", "fallback"}
-
-
-def test_the_table_is_for_people(home):
+def test_the_table_is_for_people(home, selected):
     result = selected("--reference", "known")
     said, rows = words(result.stdout), len(Descriptors.load("selected.json").rows)
     assert "on 12 images of the reference" in said and "fallback on the images 0.0 %" in said
@@ -106,7 +89,7 @@ def test_the_table_is_for_people(home):
     assert "green skin" in said and max(map(len, result.stdout.splitlines())) <= 100
 
 
-def test_without_a_reference_no_labels_are_used_and_that_is_said(home):
+def test_without_a_reference_no_labels_are_used_and_that_is_said(home, selected):
     """The same images without folders give the same, so labels taught nothing."""
     result = selected("--out", "a.json")
     said = words(result.stdout)
@@ -122,21 +105,14 @@ def test_without_a_reference_no_labels_are_used_and_that_is_said(home):
     assert texts("b.json") == texts("a.json")
 
 
-def test_what_the_set_says_of_itself_is_kept(home):
-    given = Descriptors.of(ZOO)
-    Descriptors(given.classes, given.rows, {"by": "me"}).save("mine.json")
-    assert selected("--reference", "known", descriptors="mine.json").exit_code == 0
-    assert Descriptors.load("selected.json").meta["by"] == "me"
-
-
-def test_a_class_that_no_picture_is_taken_for_keeps_its_own(home):
+def test_a_class_that_no_picture_is_taken_for_keeps_its_own(home, selected):
     (home / "more.json").write_text(json.dumps(ZOO | {"hen": ["a red comb", "brown eggs"]}))
     result = selected("--reference", "known", descriptors="more.json")
     assert result.exit_code == 0 and texts("selected.json")["hen"] == ["a red comb", "brown eggs"]
     assert "1 class without any: hen" in words(result.stdout)
 
 
-def test_only_classes_of_the_reference_are_looked_at_where_that_is_wanted(home):
+def test_only_classes_of_the_reference_are_looked_at_where_that_is_wanted(home, selected):
     (home / "more.json").write_text(json.dumps(ZOO | {"hen": ["a red comb", "brown eggs"]}))
     result = selected("--reference", "known", "--only-present", descriptors="more.json")
     assert result.exit_code == 0 and [*texts("selected.json")] == [*ZOO] and "without any" not in result.stdout
@@ -144,22 +120,20 @@ def test_only_classes_of_the_reference_are_looked_at_where_that_is_wanted(home):
     assert result.exit_code == 2 and "--only-present without --reference" in result.stderr
 
 
-def test_classes_of_the_reference_without_descriptors_are_told_before_the_work(home, monkeypatch):
-    (home / "bare.json").write_text(json.dumps({name: [] for name in ZOO} | {"hen": ["a red comb"]}))
-    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
-    result = selected("--reference", "known", "--only-present", descriptors="bare.json")
-    assert result.exit_code == 2 and "no descriptors to pick from" in result.stderr
+def test_images_of_which_none_can_be_used_are_refused_and_counted(home, selected):
+    (home / "bad").mkdir()
+    for i in range(30):
+        (home / "bad" / f"page-{i}.png").write_text("<!doctype html>")
+    result = selected(data="bad")
+    assert result.exit_code == 2 and "no image can be used" in result.stderr and "page-0.png" in result.stderr
+    assert not Path("selected.json").exists()
+    shutil.copytree(home / "bad", home / "zoo" / "bad")
+    result = selected()
+    assert result.exit_code == 1 and "30 images could not be used" in result.stderr
+    assert len(result.stderr.splitlines()) < 20
 
 
-def test_the_selected_classify_pictures(home):
-    selected("--reference", "known", "--out", "some.json")
-    result = run("classify", "zoo", "--descriptors", "some.json", "--json")
-    lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert result.exit_code == 0 and len(lines) == 16
-    assert all(Path(line["image"]).parent.name == line["ranked"][0]["class"] for line in lines)
-
-
-def test_an_unreadable_picture_is_named_and_the_rest_is_selected_on(home):
+def test_an_unreadable_picture_is_named_and_the_rest_is_selected_on(home, selected):
     selected("--reference", "known", "--out", "whole.json")
     (home / "zoo" / "frog" / "page.png").write_text("<!doctype html>")
     (home / "known" / "frog" / "empty.png").touch()
@@ -168,22 +142,6 @@ def test_an_unreadable_picture_is_named_and_the_rest_is_selected_on(home):
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2 and "page.png" in errors[0] and "HTML" in errors[0] and "empty.png" in errors[1]
     assert texts("selected.json") == texts("whole.json")
-
-
-def test_many_unreadable_pictures_are_counted(home):
-    for i in range(30):
-        (home / "zoo" / "frog" / f"page-{i}.png").write_text("<!doctype html>")
-    result = selected()
-    assert result.exit_code == 1 and "30 images could not be used" in result.stderr
-    assert len(result.stderr.splitlines()) < 20
-
-
-def test_pictures_of_which_none_can_be_used_are_refused(home):
-    (home / "bad").mkdir()
-    (home / "bad" / "page.png").write_text("<!doctype html>")
-    result = selected(data="bad")
-    assert result.exit_code == 2 and "no image can be used" in result.stderr and "page.png" in result.stderr
-    assert not Path("selected.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -195,67 +153,38 @@ def test_pictures_of_which_none_can_be_used_are_refused(home):
         ("zoo.json", ("--phrase", "plian"), "did you mean 'plain'"),
         ("zoo.json", ("--reference", "knwon"), "did you mean 'known'"),
         ("zoo.json", ("--reference", "known/frog/0.png"), "no label column"),
+        ("zoo.json", ("--reference", "farm"), "no image has a label of a class"),
+        ("bare.json", ("--reference", "known", "--only-present"), "no descriptors to pick from"),
+        ("zoo.json", ("--label-column", "label"), "--label-column without --reference"),
     ],
 )
-def test_wrong_calls_are_told_before_the_model_is_loaded(home, monkeypatch, descriptors, arguments, says):
+def test_wrong_calls_are_told_before_the_model_is_loaded(home, monkeypatch, descriptors, arguments, says, selected):
     monkeypatch.setattr("vlmdesc.cli.select.open_encoder", lambda *_: pytest.fail("loaded"))
+    picture(home / "farm" / "cow" / "0.png", "black", "white", 7000)
     (home / "none.json").write_text(json.dumps({name: [] for name in ZOO}))
+    (home / "bare.json").write_text(json.dumps({name: [] for name in ZOO} | {"hen": ["a red comb"]}))
     (home / "broken.json").write_text("{")
     result = selected(*arguments, descriptors=descriptors)
     assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr, result.stderr
     assert "Traceback" not in result.stderr and not Path("selected.json").exists()
 
 
-def test_labels_of_no_class_are_refused(home):
-    (home / "known").rename(home / "farm")
-    for i, name in enumerate(ZOO):
-        (home / "farm" / name).rename(home / "farm" / f"breed {i}")
-    result = selected("--reference", "farm")
-    assert result.exit_code == 2 and "no image has a label of a class (farm)" in result.stderr
-
-
-def test_labels_of_no_class_are_refused_before_the_model_is_loaded(home, monkeypatch):
-    monkeypatch.setattr("vlmdesc.cli.select.open_encoder", lambda *_: pytest.fail("loaded"))
-    (home / "known").rename(home / "farm")
-    for i, name in enumerate(ZOO):
-        (home / "farm" / name).rename(home / "farm" / f"breed {i}")
-    result = selected("--reference", "farm")
-    assert result.exit_code == 2 and "no image has a label of a class" in result.stderr
-
-
-@pytest.mark.parametrize("out", ["zoo", "nowhere/some.json", "zoo.json/some.json", "."])
-def test_an_output_that_cannot_be_written_is_told(home, out):
-    result = selected("--out", out)
-    assert (
-        result.exit_code in (2, 4) and "fix: choose another" in result.stderr and not (home / "selected.json").exists()
-    )
-    assert "Traceback" not in result.stderr and "this is a bug" not in result.stderr
-
-
-def test_the_pairs_too_must_be_writable(home):
-    (home / "some.pairs.json").mkdir()
-    result = selected("--out", "some.json")
-    assert result.exit_code == 2 and "a folder (some.pairs.json)" in result.stderr
-    assert not (home / "some.json").exists()
-
-
-def test_an_output_that_cannot_be_written_is_told_before_the_work(home, monkeypatch):
+@pytest.mark.parametrize("out", ["zoo", "nowhere/some.json", "zoo.json/some.json", ".", "some.json"])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(home, out, monkeypatch, selected):
+    (home / "some.pairs.json").mkdir()  # the pairs too must be writable
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
-    assert selected("--out", "nowhere/some.json").exit_code == 2
+    result = selected("--out", out)
+    assert result.exit_code == 2 and "fix: choose another" in result.stderr
+    assert not {*home.glob("s*.json")} - {home / "some.pairs.json"}
 
 
-def test_the_descriptors_that_are_selected_from_are_not_overwritten(home):
-    result = selected("--out", "./zoo.json")
-    assert result.exit_code == 2 and "it would replace what it is made from" in result.stderr
-    assert json.loads((home / "zoo.json").read_text()) == ZOO
-
-
-def test_nothing_else_that_is_read_is_overwritten_either(home):
+def test_nothing_else_that_is_read_is_overwritten_either(home, selected):
     (home / "zoo.pairs.json").write_text(json.dumps(ZOO))
     (home / "photos.csv").write_text("file,label\n" + "".join(f"zoo/{name}/0.png,{name}\n" for name in ZOO))
     before = {path: path.read_bytes() for path in home.iterdir() if path.is_file()}
     for result in (
         selected("--out", "zoo.json", descriptors="zoo.pairs.json"),  # the pairs would be in zoo.pairs.json
+        selected("--out", "./zoo.json"),
         selected("--out", "photos.csv", data="photos.csv"),
         selected("--out", "photos.csv", "--reference", "photos.csv"),
         selected("--out", "zoo/frog/0.png"),
@@ -264,12 +193,7 @@ def test_nothing_else_that_is_read_is_overwritten_either(home):
     assert {path: path.read_bytes() for path in home.iterdir() if path.is_file()} == before
 
 
-def test_a_label_column_of_nothing_is_refused(home):
-    result = selected("--label-column", "label")
-    assert result.exit_code == 2 and "--label-column without --reference" in result.stderr
-
-
-def test_hostile_names_are_shown_as_escapes(home):
+def test_hostile_names_are_shown_as_escapes(home, selected):
     hostile = "frog \u202e[bold]"
     rows = {hostile if name == "frog" else name: list_ for name, list_ in ZOO.items()}
     rows[hostile] = ["green \u202eskin [link=x]"]
@@ -285,7 +209,7 @@ def test_hostile_names_are_shown_as_escapes(home):
     assert texts("odd\x1b[1m.json")[hostile][0] == "green \u202eskin [link=x]"
 
 
-def test_pictures_between_classes_without_a_reference_are_counted(home):
+def test_pictures_between_classes_without_a_reference_are_counted(home, selected):
     shutil.rmtree(home / "known" / "flamingo")
     result = selected("--reference", "known", "--json")
     pairs = json.loads(result.stdout)["pairs"]
@@ -294,7 +218,7 @@ def test_pictures_between_classes_without_a_reference_are_counted(home):
     assert f"in no pair: {n} images, for want of reference images" in result.stderr
 
 
-def test_the_split_of_a_reference_is_named(home):
+def test_the_split_of_a_reference_is_named(home, selected):
     (home / "split").mkdir()
     (home / "known").rename(home / "split" / "train")
     shutil.copytree(home / "zoo", home / "split" / "test")
@@ -306,20 +230,20 @@ def test_the_split_of_a_reference_is_named(home):
     assert result.exit_code == 2 and "--reference-split without --reference" in result.stderr
 
 
-def test_labels_of_no_class_beside_others_are_passed_over(home):
+def test_labels_of_no_class_beside_others_are_passed_over(home, selected):
     picture(home / "known" / "unicorn" / "0.png", "white", "pink", 5000)
     result = selected("--reference", "known", "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["selection"]["pictures"] == 12
 
 
-def test_one_class_has_no_other_to_be_told_from(home):
+def test_one_class_has_no_other_to_be_told_from(home, selected):
     (home / "one.json").write_text(json.dumps({"frog": ["green skin"]}))
     result = selected("--json", descriptors="one.json")
     assert result.exit_code == 0 and json.loads(result.stdout)["pairs"] == []
     assert texts("selected.json") == {"frog": ["green skin"]}
 
 
-def test_a_second_run_encodes_nothing_and_no_store_keeps_nothing(home, monkeypatch):
+def test_a_second_run_encodes_nothing_and_no_store_keeps_nothing(home, monkeypatch, selected):
     first = selected("--reference", "known", "--no-store", "--json")
     assert first.exit_code == 0 and not (home / "cache").exists()
     assert selected("--reference", "known", "--json").stdout == first.stdout and (home / "cache").exists()

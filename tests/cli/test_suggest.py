@@ -250,8 +250,8 @@ def test_a_model_without_a_usable_answer_is_named_and_the_rest_is_tried(home, su
     with serving(lambda server, request: (200, completion("I cannot help with that."), {})) as server:
         result = suggested("--ask", "m", "--base-url", server.url, "--json")
     found = told(result, code=result.exit_code)
-    assert result.exit_code == 1 and "error: the model refused" in result.stderr and found["written"] == "edits.jsonl"
-    assert '(class "flamingo", refused); fix: ' in result.stderr
+    assert result.exit_code == 1 and "the model refused" in result.stderr and found["written"] == "edits.jsonl"
+    assert '(class "flamingo", refused)' in result.stderr
     assert {tried["kind"] for tried in found["tried"]} <= {"drop", "reweigh", "borrow"}
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmdesc.cli.border import say
-from vlmdesc.cli.fitting import FitData, fitted, from_head, open_fit_data
+import vlmdesc as vd
+from vlmdesc.cli.border import say, say_notes
+from vlmdesc.cli.fitting import name_failures
 from vlmdesc.cli.options import (
     BatchSize,
     Classes,
@@ -26,15 +28,18 @@ from vlmdesc.cli.options import (
     Precision,
     ReferenceLabel,
     ReferenceSplit,
+    open_data,
     open_descriptors,
     open_encoder,
 )
+from vlmdesc.cli.progress import bars
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import shown
 
 if TYPE_CHECKING:
-    from vlmdesc.records import Contrast, Hit, Prediction
+    from vlmdesc.records import Prediction
 
+PHOTO = "name:a photo of a {c}."  # how names alone are worded
 Images = Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.", metavar="IMAGE...")]
 TopK = Annotated[int, typer.Option(min=1, help="Classes shown for each image.")]
 Reasons = Annotated[int, typer.Option(min=0, help="Descriptors shown as reasons.")]
@@ -44,8 +49,6 @@ Against = Annotated[
         help="Also show what put the winner ahead of this class (of the runner-up, where it wins).", metavar="CLASS"
     ),
 ]
-
-
 Reference = Annotated[
     str,
     typer.Option(
@@ -61,8 +64,6 @@ Shots = Annotated[
         metavar="DIR",
     ),
 ]
-
-
 HeadFolder = Annotated[
     str,
     typer.Option("--head", help="A head that vlmdesc fit made, with its classes and model.", metavar="FOLDER"),
@@ -96,53 +97,68 @@ def classify(
 
     Example: vlmdesc classify photos/ --descriptors everyday --against dog
     """
-    from vlmdesc.classification.classifier import RUNNER_UP
-
-    with_head = {"--classes": classes, "--descriptors": descriptors, "--phrase": phrase, "--reference": reference}
-    with_head |= {"--shots": shots, "--pool": pool if pool != "mean" else ""}
-    with_head |= {"--label-column": label_column, "--reference-split": reference_split}
-    if head and (other := next((option for option, value in with_head.items() if value), "")):
+    columns = {"--label-column": label_column, "--reference-split": reference_split}
+    others = {"--classes": classes, "--descriptors": descriptors, "--phrase": phrase, "--reference": reference}
+    others |= {"--shots": shots, "--pool": pool if pool != "mean" else ""} | columns
+    if head and (other := _first(others)):
         raise InputError(f"--head and {other}", fix="leave one out: a head has its classes, wording and pooling")
-    wanted = None
-    if not head:
-        wanted, phrase = _wanted(classes, descriptors, phrase, pool, reference, shots, label_column, reference_split)
-        if against:
-            wanted.descriptors.find(against)
-    paths = find(images)
-    if wanted is None:
-        classifier, whole = from_head(head, model, device, precision, against, stored=not no_store), True
+    if not reference and (other := _first(columns)):
+        raise InputError(f"{other} without --reference", fix="leave it out")
+    if head:
+        paths, classifier = find(images), _load(head, model, device, precision, against, not no_store)
     else:
-        encoder, select = open_encoder(model, device, precision), bool(reference and not shots)
-        classifier, whole = fitted(wanted, encoder, phrase, pool, select, stored=not no_store)
-    pair = against or (RUNNER_UP if classifier.head.card.kind == "neighborhood" else None)
+        given, selects = open_descriptors(classes, descriptors), bool(reference and not shots)
+        if selects and pool != "mean":
+            raise InputError(f"--pool {pool} with a selection, which has its own pooling", fix="leave --pool out")
+        known = open_data([reference], label_column=label_column, split=reference_split) if reference else None
+        taught = open_data([shots]) if shots else None
+        if against and not (taught is not None and against in taught.labels()):
+            given.find(against)
+        paths, encoder = find(images), partial(open_encoder, model, device, precision)
+        phrase = phrase or (PHOTO if classes or selects else "plain")
+        options = {"phrase": phrase, "store": not no_store}
+        classifier = _make(encoder, given, pool, known, taught, options)
+    name_failures(classifier.failed)
+    say_notes(classifier.notes)
+    pair = against or classifier.head.card.kind == "neighborhood"
     results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=pair, batch_size=batch_size)
-    failed = _print(results, len(paths), classifier.encoder.name if as_json else "")
+    failed = _print(results, len(paths), as_json)
     if failed:
         say(f"{failed} of {len(paths)} images could not be used")
-    if failed or not whole:
+    if failed or classifier.failed:
         raise typer.Exit(ImageError.exit_code)
 
 
-def _wanted(
-    classes: str, descriptors: str, phrase: str, pool: str, reference: str, shots: str, label_column: str, split: str
-) -> tuple[FitData, str]:
-    """What to classify by, and the phrase; what is wrong with it is told before the model is loaded."""
-    from vlmdesc.classification.score import get_pool
-    from vlmdesc.descriptors.phrase import PHOTO, get_phrase
+def _first(options: Mapping[str, str]) -> str:
+    """The first option that is given."""
+    return next((option for option, value in options.items() if value), "")
 
-    given, select = open_descriptors(classes, descriptors), bool(reference and not shots)
-    phrase = phrase or (PHOTO if classes or select else "plain")
-    get_phrase(phrase), get_pool(pool)
-    if select and pool != "mean":
-        raise InputError(f"--pool {pool} with a selection, which has its own pooling", fix="leave --pool out")
-    return open_fit_data(given, reference, shots, label_column, split), phrase
+
+def _make(encoder: Any, given: vd.Descriptors, pool: str, known: Any, shots: Any, options: Any) -> vd.Classifier:
+    """The classifier of a descriptor set, which learns from what images there are."""
+    with bars() as progress:
+        if known is None and shots is None:
+            return vd.Classifier(encoder, given, pool, **options, progress=progress)
+        kind = "neighborhood" if shots is None else "prototypes"
+        return vd.fit(known, given, encoder, kind, shots=shots, pool=pool, **options, progress=progress)
+
+
+def _load(folder: str, model: str, device: str, precision: str, against: str, stored: bool) -> vd.Classifier:
+    """The classifier of a head's folder, with its own model where none is given on the command line."""
+    card, named = vd.load_head(folder).card, "" if model == os.environ.get("VLMDESC_MODEL") else model
+    if against:
+        vd.Descriptors(card.classes, ()).find(against)
+    if not named:
+        say(f"model: {shown(card.model)}, as the head says")
+    allowed = named or (model if model == card.model else "")
+    precision = precision if precision != "fp32" else card.precision
+    encoder = partial(open_encoder, allowed, device, precision) if allowed else None
+    return vd.Classifier.load(folder, encoder, device=device, precision=precision, store=stored)
 
 
 def find(images: list[str]) -> tuple[Path, ...]:
     """The images that files, folders and patterns stand for. Raises: InputError when there are none."""
-    from vlmdesc.embeddings.find import find_images
-
-    found = find_images(images)
+    found = vd.find_images(images)
     for path in found.passed_over:
         say(f"passed over: {shown(path)} is no image")
     if not any(os.path.lexists(path) for path in found.paths):  # told before the model is loaded
@@ -151,53 +167,19 @@ def find(images: list[str]) -> tuple[Path, ...]:
     return found.paths
 
 
-def _print(results: Iterator[Prediction | ImageError], total: int, json_model: str) -> int:
-    """Print each result as it comes, as JSON where a model name for it is given; how many images failed."""
+def _print(results: Iterator[Prediction | ImageError], total: int, as_json: bool) -> int:
+    """Print each result as it comes; how many images failed."""
     from vlmdesc.cli.output import Output
 
     failed = 0
     # JSON lines on a terminal are progress enough, and a bar would wrap them.
-    with Output(total, bar=not (json_model and sys.stdout.isatty())) as output:
+    with Output(total, bar=not (as_json and sys.stdout.isatty())) as output:
         for result in results:
             if isinstance(result, ImageError):
                 failed += 1
                 output.error(f"error: {result}")
-            elif json_model:
-                output.line(json.dumps(record(result, json_model)))
+            elif as_json:
+                output.line(json.dumps(result.to_dict()))
             else:
                 output.show(result)
     return failed
-
-
-def record(prediction: Prediction, model: str) -> dict[str, object]:
-    """A prediction as the JSON that --json prints. Optional keys: "id" where it is not the name, "against", "notes"."""
-    out: dict[str, object] = {
-        "image": prediction.key,
-        "model": model,
-        "ranked": [_class(hit) | {"score": round(hit.score, 6)} for hit in prediction.ranked],
-        "because": [{"descriptor": hit.text, "similarity": round(hit.score, 6)} for hit in prediction.because],
-        "margin": round(prediction.margin, 6),
-    }
-    if prediction.contrast:
-        out["against"] = _contrast(prediction.contrast)
-    if prediction.notes:
-        out["notes"] = list(prediction.notes)
-    return out
-
-
-def _contrast(contrast: Contrast) -> dict[str, object]:
-    sides = ((contrast.a, contrast.of_a), (contrast.b, contrast.of_b))
-    return {
-        **_class(contrast.b),
-        "ahead": _class(contrast.a),
-        "margin": round(contrast.margin, 6),
-        "descriptors": [
-            _class(side) | {"descriptor": hit.text, "contribution": round(hit.score, 6)}
-            for side, hits in sides
-            for hit in hits
-        ],
-    }
-
-
-def _class(hit: Hit) -> dict[str, str]:
-    return {"class": hit.text} | ({"id": hit.key} if hit.key != hit.text else {})

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import vlmdesc as vd
 from vlmdesc.cli.border import say
-from vlmdesc.cli.options import Json, Model, open_descriptors, open_encoder
+from vlmdesc.cli.options import Json, Model, open_encoder
+from vlmdesc.cli.progress import bars
 from vlmdesc.errors import InputError
 from vlmdesc.text import shown
 
@@ -46,24 +48,19 @@ def demo(out: Out = Path("vlmdesc-demo.png"), model: Model = "", as_json: Json =
 
     The photographs come with scikit-image and scikit-learn; the classes are the everyday set.
     """
-    from vlmdesc.classification.classifier import Classifier
     from vlmdesc.cli.figure import draw
-    from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.embeddings.store import Store
 
     if out.suffix.lower() != ".png" or not out.parent.is_dir():  # told before the model is loaded
         raise InputError(
             "the figure needs a name ending in .png, in a folder that exists", where=out, fix="choose another"
         )
     paths = [path_of(photo) for photo in PHOTOS]
-    everyday = open_descriptors("", "everyday")
-    encoder, store = open_encoder(model, "auto", "fp32"), Store()
-    with encoding_texts(encoder, len(everyday.rows) + len(everyday.classes)) as watched:
-        names = Classifier(watched, everyday, phrase="name", store=store)
-        described = Classifier(watched, everyday, store=store)
-    by_name, by_description = names(paths), described(paths)
+    encoder, everyday = open_encoder(model, "auto", "fp32"), vd.Descriptors.load("everyday")
+    with bars() as progress:
+        by_name = vd.Classifier(encoder, everyday, phrase="name", progress=progress)(paths)
+        by_description = vd.Classifier(encoder, everyday, progress=progress)(paths)
     if as_json:
-        print(json.dumps(report(by_name, by_description, encoder.name, out)))
+        print(json.dumps(report(by_name, by_description, out)))
     else:
         _print(by_name, by_description, len(everyday.classes))
     draw(out, paths, [photo.shows for photo in PHOTOS], by_description)
@@ -79,15 +76,12 @@ def path_of(photo: Photo) -> Path:
     return path
 
 
-def report(by_name: list[Prediction], by_description: list[Prediction], model: str, out: Path) -> dict[str, object]:
+def report(by_name: list[Prediction], by_description: list[Prediction], out: Path) -> dict[str, object]:
     """What --json prints: each photo's truth and both answers, and how many are right."""
-    from vlmdesc.cli.classify import record
-
     pairs = list(zip(PHOTOS, by_name, by_description, strict=True))
     return {
         "photos": [
-            {"shows": photo.shows, "by_name": record(a, model), "by_description": record(b, model)}
-            for photo, a, b in pairs
+            {"shows": photo.shows, "by_name": a.to_dict(), "by_description": b.to_dict()} for photo, a, b in pairs
         ],
         "right_by_name": sum(a.ranked[0].text == photo.shows for photo, a, _ in pairs),
         "right_by_description": sum(b.ranked[0].text == photo.shows for photo, _, b in pairs),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
-from vlmdesc.embeddings.image import open_image
-from vlmdesc.files import write_atomic
 from vlmdesc.records import Prediction
 
 INK, BAR, WRONG, PALE = "#1f2933", "#2a7f8e", "#c8702a", "#c9d6d9"
@@ -20,16 +18,14 @@ INK, BAR, WRONG, PALE = "#1f2933", "#2a7f8e", "#c8702a", "#c9d6d9"
 def draw(out: Path, pictures: Sequence[Path], truths: Sequence[str], predictions: Sequence[Prediction]) -> None:
     """One row an image: the image, its best classes, and the winner's descriptors by similarity.
 
-    The winner's bars are orange where it is not what the image shows.
-
-    Raises: StoreError when `out` cannot be written.
+    The winner's bars are orange where it is not what the image shows. Raises: OSError when `out` cannot be written.
     """
     figure = Figure(figsize=(13, 2.3 * len(pictures)), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(pictures), 3, width_ratios=(1.1, 1, 1.6), squeeze=False)
     for (photo, classes, reasons), path, truth, prediction in zip(grid, pictures, truths, predictions, strict=True):
         colour = BAR if prediction.ranked[0].text == truth else WRONG
-        photo.imshow(open_image(path).image)
+        photo.imshow(Image.open(path).convert("RGB"))
         photo.set_title(f"a photograph of: {truth}", loc="left", color=INK, fontsize=10)
         photo.set_axis_off()
         ranked = [(hit.text, hit.score) for hit in prediction.ranked[:4]]
@@ -38,9 +34,7 @@ def draw(out: Path, pictures: Sequence[Path], truths: Sequence[str], predictions
         because = [(hit.text, hit.score) for hit in prediction.because[:4]]
         _bars(reasons, because, [colour] * len(because))
         reasons.set_title("because", loc="left", color=INK, fontsize=10)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_atomic(out, buffer.getvalue())
+    figure.savefig(out, format="png", dpi=110)
 
 
 def _bars(axes: Any, rows: list[tuple[str, float]], colours: list[str]) -> None:

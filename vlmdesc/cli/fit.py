@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from vlmdesc.cli.border import bordered, say
-from vlmdesc.cli.fitting import labelled, open_reference
-from vlmdesc.cli.indexing import lasting
+import vlmdesc as vd
+from vlmdesc.cli.border import bordered, say, say_notes
+from vlmdesc.cli.fitting import name_failures
 from vlmdesc.cli.options import (
     DataSource,
     DescriptorFile,
@@ -25,14 +25,12 @@ from vlmdesc.cli.options import (
     Precision,
     Split,
     complete,
+    open_data,
     open_encoder,
 )
+from vlmdesc.cli.progress import bars
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import counted, few, shown
-
-if TYPE_CHECKING:
-    from vlmdesc.classification.heads import Head, HeadCard
-    from vlmdesc.embeddings.labelled import Labelled
 
 Kind = Annotated[str, typer.Option(help="What decides:", autocompletion=complete("heads"))]
 Out = Annotated[Path, typer.Option(help="The folder to make.", metavar="HEAD")]
@@ -61,38 +59,19 @@ def fit(
 
     Example: vlmdesc fit labelled/ --descriptors everyday --kind neighborhood --out everyday.head
     """
-    from vlmdesc.classification.classifier import Classifier
-    from vlmdesc.classification.heads.folder import HEADS, check_place, get_fit, save_head
-    from vlmdesc.classification.score import get_pool
-    from vlmdesc.cli.progress import encoding_texts
-    from vlmdesc.descriptors.phrase import get_phrase
-    from vlmdesc.embeddings.store import Store
-    from vlmdesc.records.descriptors import open_set
-
-    get_fit(kind)
     if len(dataset) > 1:
         raise InputError("several data sets", fix="give one, or a table of all")
-    given, phrase = open_set(descriptors), phrase or HEADS[kind].phrase
-    get_phrase(phrase), get_pool(pool)
-    check_place(out, replace_)
-    data = open_reference(dataset[0], given, label_column, split)
-    encoder, store = open_encoder(model, device, precision), Store()
-    images = labelled(data, given, encoder, store, "images")
-    with encoding_texts(encoder, len(given.rows) + len(given.classes)) as watched:
-        plain = Classifier(watched, given, pool, phrase=phrase, store=store)
-        found = plain.fit(images.vectors, images.labels, kind, phrase=phrase).head
-    card = _card(found.card, images, data.name, split, lasting(model))
-    fitted = replace(found, card=card)  # type: ignore[type-var]
-    save_head(fitted, out, replace=replace_)
-    print(json.dumps(record(fitted))) if as_json else _print(record(fitted))
+    data, encoder = open_data(dataset, label_column=label_column, split=split), partial(open_encoder, model, device)
+    options: dict[str, Any] = {"phrase": phrase, "pool": pool, "split": split, "out": out, "replace": replace_}
+    with bars() as progress:
+        fitted = vd.fit(data, descriptors, partial(encoder, precision), kind, **options, progress=progress)
+    name_failures(fitted.failed)
+    say_notes(fitted.notes)
+    found = vd.head_record(fitted.head)
+    print(json.dumps(found)) if as_json else _print(found)
     say(f"head in {shown(out)}; next: vlmdesc classify PICTURES --head {shown(out)}")
-    if images.failed:
+    if fitted.failed:
         raise typer.Exit(ImageError.exit_code)
-
-
-def _card(card: HeadCard, images: Labelled, data: str, split: str, model: str) -> HeadCard:
-    about = {"data": data, "split": split, "data_hash": images.fingerprint(card.classes)}
-    return replace(card, model=model, fitted_on=dict(card.fitted_on or {}) | about)
 
 
 @head.command("show")
@@ -102,22 +81,8 @@ def show(folder: HeadFolder, as_json: Json = False) -> None:
 
     Example: vlmdesc head show everyday.head
     """
-    from vlmdesc.classification.heads import load_head
-
-    found = record(load_head(folder))
+    found = vd.head_record(vd.load_head(folder))
     print(json.dumps(found)) if as_json else _print(found)
-
-
-def record(head: Head) -> dict[str, Any]:
-    """A head's card as JSON has it, with what it learned as a sentence."""
-    from dataclasses import asdict
-
-    from vlmdesc.classification.heads.folder import head_id
-    from vlmdesc.classification.heads.learned import sentence, summarize
-
-    about = summarize(head)
-    more = {"learned": about, "text": sentence(about)} if about else {}
-    return {"schema": 1, "id": head_id(head), **asdict(head.card), **more}
 
 
 def _print(found: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,6 +21,8 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vlmdesc.embeddings.protocol import Encoder
     from vlmdesc.records.progress import Progress as Callback
 
@@ -57,6 +58,8 @@ class _Watched:
         return getattr(self._encoder, name)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
+        import numpy as np
+
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         parts = []
         for start in range(0, len(order), CHUNK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -51,6 +52,19 @@ def encoder_of(encoder: Encoder | str | Callable[[], Encoder]) -> Encoder:
         what = f"{type(given).__name__} where an encoder is meant"
         raise InputError(what, fix='give what load_encoder gives, or a name such as "starter"')
     return encoder
+
+
+def load_named(
+    named: str, given: str = "", *, device: str = "auto", precision: str = "fp32", where: object = ""
+) -> Encoder:
+    """The encoder that a head or an index at `where` names, or the one `given` in its place.
+
+    Raises: InputError where that is a repository of the hub, which is fetched only when `given`; as `load_encoder`.
+    """
+    if named.startswith("hf-hub:") and not given:
+        fix = f"where you trust it, add --model {shlex.quote(named)}"
+        raise InputError(f"it asks for a model of the hub, {named}", where=where, fix=fix)
+    return load_encoder(given or named, device=device, precision=precision)
 
 
 # (device, precision) -> encoder; the first line of each one's docstring is what `vlmdesc models` says of it.

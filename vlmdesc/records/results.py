@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from html import escape
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -27,6 +28,14 @@ def _made_again(record: Any) -> tuple[Any, ...]:
     return type(record), tuple(getattr(record, field.name) for field in fields(record))
 
 
+def _freeze(record: Any, *names: str) -> None:
+    """Arrays of a record as views that are read-only; the caller's own keep their flags."""
+    for name in names:
+        view = getattr(record, name).view()
+        view.flags.writeable = False
+        object.__setattr__(record, name, view)
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """Unit-norm vectors (N, D) float32, one key each, and the fingerprint of the encoder that made them.
@@ -43,9 +52,7 @@ class Embeddings:
         if len(self.vectors) != len(self.keys):
             raise ShapeError(f"{len(self.vectors)} vectors but {len(self.keys)} keys", fix="pass one key per vector")
         if isinstance(self.vectors, np.ndarray):
-            view = self.vectors.view()  # the caller's own array keeps its flags
-            view.flags.writeable = False
-            object.__setattr__(self, "vectors", view)
+            _freeze(self, "vectors")
 
     __reduce__ = _made_again
 
@@ -62,6 +69,11 @@ class Hit:
 Hits = tuple[Hit, ...]
 
 
+def _class(hit: Hit) -> dict[str, Any]:
+    """A class as JSON names it: with its id where that is not its name."""
+    return {"class": hit.text} | ({"id": hit.key} if hit.key != hit.text else {})
+
+
 @dataclass(frozen=True)
 class Selection:
     """Per image its candidate classes (N, K), best first, and for each the descriptors picked for it (N, K, R).
@@ -75,10 +87,7 @@ class Selection:
     fallback: Bool[np.ndarray, "n k"]
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "picked", "fallback"):
-            view = getattr(self, name).view()  # the caller's own array keeps its flags
-            view.flags.writeable = False
-            object.__setattr__(self, name, view)
+        _freeze(self, "candidates", "picked", "fallback")
 
     __reduce__ = _made_again
 
@@ -92,6 +101,16 @@ class Contrast:
     margin: float
     of_a: Hits
     of_b: Hits
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the class behind, the one ahead, and what each descriptor contributes."""
+        sides = ((self.a, self.of_a), (self.b, self.of_b))
+        each = [
+            _class(side) | {"descriptor": hit.text, "contribution": round(hit.score, 6)}
+            for side, hits in sides
+            for hit in hits
+        ]
+        return {**_class(self.b), "ahead": _class(self.a), "margin": round(self.margin, 6), "descriptors": each}
 
 
 @dataclass(frozen=True)
@@ -115,19 +134,17 @@ class Concept:
     stability: float
 
     def __post_init__(self) -> None:
-        view = self.direction.view()
-        view.flags.writeable = False
-        object.__setattr__(self, "direction", view)
+        _freeze(self, "direction")
 
     __reduce__ = _made_again
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """One image's classes, best first, and the descriptors that spoke for the winner.
 
     `margin` is the score of the first class less that of the second. `notes` says what was done to the image that
-    its owner may want to know, such as "first frame of an animation".
+    its owner may want to know, such as "first frame of an animation". `model` is the name of the encoder.
     """
 
     key: str
@@ -136,3 +153,26 @@ class Prediction:
     margin: float
     contrast: Contrast | None = None
     notes: tuple[str, ...] = ()
+    model: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON. Optional keys: "id" where it is not the name of a class, "against", "notes"."""
+        found: dict[str, Any] = {
+            "image": self.key,
+            "model": self.model,
+            "ranked": [_class(hit) | {"score": round(hit.score, 6)} for hit in self.ranked],
+            "because": [{"descriptor": hit.text, "similarity": round(hit.score, 6)} for hit in self.because],
+            "margin": round(self.margin, 6),
+        }
+        if self.contrast:
+            found["against"] = self.contrast.to_dict()
+        return found | ({"notes": [*self.notes]} if self.notes else {})
+
+    def __repr__(self) -> str:
+        reasons = ", ".join(hit.text for hit in self.because)
+        return f"<Prediction {self.key}: {self.ranked[0].text} {self.ranked[0].score:.3f}; {reasons}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{hit.score:.3f}</td><td>{escape(hit.text)}</td></tr>" for hit in self.ranked)
+        reasons = "; ".join(escape(hit.text) for hit in self.because)
+        return f"<table><caption>{escape(self.key)}</caption>{rows}</table><p>because: {reasons}</p>"

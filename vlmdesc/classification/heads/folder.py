@@ -40,7 +40,7 @@ HEADS: dict[str, Kind] = {
     "mixed": Kind(Mixed.restore),
     "prototypes": Kind(Prototypes.restore, beside_texts, "class means of the images on top of the descriptors"),
     "neighborhood": Kind(
-        Neighborhood.restore, of_texts, "the descriptors that tell an image's few candidate classes apart", PHOTO
+        Neighborhood.restore, of_texts, "the descriptors that tell an image's few candidate classes apart", PHOTO, True
     ),
 }
 AGAIN = "make it again, with vlmdesc fit"
@@ -104,6 +104,13 @@ def load_head(folder: str | Path) -> Head:
         return head
     except (VlmdescError, SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
         raise StoreError(f"no whole head: {error}", where=folder, fix=AGAIN) from error
+
+
+def head_record(head: Head) -> dict[str, Any]:
+    """A head's card as JSON has it, with what it learned, as figures and as a sentence."""
+    about = summarize(head)
+    more = {"learned": about, "text": sentence(about)} if about else {}
+    return {"schema": SCHEMA, "id": head_id(head), **asdict(head.card), **more}
 
 
 def is_head(folder: str | Path) -> bool:

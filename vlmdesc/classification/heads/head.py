@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +15,7 @@ from vlmdesc.classification.columns import Encode
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.errors import InputError, ModelError
 from vlmdesc.records import ClassName, Descriptors
-from vlmdesc.text import few
+from vlmdesc.text import counted, few
 
 MOST = 1e9  # of a weight in a file: beyond it float32 sums might overflow
 SLACK = 1e-3  # of a norm, by rounding
@@ -44,8 +46,14 @@ class HeadCard:
     @classmethod
     def of(cls, kind: str, encoder: Encoder, descriptors: Descriptors, **settings: Any) -> HeadCard:
         """The card of a head over the classes of a descriptor set, for the embeddings of an encoder."""
-        about = (encoder.fingerprint, kind, encoder.name, encoder.precision)
+        about = (encoder.fingerprint, kind, lasting(encoder.name), encoder.precision)
         return cls(kind, descriptors.classes, *about, settings)
+
+
+def lasting(model: str) -> str:
+    """The name of a model as it will be understood from another folder too."""
+    kind, mark, path = model.partition("/@" if "/@" in model else "local-dir:")
+    return f"{kind}{mark}{os.path.abspath(path)}" if mark else model
 
 
 def check_encoder(card: HeadCard, fingerprint: str, name: str = "") -> None:
@@ -101,6 +109,11 @@ class Parts:
         """Where there is a part: (N, P)."""
         return self.number >= 0
 
+    def take(self, images: slice) -> Parts:
+        """Of some images."""
+        columns = (self.number[images], self.value[images], self.share[images], self.similarity[images])
+        return Parts(*columns, self.keys, self.texts)
+
 
 @runtime_checkable
 class Head(Protocol):
@@ -128,12 +141,12 @@ class Head(Protocol):
 class Fitting:
     """What a head is fitted with: labelled embeddings (R, D) and class numbers (R,), and what is said of the classes.
 
-    `card` has classes, encoder and phrase. `head` decides without these images. The last `n_new` classes are known by
-    few images.
+    `card` has classes, encoder and phrase. `base` gives the head that decides without these images. The last `n_new`
+    classes are known by few images.
     """
 
     card: HeadCard
-    head: Head
+    base: Callable[[], Head]
     descriptors: Descriptors
     encode: Encode
     images: Float32[np.ndarray, "r d"]
@@ -150,13 +163,51 @@ class Fitting:
 class Kind:
     """A kind of head: how it is loaded, and where labelled images make one, how, with a word about it.
 
-    `phrase` is how descriptors are worded where nothing is said.
+    `phrase` is how descriptors are worded where nothing is said. One that `picks` needs descriptors, not names alone.
     """
 
     restore: Callable[[HeadCard, Mapping[str, Any], Arrays], Head]
     fit: Callable[[Fitting], Head] | None = None
     about: str = ""
     phrase: str = "plain"
+    picks: bool = False
+
+
+def show(head: Head) -> str:
+    """A head in a line, for its repr."""
+    card = head.card
+    return f"<Head {card.kind}: {counted(len(card.classes), 'class')}, {card.model or card.encoder}>"
+
+
+def show_html(head: Head) -> str:
+    """What a head is, for a notebook."""
+    card, learned = head.card, head.card.fitted_on
+    rows = {
+        "classes": f"{len(card.classes)}: {few(class_.name for class_ in card.classes)}",
+        "model": f"{card.model} in {card.precision} ({card.encoder})",
+        **{str(name): str(value) for name, value in card.settings.items()},
+        "fitted on": counted(learned["images"], "image") if learned else "nothing",
+    }
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+    return f"<table><caption>{escape(card.kind)} head</caption>{cells}</table>"
+
+
+@runtime_checkable
+class Splits(Protocol):
+    """A head that tells its parts but for the rounding by which they may miss the score."""
+
+    def scores(self, images: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]: ...
+    def split(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts: ...
+
+
+def parts_of(
+    head: Splits,
+    images: Float32[np.ndarray, "n d"],
+    classes: Int[np.ndarray, " n"],
+    scores: Float32[np.ndarray, "n c"] | None = None,
+) -> Parts:
+    """The parts of each image's class, which add up to its score: the `parts` of heads that `split`."""
+    return add_up(head.split(images, classes), head.scores(images) if scores is None else scores, classes)
 
 
 def add_up(parts: Parts, scores: Float32[np.ndarray, "n c"], classes: Int[np.ndarray, " n"]) -> Parts:
@@ -165,8 +216,7 @@ def add_up(parts: Parts, scores: Float32[np.ndarray, "n c"], classes: Int[np.nda
     size = np.abs(parts.value)
     total = size.sum(axis=1)
     off = (wanted - parts.value.sum(axis=1)) / np.where(total > 0, total, 1)
-    value = parts.value + size * off[:, None]
-    return Parts(parts.number, value, parts.share, parts.similarity, parts.keys, parts.texts)
+    return replace(parts, value=parts.value + size * off[:, None])
 
 
 def put_beside(parts: Parts, more: Parts) -> Parts:

@@ -25,6 +25,8 @@ from vlmdesc.classification.heads.head import (
     embeddings,
     number,
     of_type,
+    show,
+    show_html,
     strings,
 )
 from vlmdesc.classification.leads import ROOM, separating
@@ -125,7 +127,7 @@ class Choice:
     fallback: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Neighborhood:
     """Decides by what tells an image's candidate classes apart. Ma et al. 2025; see `classification.selection`.
 
@@ -137,6 +139,7 @@ class Neighborhood:
     texts: Texts
     choice: Choice
     profile: Float32[np.ndarray, "c m"] | None = None
+    __repr__, _repr_html_ = show, show_html
 
     def select(self, images: Float32[np.ndarray, "n d"]) -> Selection:
         """Candidates of each image and the descriptors that tell them apart."""
@@ -374,17 +377,17 @@ def choose(
     At most 5,000, of classes that have two or more. Of equal choices the one nearest to the published k, then m, then
     to a weight in `balance`, which are the choice where no class has two images.
     """
-    n_classes = len(texts.captions)
+    n_classes, options = len(texts.captions), list[tuple[tuple[float, ...], Choice]]()
     check_labels(len(images), labels, n_classes)
-    some = left_out_in_turn(labels)
-    if not len(some):
-        return _published(texts, known, images, labels)
-    options: list[tuple[tuple[float, ...], Choice]] = []
-    for k in sorted({min(k, n_classes) for k in KS}):
+    judged = left_out_in_turn(labels)
+    some = judged if len(judged) else np.arange(len(images))
+    for k in sorted({min(k, n_classes) for k in (KS if len(judged) else (PUBLISHED_K,))}):
         found = candidates(images[some], texts.captions, k)
         chosen = leave_one_out(texts, known, images, labels, some, found)
         named, picked = parts(images[some], texts.captions, texts.texts, chosen)
         described, right = running_means(picked), found == labels[some, None]
+        if not len(judged):
+            return Choice(k, PUBLISHED_M, balance(named, described[:, :, PUBLISHED_M - 1]))
         by_name, ceiling, fallback = (float(x.mean()) for x in (right[:, 0], right.any(axis=1), chosen.fallback))
         for m in MS:
             usual = balance(named, described[:, :, m - 1])
@@ -400,19 +403,6 @@ def _accuracies(
     """Share of right answers at each name weight."""
     rows = np.arange(len(named))
     return [float(right[rows, (w * named + described).argmax(axis=1)].mean()) for w in NAME_WEIGHTS]
-
-
-def _published(
-    texts: Texts,
-    known: Float32[np.ndarray, "c m"] | None,
-    images: Float32[np.ndarray, "r d"],
-    labels: Int[np.ndarray, " r"],
-) -> Choice:
-    """The published k and m, and the balanced weight."""
-    found = candidates(images, texts.captions, min(PUBLISHED_K, len(texts.captions)))
-    chosen = leave_one_out(texts, known, images, labels, np.arange(len(images)), found)
-    named, picked = parts(images, texts.captions, texts.texts, chosen)
-    return Choice(found.shape[1], PUBLISHED_M, balance(named, running_means(picked)[:, :, PUBLISHED_M - 1]))
 
 
 def balance(named: Float32[np.ndarray, "n k"], described: Float32[np.ndarray, "n k"]) -> float:

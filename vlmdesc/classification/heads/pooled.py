@@ -11,51 +11,45 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vlmdesc.classification.columns import Columns, Encode, Prompts, columns_of, encode_prompts, prompts_of
+from vlmdesc.classification.columns import Columns, Encode, columns_of, encode_prompts, prompts_of
 from vlmdesc.classification.heads.head import (
     MOST,
     Arrays,
     Head,
     HeadCard,
     Parts,
-    add_up,
     embeddings,
     number,
     of_type,
+    parts_of,
     put_beside,
+    show,
+    show_html,
     strings,
 )
 from vlmdesc.classification.score import get_fold, get_pool
-from vlmdesc.descriptors.phrase import PHOTO
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import InputError
 from vlmdesc.records import Descriptors
+from vlmdesc.records.progress import Progress, silent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pooled:
     """Similarities to each class's columns, pooled: "mean", "max" or "renormalized", as the card's kind says."""
 
     card: HeadCard
     columns: Columns
+    parts, __repr__, _repr_html_ = parts_of, show, show_html
 
     def scores(self, images: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:
         """Class scores: (N, C)."""
         return get_pool(self.card.kind).score(images, self.columns)
 
-    def parts(
-        self,
-        images: Float32[np.ndarray, "n d"],
-        classes: Int[np.ndarray, " n"],
-        scores: Float32[np.ndarray, "n c"] | None = None,
-    ) -> Parts:
-        """The columns of each image's class, in row order, and what each gives."""
-        return add_up(self.split(images, classes), self.scores(images) if scores is None else scores, classes)
-
     def split(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts:
-        """The same but for the rounding by which they may miss the score: for heads that hold this one."""
+        """The columns of each image's class, in row order, and what each gives."""
         columns, give = self.columns, get_pool(self.card.kind).give
         most = int(np.diff(columns.bounds).max())
         number = np.full((len(images), most), -1, np.intp)
@@ -128,21 +122,20 @@ class Pooled:
 
 
 def fit_pooled(
-    encoder: Encoder, descriptors: Descriptors, phrase: str = "plain", pool: str = "mean", store: Store | None = None
+    encoder: Encoder,
+    descriptors: Descriptors,
+    phrase: str = "plain",
+    pool: str = "mean",
+    store: Store | None = None,
+    progress: Progress = silent,
 ) -> Pooled:
     """The head of a descriptor set under a phrase and a pooling; nothing is learned.
 
     Raises: InputError for an unknown phrase or pooling, or a class with nothing to be scored by.
     """
     get_pool(pool)
-    return fit_prompts(encoder, descriptors, prompts_of(descriptors, phrase), phrase, pool, store)
-
-
-def fit_prompts(
-    encoder: Encoder, descriptors: Descriptors, prompts: Prompts, phrase: str, pool: str, store: Store | None = None
-) -> Pooled:
-    """The head of prompts for the classes of a set, however they were made."""
-    columns = encode_prompts(prompts, partial(text_vectors, encoder=encoder, store=store))
+    prompts = prompts_of(descriptors, phrase)
+    columns = encode_prompts(prompts, partial(text_vectors, encoder=encoder, store=store, progress=progress))
     card = HeadCard.of(pool, encoder, descriptors, phrase=phrase, form=prompts.form)
     return Pooled(card, columns)
 
@@ -194,7 +187,7 @@ def leave_out_each(head: Pooled) -> LeftOut:
     return LeftOut(columns.kept, owner, columns.bounds, vectors, defined)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mixed:
     """Two heads of the same classes: weight of the first, and the rest of the second. Their parts stand side by side.
 
@@ -205,25 +198,21 @@ class Mixed:
     first: Pooled
     second: Pooled
     weight: float
+    parts, __repr__, _repr_html_ = parts_of, show, show_html
 
     def scores(self, images: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:
         """Class scores: (N, C)."""
         weight = np.float32(self.weight)
         return weight * self.first.scores(images) + (1 - weight) * self.second.scores(images)
 
-    def parts(
-        self,
-        images: Float32[np.ndarray, "n d"],
-        classes: Int[np.ndarray, " n"],
-        scores: Float32[np.ndarray, "n c"] | None = None,
-    ) -> Parts:
+    def split(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts:
         """The parts of both, each as much as it counts; keys of the first have "name:" before them."""
         sides = []
         for head, weight, mark in ((self.first, self.weight, "name:"), (self.second, 1 - self.weight, "")):
             parts = head.split(images, classes)
             keys = [mark + key for key in parts.keys]
             sides.append(replace(parts, value=weight * parts.value, share=weight * parts.share, keys=keys))
-        return add_up(put_beside(*sides), self.scores(images) if scores is None else scores, classes)
+        return put_beside(*sides)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """What is saved: both heads and the weight."""
@@ -234,20 +223,6 @@ class Mixed:
         """From what was saved."""
         first, second = (unnest(card, fields, arrays, name) for name in ("first", "second"))
         return cls(card, first, second, number("its weight", fields["weight"], 1.0))
-
-
-def fit_mixed(
-    encoder: Encoder, descriptors: Descriptors, weight: float, phrase: str = "free", store: Store | None = None
-) -> Mixed:
-    """Captions ("a photo of a ...") and descriptors, of which the captions have this weight.
-
-    Raises: InputError for a weight that is no share, or a class without descriptors under a phrase without names.
-    """
-    if not 0 <= weight <= 1:
-        raise InputError(f"a weight of {weight}", fix="give a share, from 0 to 1")
-    captions, described = (fit_pooled(encoder, descriptors, form, "mean", store) for form in (PHOTO, phrase))
-    card = HeadCard.of("mixed", encoder, descriptors, phrase=phrase, form=described.card.settings["form"])
-    return Mixed(card, captions, described, weight)
 
 
 def nest(fields: dict[str, Any], arrays: Arrays, **heads: Pooled) -> tuple[dict[str, Any], Arrays]:

@@ -15,10 +15,12 @@ from vlmdesc.classification.heads.head import (
     Fitting,
     HeadCard,
     Parts,
-    add_up,
     embeddings,
     number,
+    parts_of,
     put_beside,
+    show,
+    show_html,
 )
 from vlmdesc.classification.heads.pooled import Pooled, nest, unnest
 from vlmdesc.classification.selection import check_labels, class_means, left_out_in_turn
@@ -32,7 +34,7 @@ MOSTLY = 0.5  # share of classes with images from which these may outweigh the t
 PROTOTYPE = "photographs"  # the key of the part that a prototype gives
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prototypes:
     """Class scores by texts, and on top of them what is like the class's images.
 
@@ -45,24 +47,20 @@ class Prototypes:
     texts: Pooled
     prototypes: Float32[np.ndarray, "c d"]
     weight: float
+    parts, __repr__, _repr_html_ = parts_of, show, show_html
 
     def scores(self, images: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:
         """Class scores: (N, C)."""
         return self.texts.scores(images) + bonus(images, self.prototypes, self.weight)
 
-    def parts(
-        self,
-        images: Float32[np.ndarray, "n d"],
-        classes: Int[np.ndarray, " n"],
-        scores: Float32[np.ndarray, "n c"] | None = None,
-    ) -> Parts:
+    def split(self, images: Float32[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Parts:
         """The parts of the texts, and the prototype's where there is one."""
         of_texts, own = self.texts.split(images, classes), self.prototypes[classes]
         cosine = np.einsum("nd,nd->n", images.astype(np.float64), own)[:, None]
         given = self.weight * _likeness(cosine)
         number = np.where(np.isnan(cosine), -1, 0)
         on_top = Parts(number, given, np.zeros_like(given), np.nan_to_num(cosine), [PROTOTYPE], ["(its photographs)"])
-        return add_up(put_beside(of_texts, on_top), self.scores(images) if scores is None else scores, classes)
+        return put_beside(of_texts, on_top)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """What is saved: the head of the texts, prototypes and weight."""
@@ -111,10 +109,11 @@ def fit_prototypes(
 
 def beside_texts(given: Fitting) -> Prototypes:
     """Prototypes beside the head there is. Raises: InputError where that was fitted itself; as `fit_prototypes`."""
-    if not isinstance(given.head, Pooled):
-        what = f"prototypes beside '{given.head.card.kind}'"
+    texts = given.base()
+    if not isinstance(texts, Pooled):
+        what = f"prototypes beside '{texts.card.kind}'"
         raise InputError(what, fix="give all images to a plain classifier")
-    return fit_prototypes(given.head, given.images, given.labels, given.n_new)
+    return fit_prototypes(texts, given.images, given.labels, given.n_new)
 
 
 def calibrate_new(

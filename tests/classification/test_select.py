@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +6,7 @@ from hypothesis import strategies as st
 from vlmdesc import Descriptors
 from vlmdesc.classification.heads import HeadCard
 from vlmdesc.classification.heads.neighborhood import Choice, Neighborhood, Texts, pool_of
-from vlmdesc.classification.separate import apart, prune
+from vlmdesc.classification.select import prune, tell_apart
 from vlmdesc.errors import InputError
 from vlmdesc.records import ClassName, Descriptor, Selection
 
@@ -38,45 +36,39 @@ def selection(candidates, picked=None, fallback=None):
     return Selection(candidates, picked, fallback)
 
 
-IDS = [class_.id for class_ in ZOO.classes]
-
-
 def test_the_first_two_candidates_are_counted_in_any_order_the_most_frequent_first():
     chosen = selection([[3, 1, 0], [0, 3, 1], [1, 3, 0], [0, 1, 3], [3, 0, 1], [3, 1, 2]])
-    pairs = apart(found(), chosen, IDS)
+    pairs = tell_apart(found(), chosen)
     # owl and cat three times, hen and cat twice, hen and owl once; a third candidate does not count
     assert [(p.a, p.b, p.images) for p in pairs] == [("owl", "cat", 3), ("hen", "cat", 2), ("hen", "owl", 1)]
-
-
-def test_equally_frequent_pairs_come_in_class_order():
-    pairs = apart(found(), selection([[3, 1], [3, 0], [1, 0]]), IDS)
+    pairs = tell_apart(found(), selection([[3, 1], [3, 0], [1, 0]]))  # as frequent: in class order
     assert [(p.a, p.b) for p in pairs] == [("hen", "owl"), ("hen", "cat"), ("owl", "cat")]
 
 
 def test_pairs_with_a_class_without_reference_are_left_out():
-    pairs = apart(found(), selection([[2, 0], [2, 0], [3, 2], [0, 1]]), IDS)
+    pairs = tell_apart(found(), selection([[2, 0], [2, 0], [3, 2], [0, 1]]))
     assert [(p.a, p.b, p.images) for p in pairs] == [("hen", "owl", 1)]
 
 
 def test_leads_by_hand():
     """Of hen less owl: comb 0.4, beak 0.1, disc -0.5, the rest 0, which is no lead."""
-    [pair] = apart(found(), selection([[1, 0]]), IDS)
+    [pair] = tell_apart(found(), selection([[1, 0]]))
     assert [(hit.key, hit.text, round(hit.score, 3)) for hit in pair.of_a] == [("0", "comb", 0.4), ("1", "beak", 0.1)]
     assert [(hit.key, hit.text, round(hit.score, 3)) for hit in pair.of_b] == [("2", "disc", 0.5)]
-    [pair] = apart(found(m=1), selection([[0, 3]]), IDS)  # cat less hen: fur 0.5, tail 0.3; one of them each
+    [pair] = tell_apart(found(m=1), selection([[0, 3]]))  # cat less hen: fur 0.5, tail 0.3; one of them each
     assert [hit.text for hit in pair.of_a] == ["comb"] and [hit.text for hit in pair.of_b] == ["fur"]
 
 
 def test_of_equal_leads_the_earlier_text_comes_first():
     level = np.float32([[0.3, 0.1, 0.3, 0.3, 0, 0], [0, 0, 0, 0, 0, 0], [0] * 6, [0] * 6])
-    [pair] = apart(found(m=2, profile=level), selection([[0, 1]]), IDS)
+    [pair] = tell_apart(found(m=2, profile=level), selection([[0, 1]]))
     assert [hit.text for hit in pair.of_a] == ["comb", "disc"] and pair.of_b == ()
 
 
 def test_what_has_no_profile_tells_nothing_apart_and_one_candidate_has_no_other():
     with pytest.raises(InputError, match="nothing was selected"):
-        apart(found(profile=None), selection([[0, 1]]), IDS)
-    assert apart(found(), selection([[0], [1]]), IDS) == []
+        tell_apart(found(profile=None), selection([[0, 1]]))
+    assert tell_apart(found(), selection([[0], [1]])) == ()
 
 
 def texts_by_class(descriptors):
@@ -115,6 +107,18 @@ def test_rows_that_are_kept_are_whole_and_what_does_not_count_stays():
     assert kept.classes == given_.classes and kept.meta == {"by": "me"}
 
 
+def test_a_row_that_is_switched_off_stays_where_another_class_has_its_text():
+    rows = (Descriptor("a", "wings", enabled=False), Descriptor("a", "bill"), Descriptor("a", "tail"))
+    birds = Descriptors((ClassName("a", "a"), ClassName("b", "b")), (*rows, Descriptor("b", "wings")))
+    said, own = pool_of(birds)
+    none = np.zeros((2, 2), np.float32)
+    texts = Texts(none, np.zeros((len(said), 2), np.float32), own, ("a", "b"), tuple(said))
+    bill, tail, wings = (said.index(text) for text in ("bill", "tail", "wings"))
+    assert prune(birds, texts, selection([[0, 1]], [[[bill], [wings]]])).rows == (*rows[:2], birds.rows[3])
+    borrowed = prune(birds, texts, selection([[0, 1]], [[[wings], [tail]]]))  # for a nothing of its own is picked
+    assert borrowed.rows == birds.rows
+
+
 @given(st.data())
 def test_pruned_is_a_subset_by_what_was_told(data):
     n, k, m = data.draw(st.integers(0, 6)), data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
@@ -134,10 +138,3 @@ def test_pruned_is_a_subset_by_what_was_told(data):
     for c, class_ in enumerate(ZOO.classes):
         own = texts_by_class(ZOO)[class_.id]
         assert texts_by_class(kept)[class_.id] == ([text for text in own if (c, text) in each] or own)
-
-
-def test_a_pruned_set_can_be_saved_and_loaded(tmp_path):
-    chosen = selection([[0, 1], [3, 1]], [[[1, 4], [4, -1]], [[2, 1], [4, 5]]])
-    kept = replace(prune(ZOO, found().texts, chosen), meta={"selection": {"k": 2}})
-    kept.save(tmp_path / "kept.json")
-    assert Descriptors.load(tmp_path / "kept.json") == kept
