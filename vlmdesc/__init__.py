@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from vlmdesc.classification.heads import Parts as Parts
     from vlmdesc.classification.heads import load_head as load_head
     from vlmdesc.classification.heads import save_head as save_head
+    from vlmdesc.concepts.clusters import ClusterNames as ClusterNames
+    from vlmdesc.concepts.clusters import ImageNames as ImageNames
+    from vlmdesc.concepts.clusters import name as name
+    from vlmdesc.concepts.index import Index as Index
+    from vlmdesc.concepts.search import SearchResult as SearchResult
     from vlmdesc.embeddings.data import load_data as load_data
     from vlmdesc.embeddings.embed import embed as embed
     from vlmdesc.embeddings.load import load_encoder as load_encoder
@@ -30,21 +35,26 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classifier": "vlmdesc.classification.classifier",
     "ClassName": "vlmdesc.records",
+    "ClusterNames": "vlmdesc.concepts.clusters",
     "Descriptor": "vlmdesc.records",
     "Descriptors": "vlmdesc.records",
     "Embeddings": "vlmdesc.records",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
+    "ImageNames": "vlmdesc.concepts.clusters",
+    "Index": "vlmdesc.concepts.index",
     "Parts": "vlmdesc.classification.heads",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
     "Scored": "vlmdesc.evaluation.scored",
+    "SearchResult": "vlmdesc.concepts.search",
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
     "embed": "vlmdesc.embeddings.embed",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
+    "name": "vlmdesc.concepts.clusters",
     "save_head": "vlmdesc.classification.heads",
     "shipped": "vlmdesc.assets",
 }

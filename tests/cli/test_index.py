@@ -374,6 +374,20 @@ def test_vlmdesc_model_makes_the_index_but_does_not_disturb_it(album, monkeypatc
     assert found("add", "album.idx", "album")["same"] == 6
 
 
+def test_an_index_that_asks_for_a_model_of_the_hub_gets_it_only_when_that_is_given(idx, monkeypatch):
+    card = json.loads((idx / "index.json").read_bytes())
+    card["model"]["name"] = "hf-hub:stranger/model"
+    del card["check"]
+    (idx / "index.json").write_text(json.dumps(card | {"check": checksum(card)}))
+    loaded = []
+    monkeypatch.setattr("vlmdesc.embeddings.load.load_encoder", lambda name, **_: loaded.append(name) or FakeEncoder())
+    for command in (["search", idx, "red"], ["name", idx], ["index", "add", idx, "album"]):
+        refused = CliRunner().invoke(app, [*map(str, command)])
+        assert refused.exit_code == 2 and "--model hf-hub:stranger/model" in refused.stderr and not loaded
+        assert CliRunner().invoke(app, [*map(str, command), "--model", "hf-hub:stranger/model"]).exit_code == 0
+        assert [loaded.pop()] == ["hf-hub:stranger/model"] and not loaded
+
+
 def test_an_index_of_another_model_is_not_added_to(idx, album, monkeypatch):
     monkeypatch.setattr(FakeEncoder, "fingerprint", "fake-2")
     before = files(idx)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from tests.cli.test_search import colours_of, paint
 from vlmdesc.cli.app import app
+from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 KINDS = {"red": 5, "blue": 4, "pink": 3}  # how many images
@@ -196,8 +197,8 @@ def test_broken_pictures_are_named_and_the_others_go_on(home):
 def test_wrong_calls_are_told_before_the_model_is_loaded(monkeypatch, arguments, says):
     Path("one.txt").write_text("red\nRed\n# blue\n")
     Path("odd.txt").write_text(f"red\nblue{SPECIAL}\n")
-    for loaded in ("encoder_of", "open_encoder"):
-        monkeypatch.setattr(f"vlmdesc.cli.name.{loaded}", lambda *_: pytest.fail("loaded"))
+    for model in ("fake", "starter"):
+        monkeypatch.setitem(ENCODERS, model, lambda *_: pytest.fail("loaded"))
     result = vlmdesc("name", *arguments)
     assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr and not result.stdout
     assert not {"\x1b", "\u202e"} & {*result.output}

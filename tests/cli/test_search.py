@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from tests.cli.test_index import paint
 from vlmdesc.cli.app import app
 from vlmdesc.cli.interactive import HELP
+from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 PAINTED = {"red": ("red", "blue"), "blue": ("blue", "green"), "pink": ("pink", "pink")}  # label: two images' colours
@@ -134,7 +135,7 @@ def test_a_contact_sheet():
     ],
 )
 def test_wrong_queries_are_told_before_the_model_is_loaded(monkeypatch, arguments, says):
-    monkeypatch.setattr("vlmdesc.cli.search.encoder_of", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setitem(ENCODERS, "fake", lambda *_: pytest.fail("loaded"))
     result = search(*arguments)
     assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr and not result.stdout
 

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 
-from tests.concepts.test_index import MODEL
+from tests.concepts.test_index import create
 from tests.concepts.test_nearest import unit
 from tests.concepts.test_rows import rows_for
 from vlmdesc.concepts import clusters as module
 from vlmdesc.concepts.clusters import EXAMPLES, WORDS, Clusters, background, clusters, concepts
-from vlmdesc.concepts.index import create
 from vlmdesc.concepts.naming import frame
 from vlmdesc.errors import InputError
 
@@ -27,7 +26,7 @@ def shown_by(own, seed=1):
 
 
 def index_of(folder, vectors, labels=None):
-    return create(folder, vectors, rows_for((f"/{i}.png" for i in range(len(vectors))), labels), MODEL, vectors[:0])
+    return create(folder, vectors, rows_for((f"/{i}.png" for i in range(len(vectors))), labels))
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,14 @@ from dataclasses import replace
 from io import BytesIO
 
 import faiss
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmdesc.concepts import nearest
-from vlmdesc.concepts.nearest import build, changed, lists_for, read, write
+from vlmdesc.concepts.nearest import Nearest, build, changed, lists_for, read, write
 from vlmdesc.errors import InputError, ShapeError
 
 N, DIM, FEW = 5000, 32, 500
@@ -131,14 +132,14 @@ def test_exact_search_is_that_of_faiss_bit_for_bit(tmp_path, queries, k, share):
 
 def test_what_cannot_be_searched_is_refused(lists):
     for found in (lists, build(low(10), low(0))):
-        with pytest.raises(ShapeError, match="queries have 8 dimensions, the vectors 32"):
+        with pytest.raises(ShapeError, match=r"queries have shape \(2, 8\), the vectors 32 dimensions"):
             found.search(unit(2), 3)
         for wrong in (np.nan, np.inf):
             queries = low(2)
             queries[1, 3] = wrong
             with pytest.raises(InputError, match="a query is not finite"):
                 found.search(queries, 3)
-        with pytest.raises(ShapeError, match="vectors of 8 dimensions beside some of 32"):
+        with pytest.raises(ShapeError, match=r"vectors of shape \(2, 8\) beside some of 32 dimensions"):
             changed(found, np.ones(len(found), bool), unit(2))
 
 
@@ -268,7 +269,7 @@ def test_another_index_than_was_said_is_not_read(lists, tmp_path):
         ("lists", N, DIM, factory.replace("256", "128"), 4),
         ("lists", N, DIM, factory, 257),
     ]:
-        with pytest.raises(ValueError, match=r"not the arrays that the card says|lists to look into|no way in which"):
+        with pytest.raises(ValueError, match=r"not the arrays|lists to look into|unknown index type"):
             read(tmp_path / name, *said, {})
     faiss.write_index(faiss.IndexFlatIP(8), str(tmp_path / "faiss"))
     for name, data in (("faiss", None), ("empty", b""), ("garbage", b"IxFI" + b"\xff" * 999), ("text", b"hello")):
@@ -305,9 +306,30 @@ def test_bad_vectors_are_counted(lists):
     vectors[5] *= 1.002
     vectors[6] *= 1.0005  # what float16 does
     vectors[7] *= -1
-    assert build(vectors, unit(0)).bad() == 4
+    assert Nearest(vectors).bad() == 4
     assert lists.bad() == 0
-    assert changed(lists, np.ones(N, bool), np.vstack([low(4, 6), 0.5 * low(3, 7)])).bad() == 3
+    lists.index.add(0.5 * low(3, 7))
+    assert lists.bad() == 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.9])
+def test_vectors_that_are_not_of_norm_1_are_refused(monkeypatch, lists, value):
+    monkeypatch.setattr(nearest, "BLOCK", 4)
+    vectors = low(9)
+    vectors[6, 3] = value
+    with pytest.raises(InputError, match="vector 6 is not of norm 1"):
+        build(vectors, low(0))
+    for found in (lists, build(low(5), low(0))):
+        with pytest.raises(InputError, match="vector 6 is not of norm 1"):
+            changed(found, np.ones(len(found), bool), vectors)
+
+
+def test_a_query_that_is_one_vector_is_told(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
+    with pytest.raises(ShapeError, match=r"queries have shape \(32,\)"):
+        build(low(5), low(0)).search(low(1)[0], 2)
+    with pytest.raises(ShapeError, match=r"vectors of shape \(32,\)"):
+        build(low(1)[0], low(0))
 
 
 class Streamed:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmdesc.concepts.vocabulary import WORDS, open_vocabulary, parse, shipped_words, unique
+from vlmdesc.concepts.vocabulary import WORDS, distinct, open_vocabulary, parse, shipped_words
 from vlmdesc.errors import InputError
 from vlmdesc.records.descriptors import open_set
 from vlmdesc.records.names import MAX_TEXT
@@ -48,7 +48,7 @@ def test_parse_is_what_unique_leaves(lines):
             parse("\n".join(lines), HERE)
     else:
         found = parse("\n".join(lines), HERE)
-        assert found == unique(words, "") == unique([*found, *words], "") == parse("\r\n\n".join(lines), HERE)
+        assert found == distinct(words, "") == distinct([*found, *words], "") == parse("\r\n\n".join(lines), HERE)
         assert [word.casefold() for word in found] == [*dict.fromkeys(word.casefold() for word in words)]
         assert {*found} <= {*words}
 

@@ -12,7 +12,6 @@ import typer
 
 from vlmdesc.cli.border import bordered, say
 from vlmdesc.cli.fitting import labelled, open_reference
-from vlmdesc.cli.indexing import lasting
 from vlmdesc.cli.options import (
     KNOWN,
     DataSource,
@@ -27,6 +26,7 @@ from vlmdesc.cli.options import (
     Split,
     open_encoder,
 )
+from vlmdesc.embeddings.load import lasting
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import counted, few, shown
 

@@ -1,23 +1,91 @@
-"""What an index shows: its images in clusters, and a name for each."""
+"""What an index shows: its images in clusters, and a name for each; and what single images show."""
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int
+from PIL import Image
 
 from vlmdesc.concepts import naming
+from vlmdesc.concepts.collect import EncoderSource
 from vlmdesc.concepts.index import Index
-from vlmdesc.concepts.query import hits
-from vlmdesc.errors import InputError
-from vlmdesc.records import Concept
+from vlmdesc.concepts.montage import draw
+from vlmdesc.concepts.rows import Rows
+from vlmdesc.concepts.search import matches
+from vlmdesc.concepts.vocabulary import distinct, open_vocabulary
+from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.find import find_images
+from vlmdesc.embeddings.image import Source
+from vlmdesc.embeddings.load import encoder_of
+from vlmdesc.embeddings.pipeline import Encoded, encode_images
+from vlmdesc.embeddings.store import Store, store_of
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.records import Concept, Hit, Hits
+from vlmdesc.records.progress import Progress, counter, note, noted, silent
 
 SAMPLE = 100_000  # images that clusters are looked for in
 BACKGROUND = 20_000  # images that say what is common to all
-EXAMPLES, WORDS = 5, 5
+CLUSTERS, EXAMPLES, WORDS = 20, 5, 5
+Images = Source | Iterable[Source]
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """What one image shows: as a `Concept`, of the image itself."""
+
+    image: str
+    names: Hits
+    named: bool
+    chance: float
+    margin: float
+    stability: float
+
+
+@dataclass(frozen=True)
+class ImageNames:
+    """Words for single images; those that could not be used are `failed`."""
+
+    images: tuple[NamedImage, ...]
+    model: str
+    failed: tuple[ImageError, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its `images` are what --json prints, one a line."""
+        return {"images": [{"image": one.image, "model": self.model, **_record(one)} for one in self.images]}
+
+
+@dataclass(frozen=True)
+class ClusterNames:
+    """An index's images in clusters, largest first, each with its words and, as rows, the images in its middle."""
+
+    concepts: tuple[Concept, ...]
+    index: str
+    seed: int
+    n: int
+    middles: tuple[tuple[int, ...], ...]
+    rows: Rows = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        def record(concept: Concept) -> dict[str, Any]:
+            examples = [{"id": hit.key, "label": hit.text or None} for hit in concept.examples]
+            return {"density": round(concept.density, 6), **_record(concept), "examples": examples}
+
+        return {"index": self.index, "seed": self.seed, "clusters": [*map(record, self.concepts)]}
+
+    def montage(self, path: str | Path) -> int:
+        """Draw a contact sheet (PNG) of the clusters' middles; how many images are on it. Raises: StoreError."""
+        titles = [concept.names[0].text if concept.named else "(no name)" for concept in self.concepts]
+        shown = [(row, title) for title, middle in zip(titles, self.middles, strict=True) for row in middle]
+        return draw(Path(path), self.rows, [row for row, _ in shown], [title for _, title in shown])
 
 
 @dataclass(frozen=True)
@@ -91,20 +159,105 @@ def concepts(
     means = np.stack([index.nearest.vectors(rows).mean(axis=0) for rows in members])
     names = naming.name(means, frame, unique=unique, seed=seed)
     middles = [found.middle(number) for number in order]
+    shown = (matches(index.rows, found.rows[middle], found.closeness[middle]) for middle in middles)
     return tuple(
         Concept(
             index=at,
             direction=means[at],
             density=len(members[at]) / len(found.rows),
-            names=names.hits(at, words, top),
-            examples=hits(index, found.rows[middle], found.closeness[middle]),
-            named=bool(names.chosen[at] >= 0),
-            chance=float(names.chance[at]),
-            margin=float(names.margin[at]),
-            stability=float(names.stability[at]),
+            examples=tuple(Hit(match.id, match.score, match.label or "") for match in examples),
+            **_about(names, at, words, top),
         )
-        for at, middle in enumerate(middles)
+        for at, examples in enumerate(shown)
     )
+
+
+def name(
+    target: Index | Images,
+    vocabulary: str | Iterable[str] = "",
+    *,
+    k: int | None = None,
+    index: Index | None = None,
+    encoder: EncoderSource = "starter",
+    unique: bool = False,
+    top: int = WORDS,
+    seed: int = 0,
+    store: Store | bool = True,
+    progress: Progress = silent,
+) -> ClusterNames | ImageNames:
+    """Words for what an index's images show, in `k` clusters; or for what each of some images shows.
+
+    A word's score is how many standard deviations it lies above the mean of all images of the index, or of `index` for
+    images; without one, of random directions. A name is given only where chance seldom gives one as good: see `naming`.
+    With `unique` no two clusters have the same. `vocabulary` is words, a text file with one a line, or a descriptor
+    set; by default some 18,000 words of WordNet. Images are files, folders, patterns, bytes or PIL images.
+    Raises: InputError; ModelError when the index is of another model; StoreError.
+    """
+    words = open_vocabulary(vocabulary) if isinstance(vocabulary, str) else distinct(vocabulary, "the vocabulary")
+    known = store_of(store)
+    with noted() as notes:
+        sources = [] if isinstance(target, Index) else _sources(target)
+        if isinstance(target, Index):
+            if index:
+                raise InputError("an index and --index", fix="leave --index out: the index is its own background")
+            index, found = target, clusters(target, k or min(CLUSTERS, len(target)), seed)
+        used = index.encoder if index else encoder_of(encoder)
+        vectors = text_vectors(words, used, known, progress)
+        frame = naming.frame(vectors, background(index, seed) if index else None)
+        if isinstance(target, Index):
+            named = concepts(target, found, words, frame, unique=unique, top=top, seed=seed)
+            middles = tuple(tuple(found.rows[found.middle(number)].tolist()) for number in found.order())
+            about = (str(target.folder or ""), seed, len(found.rows), middles, target.rows)
+            return ClusterNames(named, *about, notes=tuple(notes))
+        good, failed = list[Encoded](), list[ImageError]()
+        tick = counter(progress, "images", len(sources))
+        for image in encode_images(used, sources, collection=known.images(used) if known else None):
+            (failed if isinstance(image, ImageError) else good).append(image)  # type: ignore[arg-type]
+            tick(1)
+        images = _named(good, words, frame, top, seed)
+    return ImageNames(images, used.name, tuple(failed), tuple(notes))
+
+
+def _sources(images: Images) -> list[Source]:
+    """Images, with files for folders and patterns. Raises: InputError when there are none."""
+    given = [images] if isinstance(images, (str, Path, bytes, Image.Image)) else [*images]
+    paths = [image for image in given if isinstance(image, (str, Path))]
+    if len(paths) < len(given):
+        return given
+    found = find_images(paths)
+    for path in found.passed_over:
+        note(f"passed over: {path} is not an image")
+    if not any(map(os.path.lexists, found.paths)):
+        where = ", ".join(map(str, paths))
+        raise InputError("no images found", where=where, fix="give image files, or a folder or pattern that has some")
+    return [*found.paths]
+
+
+def _named(
+    images: Sequence[Encoded], words: Sequence[str], frame: naming.Frame, top: int, seed: int
+) -> tuple[NamedImage, ...]:
+    if not images:
+        return ()
+    names = naming.name(np.stack([image.vector for image in images]), frame, seed=seed)
+    return tuple(NamedImage(image.key, **_about(names, at, words, top)) for at, image in enumerate(images))
+
+
+def _about(names: naming.Names, at: int, words: Sequence[str], top: int) -> dict[str, Any]:
+    """What concepts and named images have in common."""
+    return {
+        "names": names.hits(at, words, top),
+        "named": bool(names.chosen[at] >= 0),
+        "chance": float(names.chance[at]),
+        "margin": float(names.margin[at]),
+        "stability": float(names.stability[at]),
+    }
+
+
+def _record(found: Concept | NamedImage) -> dict[str, Any]:
+    """The same, as JSON has it."""
+    names = [{"name": hit.text, "score": round(hit.score, 6)} for hit in found.names]
+    numbers = {name: round(getattr(found, name), 6) for name in ("chance", "margin", "stability")}
+    return {"named": found.named, "names": names, **numbers}
 
 
 def _drawn(n: int, most: int, seed: int) -> Int[np.ndarray, " r"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -38,17 +40,38 @@ def fake(device: str, precision: str) -> Encoder:
     return FakeEncoder()
 
 
-def encoder_of(encoder: Encoder | str) -> Encoder:
-    """An encoder, or the one of that name. Raises: InputError for what is neither; as `load_encoder`."""
+def encoder_of(encoder: Encoder | str | Callable[[], Encoder]) -> Encoder:
+    """An encoder, the one of that name, or what a function loads. Raises: InputError for another; as `load_encoder`."""
     from vlmdesc.embeddings.protocol import Encoder
 
     if isinstance(encoder, str):
         return load_encoder(encoder)
+    if callable(encoder):
+        encoder = encoder()
     given: object = encoder
     if not isinstance(given, Encoder):
         what = f"{type(given).__name__} where an encoder is meant"
         raise InputError(what, fix='give what load_encoder gives, or a name such as "starter"')
     return encoder
+
+
+def load_named(
+    named: str, given: str = "", *, device: str = "auto", precision: str = "fp32", where: object = ""
+) -> Encoder:
+    """The encoder that a head or an index at `where` names, or the one `given` in its place.
+
+    Raises: InputError where that is a repository of the hub, which is fetched only when `given`; as `load_encoder`.
+    """
+    if named.startswith("hf-hub:") and not given:
+        fix = f"where you trust it, add --model {shlex.quote(named)}"
+        raise InputError(f"it asks for a model of the hub, {named}", where=where, fix=fix)
+    return load_encoder(given or named, device=device, precision=precision)
+
+
+def lasting(model: str) -> str:
+    """A model's name as it will be understood from another folder too."""
+    kind, mark, path = model.partition("/@" if "/@" in model else "local-dir:")
+    return f"{kind}{mark}{os.path.abspath(path)}" if mark else model or "starter"
 
 
 # (device, precision) -> encoder; the first line of each one's docstring is what `vlmdesc models` says of it.
