@@ -234,7 +234,7 @@ def test_interactive_answers_one_query_after_another():
 def test_interactive_asks_with_what_was_found():
     lines = ["#1", "red", "#1", "#2 - red", "#7"]
     result = search("-i", "--top", "2", lines=lines)
-    assert result.exit_code == 0 and "no hit 1;" in result.stderr and "no hit 7;" in result.stderr
+    assert result.exit_code == 0 and "nothing found yet" in result.stderr and "no hit 7;" in result.stderr
     answers = ranked(result)
     assert answers[0] == ["album/red/whole.png", "album/red/half.png"]
     assert answers[1][0] == "album/red/half.png" and "album/red/whole.png" not in answers[1]

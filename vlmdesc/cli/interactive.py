@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,39 +27,37 @@ cat.jpg + in the snow - people  images and texts, wanted and not, with blanks ar
 :quit                           or Ctrl-D"""
 
 
-@dataclass(frozen=True)
-class Talk:
-    """What has been set so far, and what was found last."""
-
-    index: Index
-    top: int
-    filters: Sequence[str]
-    last: SearchResult | None = None
-
-
 def converse(index: Index, top: int, filters: Sequence[str], as_json: bool) -> None:
     """Answer each line of stdin until it ends; an error is said, and the next line is read."""
-    watched = sys.stdin.isatty()
+    watched, last = sys.stdin.isatty(), None
     if watched:
         import readline  # noqa: F401 - gives input() a history
 
         say(f"{len(index):,} images; :help says what can be asked")
-    talk = Talk(index, top, filters)
     while True:
         try:
             line = input("> " if watched else "").strip()
+            name, _, value = line.partition(" ")
+            if line == ":quit":
+                return
+            if name == ":top" and re.fullmatch("[1-9][0-9]{0,5}", value.strip()):
+                top = int(value)
+            elif name == ":filter":
+                wanted = [value.strip()] if value.strip() else []
+                index.rows.where(wanted)  # it may fit nothing
+                filters = wanted
+            elif name == ":montage" and value.strip():
+                draw(_found(last), Path(value.strip()))
+            elif line == ":help":
+                say(HELP)
+            elif line.startswith(":"):
+                raise InputError(f"unknown command '{line}'", fix="see :help")
+            elif line:
+                query, minus = ([_part(word, last) for word in words] for words in parsed(line))
+                last = index.search(query, minus=minus, top=top, filters=filters)
+                print(json.dumps(last.to_dict()) if as_json else "\n".join(lines(last)), flush=True)
         except EOFError:
             return
-        if line == ":quit":
-            return
-        try:
-            if line.startswith(":"):
-                talk = _command(line, talk)
-            elif line:
-                wanted, unwanted = ([_part(word, talk.last) for word in words] for words in parsed(line))
-                found = index.search(wanted, minus=unwanted, top=talk.top, filters=talk.filters)
-                talk = replace(talk, last=found)
-                print(json.dumps(found.to_dict()) if as_json else "\n".join(lines(found)), flush=True)
         except VlmdescError as error:
             say(f"error: {error}")
 
@@ -86,27 +83,13 @@ def _part(word: str, last: SearchResult | None) -> Any:
     """A word of a query, or the hit that it stands for."""
     if not re.fullmatch("#[0-9]{1,6}", word):
         return word
-    number = int(word[1:])
-    if last is None or not 1 <= number <= len(last):
-        raise InputError(f"no hit {number}", fix="ask first, then #1 is the first of what was found")
-    return last[number - 1]
+    found, number = _found(last), int(word[1:])
+    if not 1 <= number <= len(found):
+        raise InputError(f"no hit {number}", fix="#1 is the first of what was found last")
+    return found[number - 1]
 
 
-def _command(line: str, talk: Talk) -> Talk:
-    name, _, value = line[1:].partition(" ")
-    value = value.strip()
-    if name == "top" and re.fullmatch("[1-9][0-9]{0,5}", value):
-        return replace(talk, top=int(value))
-    if name == "filter":
-        filters = (value,) if value else ()
-        talk.index.rows.where(filters)
-        return replace(talk, filters=filters)
-    if name == "montage" and value:
-        if talk.last is None:
-            raise InputError("nothing found yet", fix="ask first")
-        draw(talk.last, Path(value))
-        return talk
-    if name == "help":
-        say(HELP)
-        return talk
-    raise InputError(f"unknown command '{line}'", fix="see :help")
+def _found(last: SearchResult | None) -> SearchResult:
+    if last is None:
+        raise InputError("nothing found yet", fix="ask first")
+    return last

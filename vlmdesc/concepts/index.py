@@ -128,7 +128,7 @@ class Index:
     def save(self, folder: str | Path, *, replace: bool = False) -> Index:
         """Write it to a folder: the index there. Raises: as `build` with a folder."""
         place = Path(folder)
-        return _with(self, folder=place, files=FORMAT.create(place, self._values(), self._files(), replace))
+        return _with(self, folder=place, files=FORMAT.create(place, *self._content(), replace))
 
     @classmethod
     def open(cls, folder: str | Path, model: EncoderSource = "", *, device: str = "auto") -> Index:
@@ -182,7 +182,7 @@ class Index:
         wanted, unwanted = ([search.parse(part) for part in listed(parts)] for parts in (query, minus))
         if not wanted:
             raise InputError("nothing to look for", fix="give a text or an image")
-        chosen = texts_of(filters)
+        chosen = listed(filters)
         self.rows.where(chosen)  # told before a model is loaded
         vectors, own = self._embedded([*wanted, *unwanted])
         direction = search.composed(vectors[: len(wanted)], vectors[len(wanted) :])
@@ -252,7 +252,7 @@ class Index:
 
         No image is deleted. Raises: InputError when nothing fits, or nothing would be left; as `open`.
         """
-        named, chosen = texts_of(ids), texts_of(filters)
+        named, chosen = listed(ids), listed(filters)
         if not (named or chosen or missing):
             raise InputError("nothing to take out", fix="name ids, or use --filter or --missing")
 
@@ -314,7 +314,7 @@ class Index:
             if new.nearest is old.nearest:
                 FORMAT.tidy(self.folder, old.files)
                 return new
-            return _with(new, files=FORMAT.write(self.folder, new._values(), new._files()))
+            return _with(new, files=FORMAT.write(self.folder, *new._content()))
 
     def _planned(self, plan: Plan, tick: Tick) -> Index:
         keep, vectors, rows, changes = plan
@@ -325,22 +325,20 @@ class Index:
         changed = nearest.changed(self.nearest, keep, vectors, tick)
         return _with(self, nearest=changed, rows=self.rows.keep(keep).plus(rows), changes=changes)
 
-    def _values(self) -> dict[str, Any]:
-        """What its card says besides its files."""
-        vectors, origins = self.nearest, [asdict(origin) for origin in self.rows.origins]
-        about = {"model": asdict(self.model), "n": len(self), "dim": vectors.dim, "built_for": self.built_for}
-        return about | {
-            "factory": vectors.factory,
-            "probes": vectors.probes,
-            "recall": vectors.recall,
-            "origins": origins,
+    def _content(self) -> tuple[dict[str, Any], dict[str, Callable[[Put], None]]]:
+        """What its card says besides its files, and the files."""
+        about = {
+            "model": asdict(self.model),
+            "n": len(self),
+            "dim": self.nearest.dim,
+            "factory": self.nearest.factory,
+            "probes": self.nearest.probes,
+            "recall": self.nearest.recall,
+            "built_for": self.built_for,
+            "origins": [asdict(origin) for origin in self.rows.origins],
         }
-
-    def _files(self) -> dict[str, Callable[[Put], None]]:
-        return {
-            "vectors": lambda put: nearest.write(self.nearest, put),
-            "rows": lambda put: put(self.rows.to_bytes()),
-        }
+        rows = self.rows.to_bytes()
+        return about, {"vectors": lambda put: nearest.write(self.nearest, put), "rows": lambda put: put(rows)}
 
 
 def _load(values: dict[str, Any], paths: dict[str, Path]) -> Index:
@@ -371,8 +369,3 @@ def _check_types(values: Mapping[str, Any]) -> None:
 
 def _opened(data: Data) -> DataSet:
     return data if isinstance(data, DataSet) else load_data(data)
-
-
-def texts_of(given: str | Iterable[str]) -> list[str]:
-    """One text, or several."""
-    return [given] if isinstance(given, str) else [*given]

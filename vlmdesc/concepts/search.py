@@ -71,8 +71,8 @@ class SearchResult:
         return draw(Path(path), self.rows, [hit.row for hit in self.hits], captions)
 
 
-def listed(given: Query | Iterable[Query]) -> list[Query]:
-    """One part of a query, or several."""
+def listed(given: Any) -> list[Any]:
+    """One thing, or several."""
     return [*given] if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Path)) else [given]
 
 
