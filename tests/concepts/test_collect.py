@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
 from pyarrow import parquet
 
+from tests.albums import paint
 from tests.concepts.test_rows import rows_for
 from vlmdesc.concepts.collect import merged
 from vlmdesc.concepts.index import Index
@@ -32,12 +32,6 @@ class Counting(FakeEncoder):
     def forward(self, pixels):
         self.seen += len(pixels)
         return super().forward(pixels)
-
-
-def paint(path, colour, size=8):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (size, size), COLOURS[colour]).save(path)
-    return path
 
 
 def paint_all(folder, *colours):

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from tests.concepts.test_collect import paint, rows_of
+from tests.albums import paint
+from tests.concepts.test_collect import rows_of
 from vlmdesc.concepts.montage import fetch
 from vlmdesc.embeddings.data import DataSet
 from vlmdesc.testing import COLOURS
@@ -114,7 +115,7 @@ def test_only_as_much_of_a_table_is_read_as_is_wanted(table, monkeypatch):
     assert fetched(rows, [1]) == {1: "blue"} and read == ["row 0", "row 1", "row 2"]
 
 
-def test_pictures_are_upright_and_about_as_large_as_wanted(tmp_path):
+def test_images_are_upright_and_about_as_large_as_wanted(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     (tmp_path / "p").mkdir()

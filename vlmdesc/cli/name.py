@@ -147,6 +147,6 @@ def _show_images(found: ImageNames, as_json: bool) -> None:
     for error in found.failed:
         say(f"error: {error}")
     if found.failed:
-        n = len(found.images) + len(found.failed)
+        n = len(found.concepts) + len(found.failed)
         say(f"{len(found.failed)} of {counted(n, 'image')} could not be used")
         raise typer.Exit(ImageError.exit_code)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float, Float32, Int
 from PIL import Image
 
 from vlmdesc.concepts import naming
@@ -37,29 +37,18 @@ Images = Source | Iterable[Source]
 
 
 @dataclass(frozen=True)
-class NamedImage:
-    """What one image shows: as a `Concept`, of the image itself."""
-
-    image: str
-    names: Hits
-    named: bool
-    chance: float
-    margin: float
-    stability: float
-
-
-@dataclass(frozen=True)
 class ImageNames:
-    """Words for single images; those that could not be used are `failed`."""
+    """What single images show: of each a concept, with the image as its example. `failed` could not be used."""
 
-    images: tuple[NamedImage, ...]
+    concepts: tuple[Concept, ...]
     model: str
     failed: tuple[ImageError, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Its `images` are what --json prints, one a line."""
-        return {"images": [{"image": one.image, "model": self.model, **_record(one)} for one in self.images]}
+        about = [{"image": one.examples[0].key, "model": self.model, **_record(one)} for one in self.concepts]
+        return {"images": about}
 
 
 @dataclass(frozen=True)
@@ -101,11 +90,6 @@ class Clusters:
         sizes = np.bincount(self.number)
         return [c for c in np.argsort(-sizes, kind="stable").tolist() if sizes[c]]
 
-    def middle(self, number: int) -> Int[np.ndarray, " e"]:
-        """The places in `rows` of the five images nearest to a cluster's centre."""
-        members = np.flatnonzero(self.number == number)
-        return members[np.argsort(-self.closeness[members], kind="stable")[:EXAMPLES]]
-
 
 def cluster(
     vectors: Float32[np.ndarray, "n d"], k: int, seed: int = 0
@@ -144,31 +128,30 @@ def clusters(index: Index, k: int, seed: int = 0) -> Clusters:
 
 
 def concepts(
-    index: Index,
-    found: Clusters,
-    words: Sequence[str],
+    directions: Float[np.ndarray, "p d"],
     frame: naming.Frame,
+    words: Sequence[str],
+    shown: Sequence[tuple[float, Hits]],
     *,
     unique: bool = False,
     top: int = WORDS,
     seed: int = 0,
 ) -> tuple[Concept, ...]:
-    """Each cluster as a concept, largest first, with its best words and the images in its middle."""
-    order = found.order()
-    members = [found.rows[found.number == number] for number in order]
-    means = np.stack([index.nearest.vectors(rows).mean(axis=0) for rows in members])
-    names = naming.name(means, frame, unique=unique, seed=seed)
-    middles = [found.middle(number) for number in order]
-    shown = (matches(index.rows, found.rows[middle], found.closeness[middle]) for middle in middles)
+    """Directions as concepts with their best words; of each it is said what share of the images shows it, and which."""
+    names = naming.name(directions, frame, unique=unique, seed=seed)
     return tuple(
         Concept(
             index=at,
-            direction=means[at],
-            density=len(members[at]) / len(found.rows),
-            examples=tuple(Hit(match.id, match.score, match.label or "") for match in examples),
-            **_about(names, at, words, top),
+            direction=directions[at],
+            density=density,
+            names=names.hits(at, words, top),
+            examples=examples,
+            named=bool(names.chosen[at] >= 0),
+            chance=float(names.chance[at]),
+            margin=float(names.margin[at]),
+            stability=float(names.stability[at]),
         )
-        for at, examples in enumerate(shown)
+        for at, (density, examples) in enumerate(shown)
     )
 
 
@@ -205,17 +188,40 @@ def name(
         vectors = text_vectors(words, used, known, progress)
         frame = naming.frame(vectors, background(index, seed) if index else None)
         if isinstance(target, Index):
-            named = concepts(target, found, words, frame, unique=unique, top=top, seed=seed)
-            middles = tuple(tuple(found.rows[found.middle(number)].tolist()) for number in found.order())
-            about = (str(target.folder or ""), seed, len(found.rows), middles, target.rows)
-            return ClusterNames(named, *about, notes=tuple(notes))
+            clustered = name_clusters(target, found, words, frame, unique=unique, top=top, seed=seed)
+            return replace(clustered, notes=tuple(notes))
         good, failed = list[Encoded](), list[ImageError]()
         tick = counter(progress, "images", len(sources))
         for image in encode_images(used, sources, collection=known.images(used) if known else None):
             (failed if isinstance(image, ImageError) else good).append(image)  # type: ignore[arg-type]
             tick(1)
-        images = _named(good, words, frame, top, seed)
-    return ImageNames(images, used.name, tuple(failed), tuple(notes))
+        vectors = np.array([image.vector for image in good], np.float32).reshape(len(good), used.dim)
+        shown = [(1.0, (Hit(image.key, 1.0, ""),)) for image in good]
+        named = concepts(vectors, frame, words, shown, top=top, seed=seed)
+    return ImageNames(named, used.name, tuple(failed), tuple(notes))
+
+
+def name_clusters(
+    index: Index,
+    found: Clusters,
+    words: Sequence[str],
+    frame: naming.Frame,
+    *,
+    unique: bool = False,
+    top: int = WORDS,
+    seed: int = 0,
+) -> ClusterNames:
+    """Each cluster as a concept, largest first, with its best words and the images in its middle."""
+    members = [np.flatnonzero(found.number == number) for number in found.order()]
+    means = np.stack([index.nearest.vectors(found.rows[own]).mean(axis=0) for own in members])
+    middles = [own[np.argsort(-found.closeness[own], kind="stable")[:EXAMPLES]] for own in members]
+    rows = [found.rows[middle] for middle in middles]
+    near = [matches(index.rows, own, found.closeness[middle]) for own, middle in zip(rows, middles, strict=True)]
+    examples = [tuple(Hit(match.id, match.score, match.label or "") for match in own) for own in near]
+    shown = [(len(own) / len(found.rows), hits) for own, hits in zip(members, examples, strict=True)]
+    named = concepts(means, frame, words, shown, unique=unique, top=top, seed=seed)
+    of = tuple(tuple(own.tolist()) for own in rows)
+    return ClusterNames(named, str(index.folder or ""), seed, len(found.rows), of, index.rows)
 
 
 def _sources(images: Images) -> list[Source]:
@@ -233,28 +239,8 @@ def _sources(images: Images) -> list[Source]:
     return [*found.paths]
 
 
-def _named(
-    images: Sequence[Encoded], words: Sequence[str], frame: naming.Frame, top: int, seed: int
-) -> tuple[NamedImage, ...]:
-    if not images:
-        return ()
-    names = naming.name(np.stack([image.vector for image in images]), frame, seed=seed)
-    return tuple(NamedImage(image.key, **_about(names, at, words, top)) for at, image in enumerate(images))
-
-
-def _about(names: naming.Names, at: int, words: Sequence[str], top: int) -> dict[str, Any]:
-    """What concepts and named images have in common."""
-    return {
-        "names": names.hits(at, words, top),
-        "named": bool(names.chosen[at] >= 0),
-        "chance": float(names.chance[at]),
-        "margin": float(names.margin[at]),
-        "stability": float(names.stability[at]),
-    }
-
-
-def _record(found: Concept | NamedImage) -> dict[str, Any]:
-    """The same, as JSON has it."""
+def _record(found: Concept) -> dict[str, Any]:
+    """What JSON says of it."""
     names = [{"name": hit.text, "score": round(hit.score, 6)} for hit in found.names]
     numbers = {name: round(getattr(found, name), 6) for name in ("chance", "margin", "stability")}
     return {"named": found.named, "names": names, **numbers}

@@ -165,9 +165,9 @@ class Index:
 
     def search(
         self,
-        query: Query | Iterable[Query],
+        query: object,
         *,
-        minus: Query | Iterable[Query] = (),
+        minus: object = (),
         top: int = 20,
         filters: str | Iterable[str] = (),
     ) -> SearchResult:
