@@ -76,10 +76,16 @@ class Bundle:
             raw = self.read_card(folder)
             try:
                 with self.damaged(folder / self.card):
-                    values = self._parse(raw, folder / self.card)
-                    paths = {kind: folder / values["files"][kind]["name"] for kind in self.suffixes}
-                    for kind, path in paths.items():
-                        self._check_file(path, **values["files"][kind])
+                    values = json.loads(raw)
+                    if values.pop("check") != checksum(values):
+                        raise ValueError("its checksum is another")
+                    self._check_schema(values["schema"], folder / self.card)
+                    files, paths = values["files"], dict[str, Path]()
+                    for kind, suffix in self.suffixes.items():
+                        if not re.fullmatch(rf"{kind}-[0-9a-f]{{32}}{re.escape(suffix)}", files[kind]["name"]):
+                            raise ValueError(f"not the name of a {kind} file")  # it might lead out of the folder
+                        paths[kind] = folder / files[kind]["name"]
+                        self._check_file(paths[kind], **files[kind])
                     return load(values, paths)
             except FileNotFoundError as error:
                 if self.read_card(folder) == raw:  # else it was replaced since
@@ -97,18 +103,11 @@ class Bundle:
         except OSError as error:
             raise StoreError(f"cannot read: {error.strerror}", where=path, fix="check its permissions") from error
 
-    def _parse(self, raw: bytes, path: Path) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads(raw)
-        if values.pop("check") != checksum(values):
-            raise ValueError("its checksum is another")
-        if values["schema"] > self.schema:
-            raise StoreError("written by a newer vlmdesc", where=path, fix="upgrade vlmdesc")
-        if values["schema"] < self.schema:
-            raise StoreError("made by an older vlmdesc", where=path, fix=self.again)
-        for kind, suffix in self.suffixes.items():
-            if not re.fullmatch(rf"{kind}-[0-9a-f]{{32}}{re.escape(suffix)}", values["files"][kind]["name"]):
-                raise ValueError(f"not the name of a {kind} file")  # it might lead out of the folder
-        return values
+    def _check_schema(self, schema: int, card: Path) -> None:
+        if schema > self.schema:
+            raise StoreError("written by a newer vlmdesc", where=card, fix="upgrade vlmdesc")
+        if schema < self.schema:
+            raise StoreError("made by an older vlmdesc", where=card, fix=self.again)
 
     def _check_file(self, path: Path, name: str, bytes: int, sha256: str) -> None:
         with self.damaged(path), open(path, "rb") as file:

@@ -102,8 +102,7 @@ def build(
     from vlmdesc.cli.progress import bars
 
     _check_errors(errors)
-    columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
-    data = open_data(dataset, split=split, **columns)
+    data = open_data(dataset, image_column=image_column, label_column=label_column, id_column=id_column, split=split)
     encoder = partial(open_encoder, model, device, precision)
     with bars() as progress:
         made = vd.Index.build(
@@ -143,8 +142,7 @@ def add(
 
     _check_errors(errors)
     index = vd.Index.open(folder, model, device=device)
-    columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
-    data = open_data(dataset, split=split, **columns)
+    data = open_data(dataset, image_column=image_column, label_column=label_column, id_column=id_column, split=split)
     with bars() as progress:
         index = index.add(data, batch_size=batch_size, workers=workers or None, strict=strict, progress=progress)
     new, changed, same = index.changes.new, index.changes.changed, index.changes.same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,20 +54,11 @@ class Loading:
 
 @dataclass(frozen=True)
 class Collected:
-    """The rows of a data set, where their embeddings are, and what happened to its images."""
+    """The rows of a data set, what happened to its images, and what gives the vectors of some of the rows."""
 
     rows: Rows
     changes: Changes
-    _vectors: Store | dict[bytes, np.ndarray] = field(repr=False)
-    _encoder: Encoder = field(repr=False)
-
-    def vectors(self, rows: Rows) -> Some:
-        """The vectors of some of the rows."""
-        contents = rows.column("content")
-        if isinstance(self._vectors, Store):
-            return StoredVectors(self._vectors.images(self._encoder), contents)
-        empty = np.empty((0, self._encoder.dim), np.float32)
-        return np.stack([self._vectors[content] for content in contents]) if contents else empty
+    vectors: Callable[[Rows], Some]
 
 
 def collect(data: DataSet, encoder: Encoder, loading: Loading) -> Collected:
@@ -104,7 +95,14 @@ def collect(data: DataSet, encoder: Encoder, loading: Loading) -> Collected:
         digest = hashlib.sha256(b"".join(rows.column("content"))).hexdigest()
         rows = Rows(rows.table, (Origin((f"in memory {digest[:16]}",)),))
     changes = Changes(encoded=encoded, failed=tuple(failed), failed_labels=tuple(labels))
-    return Collected(rows, changes, loading.store or here, encoder)
+
+    def vectors(some: Rows) -> Some:
+        keys = some.column("content")
+        if collection:
+            return StoredVectors(collection, keys)
+        return np.array([here[key] for key in keys], np.float32).reshape(len(keys), encoder.dim)
+
+    return Collected(rows, changes, vectors)
 
 
 def merged(old: Rows, new: Rows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
