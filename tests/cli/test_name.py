@@ -93,15 +93,6 @@ def test_a_name_twice_or_not(of_index):
     assert len(once) == len({*once}) and {*KINDS} <= {*once}
 
 
-def test_as_many_words_as_are_wanted(name, of_index, of_images):
-    for top in (1, 4, 32):
-        assert {len(cluster["names"]) for cluster in of_index("--top", top)} == {min(top, 11)}
-        [said] = of_images("album/red/0.png", "--model", "fake", "--top", top).values()
-        assert len(said["names"]) == min(top, 11)
-    assert name("album.idx", "--clusters", "3", "--top", "1").stdout.count(".") == 3  # one score each
-    assert name("album.idx", "--top", "33").exit_code == name("album.idx", "--top", "0").exit_code == 2
-
-
 def test_a_contact_sheet(home, name):
     result = name("album.idx", "--clusters", "3", "--montage", "sheet.png")
     assert result.exit_code == 0 and "12 images, drawn to sheet.png" in result.stderr
@@ -128,13 +119,6 @@ def test_images_with_and_without_an_index(home, name, of_images):
         assert set(said) == {"image", "model", "named", "names", "chance", "margin", "stability"}
         assert said["model"] == "fake" and said["named"] is True and len(said["names"]) == 5
     assert bare["names"] != within["names"]
-
-
-def test_a_folder_or_a_pattern_of_images(of_images):
-    for source in ("album/blue", "album/blue/*.png"):
-        said = of_images(source, "--index", "album.idx")
-        assert [*said] == [f"album/blue/{i}.png" for i in range(4)]
-        assert {record["names"][0]["name"] for record in said.values()} == {"blue"}
 
 
 def test_a_image_of_nothing_special_has_no_name(name, of_images):

@@ -111,12 +111,6 @@ def test_concepts_are_named_largest_first_and_shown_by_their_middle(index, words
         assert concept.direction == pytest.approx(mean, abs=1e-6) and not concept.direction.flags.writeable
 
 
-def test_as_many_words_as_are_wanted(index, words, planted):
-    for top in (1, 2, 32):
-        shown = name_clusters(index, planted, NAMES, words, top=top).concepts
-        assert {len(concept.names) for concept in shown} == {min(top, len(NAMES))}
-
-
 def test_names_of_parts_are_unique_or_not(index, words, planted):
     """Each kind in two halves: sixteen clusters of eight things and ten words."""
     halves = Clusters(planted.rows, 2 * planted.number + np.arange(N) % 2, planted.closeness)
@@ -140,11 +134,6 @@ def test_every_image_is_in_one_cluster(index, words, k):
         assert len(own) == round(N * concept.density)
         groups.remove(own)
     assert not groups
-
-
-def test_one_cluster_for_all_and_one_for_each(index):
-    assert not clusters(index, 1).number.any()
-    assert len({*clusters(index, N).number.tolist()}) == N
 
 
 @pytest.mark.parametrize("k", [0, N + 1])

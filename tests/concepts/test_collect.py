@@ -18,11 +18,6 @@ from vlmdesc.errors import ImageError, InputError, ModelError
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 
-@pytest.fixture(autouse=True)
-def user(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
-
-
 class Counting(FakeEncoder):
     """A fake that notes how many images it has seen."""
 

@@ -14,11 +14,6 @@ from vlmdesc.concepts import nearest
 from vlmdesc.records.progress import silent
 
 
-@pytest.fixture(autouse=True)
-def user(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
-
-
 def index_of(folder, vectors, contents=None, **options):
     rows = rows_for((f"/{i}.png" for i in range(len(vectors))), contents=contents)
     return create(folder, vectors, rows, **options)
@@ -76,11 +71,6 @@ def test_a_copy_of_a_near_one_belongs_to_both(tmp_path):
     index = index_of(tmp_path / "i", wheel(0, 10, 0, 90), contents="abac")
     assert apart(copies(index)) == [((0, 1, 2), 10)]
     assert apart(copies(index, 0.99)) == [((0, 2), 0)]
-
-
-def test_nothing_is_found_where_nothing_is_alike(tmp_path):
-    assert copies(index_of(tmp_path / "a", wheel(0, 90, 180))) == ()
-    assert copies(index_of(tmp_path / "b", wheel(0))) == ()
 
 
 @given(

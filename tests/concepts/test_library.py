@@ -16,7 +16,6 @@ NAMES = ["red", "blue", "pink", "green"]
 
 @pytest.fixture(autouse=True)
 def album(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     for colour in ("red", "blue", "pink"):
         paint(f"album/{colour}/1.png", colour)

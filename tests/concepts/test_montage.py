@@ -11,11 +11,6 @@ from vlmdesc.embeddings.data import DataSet
 from vlmdesc.testing import COLOURS
 
 
-@pytest.fixture(autouse=True)
-def user(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
-
-
 def colour_of(image):
     assert image.mode == "RGB"
     pixel = np.array(image)[0, 0].astype(int)
@@ -51,18 +46,6 @@ def test_files_come_as_they_are_wanted(files):
     assert fetched(files, [2, 0]) == {2: "red", 0: "blue"}
     assert fetched(files, [1, 1]) == {1: "green"}
     assert fetched(files, []) == {}
-
-
-def test_rows_of_a_table_come_by_their_number(table):
-    rows, _, _ = table
-    assert rows.column("number") == [0, 2, 3]
-    assert fetched(rows, [2, 1]) == {1: "blue", 2: "red"}
-    assert fetched(rows, [0]) == {0: "red"}
-
-
-def test_files_and_tables_together(files, table):
-    both = table[0].plus(files)
-    assert fetched(both, [5, 1, 3]) == {5: "red", 1: "blue", 3: "blue"}
 
 
 def test_what_is_gone_or_another_is_left_out(files, tmp_path):
@@ -125,10 +108,3 @@ def test_images_are_upright_and_about_as_large_as_wanted(tmp_path):
     assert image.width * 2 == image.height and 40 <= image.width <= 160
     [image] = fetch(rows, [0], 999).values()
     assert image.size == (320, 640)
-
-
-def test_files_that_are_no_longer_there(files, tmp_path):
-    assert files.gone() == []
-    (tmp_path / "p" / "green.png").unlink()
-    (tmp_path / "p" / "red.png").rename(tmp_path / "p" / "crimson.png")
-    assert files.gone() == [1, 2]

@@ -151,11 +151,6 @@ def test_what_cannot_be_built_is_refused():
             build(unit(3), unit(0), recall)
 
 
-@pytest.mark.parametrize("n, lists", [(100_001, 1024), (1_000_000, 4096), (10_000_000, 16_384), (10**9, 65_536)])
-def test_how_many_lists(n, lists):
-    assert lists_for(n) == lists
-
-
 def test_as_many_lists_are_looked_into_as_the_recall_wants(few, vectors, texts):
     cheap, dear = (build(vectors, texts, recall) for recall in (0.6, 0.95))
     assert cheap.factory == dear.factory == "IVF256_HNSW32,SQ8"
@@ -175,16 +170,6 @@ def test_the_recall_that_is_said_is_the_recall_there_is(few, vectors, texts, rec
     shares = [len({*a} & {*b}) / 10 for a, b in zip(*others, strict=True)]
     assert np.mean(shares) == pytest.approx(found.recall["images"], abs=5 / 5000)
     assert np.mean(shares) > recall - 0.001
-
-
-def test_without_texts_only_images_are_asked(few, vectors):
-    assert [*build(vectors, vectors[:0], 0.8).recall] == ["images"]
-
-
-def test_a_recall_of_one_is_exact_search(few, vectors, texts):
-    found = build(vectors, texts, 1.0)
-    assert (found.factory, found.probes, found.recall) == ("Flat", 0, {})
-    assert found.search(texts, 10)[1].tolist() == best(texts, vectors, 10).tolist()
 
 
 def test_the_same_vectors_give_the_same_bytes(few, vectors, texts, made):
@@ -290,14 +275,6 @@ def test_few_allowed_rows_are_searched_exactly_in_lists_too(lists, texts):
     assert (np.sort(found[:, :300]) == rows).all() and (found[:, 300:] == -1).all()
     assert np.allclose(scores[:, 0], (texts @ there.T).max(axis=1), atol=1e-5)
     assert (lists.search(texts, 3, np.zeros(N, bool))[1] == -1).all()
-
-
-def test_many_allowed_rows_are_the_only_ones_found(lists, vectors, texts):
-    allowed = np.arange(N) % 3 > 0
-    found = lists.search(texts, 10, allowed)[1]
-    assert allowed[found[found >= 0]].all()
-    truth = np.flatnonzero(allowed)[best(texts, vectors[allowed], 10)]
-    assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(found, truth, strict=True)]) > 0.9
 
 
 def test_bad_vectors_are_counted(lists):

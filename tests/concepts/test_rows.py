@@ -48,20 +48,6 @@ def test_local_paths_of_an_origin_are_absolute_and_options_stay(tmp_path, monkey
     assert Origin.of(load_data([tmp_path / "b.png", "a*.png"])).data == (f"{tmp_path}/b.png", "/a*.png")
 
 
-def test_an_origin_opens_as_it_was_said(tmp_path):
-    table = tmp_path / "t.csv"
-    table.write_text("pic,kind,name\na.png,hen,x\nb.png,owl,y\n")
-    data = Origin((str(table),), image_column="pic", label_column="kind", id_column="name").open()
-    assert [(item.id, item.source, item.label) for item in data] == [
-        ("x", tmp_path / "a.png", "hen"),
-        ("y", tmp_path / "b.png", "owl"),
-    ]
-    both = Origin((str(tmp_path / "b.png"), str(tmp_path / "a.png"))).open()
-    assert [item.source.name for item in both] == ["b.png", "a.png"]
-    with pytest.raises(InputError, match="no such file"):
-        Origin((str(tmp_path / "gone"),)).open()
-
-
 def test_filters_by_hand():
     assert fitting("label=tabby") == [0]
     assert fitting("label=tabby*") == [0, 1]
@@ -77,20 +63,6 @@ def test_filters_of_one_column_are_or_and_of_two_are_and():
     assert fitting("label=tabby*", "id=*/1.png") == [0]
     assert fitting("label=hen", "id=/a/*", "label=tabby", "id=/b/*") == [0]
     assert fitting("label=hen", "id=/b/*") == []
-
-
-@given(st.lists(st.sampled_from(["label=t*", "label=hen", "id=*1.png", "id=/b/*", "label=*y", "id=*"]), max_size=5))
-@settings(max_examples=25, deadline=None)
-def test_the_order_of_filters_does_not_matter(filters):
-    assert fitting(*filters) == fitting(*filters[::-1]) == fitting(*filters, *filters)
-
-
-def test_filters_see_rows_that_were_put_together():
-    both = CATS.plus(rows_for(["/c.png"], ["owl"])).plus(rows_for(["/d.png"]))
-    assert np.flatnonzero(both.where(["label=owl", "label=hen"])).tolist() == [2, 5]
-    assert np.flatnonzero(both.where(["id=/d.png"])).tolist() == [6]
-    with pytest.raises(InputError, match="no row has label=a"):
-        rows_for("xy").where(["label=a"])
 
 
 @pytest.mark.parametrize(

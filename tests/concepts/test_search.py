@@ -97,14 +97,6 @@ def test_filters_and_contents_left_out(index):
     assert found(index, query, 2, filters=["id=a"], leave_out=[key("x")]) == ([], [])
 
 
-@given(st.integers(1, 8), st.lists(st.sampled_from("xbcef"), max_size=3), st.sampled_from(["*", "hen", "*w*", "cat"]))
-@settings(max_examples=50, deadline=None)
-def test_a_search_is_the_order_of_what_may_be_found(index, k, out, label):
-    fits = {"*": [0, 1, 3, 4, 5], "hen": [0, 1], "*w*": [3, 4], "cat": [5]}[label]
-    wanted = sorted((row for row in fits if "xbcxef"[row] not in out), key=lambda row: abs(10 * row - 23))[:k]
-    assert found(index, wheel(23)[0], k, filters=[f"label={label}"], leave_out=[*map(key, out)])[0] == wanted
-
-
 def test_what_no_row_fits_or_no_vector_meets_is_refused(index):
     with pytest.raises(InputError, match="no row has label=cow"):
         find(index.nearest, index.rows, wheel(0)[0], 3, filters=["label=cow"])
