@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ CLUSTERS, EXAMPLES, WORDS = 20, 5, 5
 Images = Source | Iterable[Source]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageNames:
     """What single images show: of each a concept, with the image as its example. `failed` could not be used."""
 
@@ -45,13 +45,16 @@ class ImageNames:
     failed: tuple[ImageError, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<ImageNames {', '.join(map(_title, self.concepts))}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Its `images` are what --json prints, one a line."""
         about = [{"image": one.examples[0].key, "model": self.model, **_record(one)} for one in self.concepts]
         return {"images": about}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClusterNames:
     """An index's images in clusters, largest first, each with its words and, as rows, the images in its middle."""
 
@@ -60,8 +63,11 @@ class ClusterNames:
     seed: int
     n: int
     middles: tuple[tuple[int, ...], ...]
-    rows: Rows = field(repr=False)
+    rows: Rows
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<ClusterNames {', '.join(map(_title, self.concepts))}>"
 
     def to_dict(self) -> dict[str, Any]:
         def record(concept: Concept) -> dict[str, Any]:
@@ -72,7 +78,7 @@ class ClusterNames:
 
     def montage(self, path: str | Path) -> int:
         """Draw a contact sheet (PNG) of the clusters' middles; how many images are on it. Raises: StoreError."""
-        titles = [concept.names[0].text if concept.named else "(no name)" for concept in self.concepts]
+        titles = map(_title, self.concepts)
         shown = [(row, title) for title, middle in zip(titles, self.middles, strict=True) for row in middle]
         return draw(Path(path), self.rows, [row for row, _ in shown], [title for _, title in shown])
 
@@ -237,6 +243,10 @@ def _sources(images: Images) -> list[Source]:
         where = ", ".join(map(str, paths))
         raise InputError("no images found", where=where, fix="give image files, or a folder or pattern that has some")
     return [*found.paths]
+
+
+def _title(concept: Concept) -> str:
+    return concept.names[0].text if concept.named else "(no name)"
 
 
 def _record(found: Concept) -> dict[str, Any]:

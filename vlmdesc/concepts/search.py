@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vlmdesc.concepts.nearest import Nearest
 from vlmdesc.concepts.rows import Rows
 from vlmdesc.embeddings.find import SUFFIXES
 from vlmdesc.errors import InputError
-from vlmdesc.text import did_you_mean
+from vlmdesc.text import counted, did_you_mean
 
 FAINT = 1e-3  # the length of a sum in which nothing is left
 
@@ -35,7 +35,7 @@ class Match:
 Query = str | Path | bytes | Image.Image | Match
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """The images that were found, best first, for what was wanted and what was not."""
 
@@ -44,10 +44,14 @@ class SearchResult:
     wanted: tuple[str, ...]
     unwanted: tuple[str, ...]
     hits: tuple[Match, ...]
-    rows: Rows = field(repr=False)
+    rows: Rows
 
     def __len__(self) -> int:
         return len(self.hits)
+
+    def __repr__(self) -> str:
+        hits = ", ".join(f"{Path(hit.id).name} {hit.score:.3f}" for hit in self.hits[:3])
+        return f"<SearchResult {' + '.join(self.wanted)}: {counted(len(self), 'image')}; {hits}>"
 
     def __iter__(self) -> Iterator[Match]:
         return iter(self.hits)
