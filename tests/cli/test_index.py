@@ -98,7 +98,9 @@ def test_an_index_that_is_there_is_kept_unless_it_is_to_be_replaced(idx, album, 
     shutil.rmtree(album / "green")
     refused = build("album", idx)
     assert (
-        refused.exit_code == 2 and "there is an index (album.idx)" in refused.stderr and "--replace" in refused.stderr
+        refused.exit_code == 2
+        and "another index is there (album.idx)" in refused.stderr
+        and "--replace" in refused.stderr
     )
     assert files(idx) == before
     assert build("album", idx, "--replace").exit_code == 0
