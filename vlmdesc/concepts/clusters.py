@@ -189,7 +189,7 @@ def name(
         if isinstance(target, Index):
             if index:
                 raise InputError("an index and --index", fix="leave --index out: the index is its own background")
-            index, found = target, clusters(target, k or min(CLUSTERS, len(target)), seed)
+            index, found = target, clusters(target, min(CLUSTERS, len(target)) if k is None else k, seed)
         used = index.encoder if index else encoder_of(encoder)
         vectors = text_vectors(words, used, known, progress)
         frame = naming.frame(vectors, background(index, seed) if index else None)
