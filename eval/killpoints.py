@@ -48,8 +48,7 @@ from PIL import Image
 from vlmdesc.classification.heads.folder import CARD as HEAD_CARD
 from vlmdesc.classification.heads.folder import head_id, load_head
 from vlmdesc.cli.app import app
-from vlmdesc.concepts.card import CARD
-from vlmdesc.concepts.index import open_index
+from vlmdesc.concepts.index import FORMAT, Index
 from vlmdesc.descriptors.edit import edit as apply
 from vlmdesc.descriptors.history import DescriptorFile
 from vlmdesc.embeddings.collection import Collection
@@ -341,7 +340,7 @@ def held(operation: str, folder: Path) -> Any:
     try:
         if operation == "head":
             return head_id(load_head(folder))
-        found = open_index(folder)
+        found = Index.open(folder)
     except InputError:
         return None
     return found.rows.origins, found.rows.table.to_pylist(), found.nearest.vectors(np.arange(len(found))).tolist()
@@ -351,7 +350,7 @@ def named(operation: str, folder: Path) -> set[str]:
     """The files that an index or a head says it has."""
     if operation == "head":
         return {HEAD_CARD, ".lock", json.loads((folder / HEAD_CARD).read_text())["arrays"]["name"]}
-    return {CARD, ".lock", *(file.name for file in open_index(folder).card.files.values())}
+    return {FORMAT.card, ".lock", *(file["name"] for file in Index.open(folder).files.values())}
 
 
 def lines(log: str) -> list[str]:

@@ -19,8 +19,8 @@ import numpy as np
 
 from eval.bench import medians
 from eval.selecting import kib
-from vlmdesc.concepts import index, naming, nearest
-from vlmdesc.concepts.card import Model
+from vlmdesc.concepts import naming, nearest
+from vlmdesc.concepts.index import Index, Model
 from vlmdesc.concepts.rows import SCHEMA, Origin, Rows
 from vlmdesc.embeddings.store import Store
 from vlmdesc.embeddings.vectors import StoredVectors
@@ -38,14 +38,15 @@ def main(n: int) -> None:
         vectors = StoredVectors(Store(Path(place)).images(FakeEncoder()), keys)
         texts = next(made(QUERIES, seed=2))
         began = time.perf_counter()
-        built = index.create(Path(place) / "idx", vectors, rows(keys), Model("fake", "fp32", "fake"), texts)
+        found = nearest.build(vectors, texts)
+        Index(found, rows(keys), Model("fake", "fp32", "fake"), n).save(Path(place) / "idx")
         building, peak = time.perf_counter() - began, kib("VmHWM") / 2**20
         began = time.perf_counter()
-        opened = index.open_index(Path(place) / "idx").nearest
+        opened = Index.open(Path(place) / "idx").nearest
         opening = time.perf_counter() - began
         exact = nearest.build(vectors, texts, 1)
         one, many = searched(opened, exact)
-    about = {"n": n, "factory": built.card.factory, "probes": built.card.probes, "recall": built.card.recall}
+    about = {"n": n, "factory": found.factory, "probes": found.probes, "recall": found.recall}
     seconds = {"build": building, "open": opening, "one": one, "many": many, "naming": named()}
     print(json.dumps(about | {"seconds": seconds, "peak_gib": peak}))
 

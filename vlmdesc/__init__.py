@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from vlmdesc.classification.predictions import to_frame as to_frame
     from vlmdesc.classification.select import Selected as Selected
     from vlmdesc.classification.select import select as select
+    from vlmdesc.concepts.clusters import ClusterNames as ClusterNames
+    from vlmdesc.concepts.clusters import ImageNames as ImageNames
+    from vlmdesc.concepts.clusters import name as name
+    from vlmdesc.concepts.index import Index as Index
+    from vlmdesc.concepts.search import SearchResult as SearchResult
     from vlmdesc.descriptors.describe import Asker as Asker
     from vlmdesc.descriptors.describe import Description as Description
     from vlmdesc.descriptors.describe import Endpoint as Endpoint
@@ -61,6 +66,7 @@ _HOMES = {
     "CacheItem": "vlmdesc.embeddings.upkeep",
     "ClassName": "vlmdesc.records",
     "Classifier": "vlmdesc.classification.classifier",
+    "ClusterNames": "vlmdesc.concepts.clusters",
     "Description": "vlmdesc.descriptors.describe",
     "Descriptor": "vlmdesc.records",
     "DescriptorFile": "vlmdesc.descriptors.history",
@@ -70,11 +76,14 @@ _HOMES = {
     "Endpoint": "vlmdesc.descriptors.describe",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
+    "ImageNames": "vlmdesc.concepts.clusters",
+    "Index": "vlmdesc.concepts.index",
     "Joining": "vlmdesc.embeddings.labelled",
     "Parts": "vlmdesc.classification.heads",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
     "Scored": "vlmdesc.evaluation.scored",
+    "SearchResult": "vlmdesc.concepts.search",
     "Selected": "vlmdesc.classification.select",
     "Store": "vlmdesc.embeddings.store",
     "VlmdescError": "vlmdesc.errors",
@@ -94,6 +103,7 @@ _HOMES = {
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
     "merge": "vlmdesc.descriptors.patch",
+    "name": "vlmdesc.concepts.clusters",
     "read_patch": "vlmdesc.descriptors.patch",
     "save_head": "vlmdesc.classification.heads",
     "select": "vlmdesc.classification.select",

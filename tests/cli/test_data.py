@@ -12,7 +12,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from vlmdesc.cli.app import app
-from vlmdesc.cli.montage import draw_montage
+from vlmdesc.embeddings.montage import draw_montage
 from vlmdesc.errors import StoreError
 from vlmdesc.testing import COLOURS
 

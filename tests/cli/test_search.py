@@ -6,55 +6,53 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
-from tests.cli.test_index import paint
+from tests.albums import colours_of, paint
 from vlmdesc.cli.app import app
 from vlmdesc.cli.interactive import HELP
-from vlmdesc.testing import COLOURS, FakeEncoder
+from vlmdesc.embeddings.load import ENCODERS
+from vlmdesc.testing import FakeEncoder
 
+REAL = {"cat": "a cat", "coffee": "a cup of coffee", "rocket": "a rocket", "temple": "a temple", "flower": "a flower"}
 PAINTED = {"red": ("red", "blue"), "blue": ("blue", "green"), "pink": ("pink", "pink")}  # label: two images' colours
 
 
-def search(*arguments, folder="album.idx", lines=None):
-    typed = None if lines is None else "".join(f"{line}\n" for line in lines)
-    result = CliRunner().invoke(app, ["search", str(folder), *map(str, arguments)], input=typed)
-    assert "Traceback" not in result.output and "this is a bug" not in result.output, result.output
-    return result
+@pytest.fixture
+def search(run):
+    def asked(*arguments, folder="album.idx", lines=None):
+        return run(
+            "search", folder, *arguments, input=None if lines is None else "".join(f"{line}\n" for line in lines)
+        )
+
+    return asked
 
 
-def hits(*arguments, **options):
+@pytest.fixture
+def hits(search):
     """The ids that are found, as they are named from here, best first."""
-    result = search(*arguments, "--json", **options)
-    assert result.exit_code == 0, result.output
-    return [os.path.relpath(hit["id"]) for hit in json.loads(result.stdout)["hits"]]
 
+    def found(*arguments, **options):
+        result = search(*arguments, "--json", **options)
+        assert result.exit_code == 0, result.output
+        return [os.path.relpath(hit["id"]) for hit in json.loads(result.stdout)["hits"]]
 
-def build(data="album", out="album.idx", *more):
-    return CliRunner().invoke(app, ["index", "build", data, "--out", out, "--model", "fake", *more])
-
-
-def colours_of(path):
-    with Image.open(path) as sheet:
-        assert sheet.format == "PNG"
-        seen = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
-    return {name for name, colour in COLOURS.items() if colour in seen} - {"black", "white", "grey"}
+    return found
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(tmp_path, monkeypatch, run):
     """An index of six images, and a cache and a working folder for each test."""
     monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     for label, (whole, half) in PAINTED.items():
         paint(tmp_path / "album" / label / "whole.png", whole)
         paint(tmp_path / "album" / label / "half.png", label, half, side=20)
-    assert build().exit_code == 0
+    assert run("index", "build", "album", "--out", "album.idx", "--model", "fake").exit_code == 0
     return tmp_path
 
 
-def test_by_words(home):
+def test_by_words(home, search):
     result = search("something red", "--top", "2")
     assert result.exit_code == 0 and result.stderr == ""
     first, second = result.stdout.splitlines()
@@ -63,7 +61,7 @@ def test_by_words(home):
     assert len(search("red").stdout.splitlines()) == 6  # of 20 at most
 
 
-def test_the_shape_of_the_json(home):
+def test_the_shape_of_the_json(home, search):
     result = search("something red", "album/pink/whole.png", "--not", "blue", "--top", "1", "--json")
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
     said = json.loads(result.stdout)
@@ -79,7 +77,7 @@ def test_the_shape_of_the_json(home):
     assert isinstance(score, float) and round(score, 6) == score and 0 < score < 1
 
 
-def test_by_a_picture_which_is_itself_left_out(home):
+def test_by_a_image_which_is_itself_left_out(home, hits):
     assert hits("album/red/whole.png", "--top", "1") == ["album/red/half.png"]
     shutil.copy("album/red/whole.png", "elsewhere.png")  # the same content under another name
     assert "album/red/whole.png" not in hits("elsewhere.png")
@@ -87,7 +85,7 @@ def test_by_a_picture_which_is_itself_left_out(home):
     assert hits("other.png", "--top", "1") == ["album/red/whole.png"]
 
 
-def test_by_several_together_and_without_what_is_not_wanted():
+def test_by_several_together_and_without_what_is_not_wanted(hits):
     assert hits("red", "blue", "--top", "1") == ["album/red/half.png"]
     assert hits("blue", "--not", "red")[-1] == "album/red/whole.png"
     assert hits("album/red/half.png", "--not", "red", "--top", "1") == ["album/blue/whole.png"]
@@ -97,16 +95,7 @@ def test_by_several_together_and_without_what_is_not_wanted():
     assert "album/blue/whole.png" not in hits("red", "--not", "album/blue/whole.png")
 
 
-def test_among_those_that_fit_a_filter():
-    assert {*hits("red", "--filter", "label=blue")} == {"album/blue/whole.png", "album/blue/half.png"}
-    assert len(hits("red", "--filter", "label=blue", "--filter", "label=p*")) == 4
-    assert hits("red", "--filter", "label=b*", "--filter", "id=*/half.png") == ["album/blue/half.png"]
-    none = search("red", "--filter", "label=red", "--filter", "id=*/blue/*")
-    assert (none.exit_code, none.stdout) == (0, "nothing found\n")
-    assert hits("red", "--filter", "label=red", "--filter", "id=*/blue/*") == []
-
-
-def test_a_contact_sheet():
+def test_a_contact_sheet(search):
     result = search("red", "--top", "2", "--montage", "found.png")
     assert result.exit_code == 0 and "2 images, drawn to found.png" in result.stderr
     assert colours_of("found.png") >= {"red", "blue"}
@@ -133,24 +122,19 @@ def test_a_contact_sheet():
         (("red", "--filter", "red"), "unknown filter 'red'"),
     ],
 )
-def test_wrong_queries_are_told_before_the_model_is_loaded(monkeypatch, arguments, says):
-    monkeypatch.setattr("vlmdesc.cli.search.encoder_of", lambda *_: pytest.fail("loaded"))
+def test_wrong_queries_are_told_before_the_model_is_loaded(monkeypatch, arguments, says, search):
+    monkeypatch.setitem(ENCODERS, "fake", lambda *_: pytest.fail("loaded"))
     result = search(*arguments)
     assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr and not result.stdout
 
 
-def test_queries_that_say_nothing():
-    result = search("red", "--not", "red")
-    assert result.exit_code == 2 and "takes all away" in result.stderr
+def test_queries_that_say_nothing_and_no_index(search):
+    for arguments, says in [(["red", "--not", "red"], "takes all away"), (["red"], "no index (album)")]:
+        result = search(*arguments, folder="album.idx" if "--not" in arguments else "album")
+        assert result.exit_code == 2 and says in result.stderr
 
 
-@pytest.mark.parametrize("folder", ["nowhere.idx", "album", "album/red/whole.png"])
-def test_no_index(folder):
-    result = search("red", folder=folder)
-    assert result.exit_code == 2 and f"no index ({folder})" in result.stderr and "index build" in result.stderr
-
-
-def test_a_broken_picture_is_exit_1(home):
+def test_a_broken_image_is_exit_1(home, search):
     (home / "page.png").write_text("<!doctype html>")
     (home / "empty").touch()
     for name in ("page.png", "empty"):
@@ -158,35 +142,24 @@ def test_a_broken_picture_is_exit_1(home):
         assert result.exit_code == 1 and f"({name})" in result.stderr and not result.stdout
 
 
-def test_a_sheet_that_cannot_be_written_comes_after_the_answer():
-    result = search("red", "--montage", "nowhere/found.png")
-    assert result.exit_code in (2, 4) and "nowhere/found.png" in result.stderr and "fix:" in result.stderr
-    assert len(result.stdout.splitlines()) in (0, 6)
-
-
-def test_vlmdesc_model_is_for_what_is_made_not_for_what_is_there(monkeypatch):
-    monkeypatch.setenv("VLMDESC_MODEL", "ViT-Z-99/nothing")
-    assert hits("red", "--top", "1") == ["album/red/whole.png"]
-
-
-def test_another_model_cannot_be_asked(monkeypatch):
+def test_another_model_cannot_be_asked(monkeypatch, search):
     monkeypatch.setattr(FakeEncoder, "fingerprint", "fake-2")
     result = search("red")
     assert result.exit_code == 2 and "embeddings of another model, or of other weights" in result.stderr
 
 
-def test_a_picture_that_was_asked_with_is_encoded_once(home, monkeypatch):
+def test_a_image_that_was_asked_with_is_encoded_once(home, monkeypatch, hits):
     paint(home / "other.png", "red", side=9)
     first = hits("other.png")
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
     assert hits("other.png") == first and hits("album/pink/half.png", "--top", "1") == ["album/pink/whole.png"]
 
 
-def test_hostile_names_are_shown_as_escapes(home):
+def test_hostile_names_are_shown_as_escapes(home, search, run):
     label, name = "la\x1b[1m\u202e\nbel", "c\x1b[31m\n  1  1.000  fake.png"
     paint(home / "odd" / label / name, "red")
     paint(home / "odd" / "plain" / "1.png", "blue")
-    assert build("odd", "odd\x1b[7m.idx").exit_code == 0
+    assert run("index", "build", "odd", "--out", "odd\x1b[7m.idx", "--model", "fake").exit_code == 0
     for arguments in (
         ("red \x1b[1m", "--montage", "m\x1b[1m.png"),
         ("red\x1b[1m\u202e.png",),
@@ -217,7 +190,7 @@ def ranked(result):
     return answers
 
 
-def test_interactive_answers_one_query_after_another():
+def test_interactive_answers_one_query_after_another(search):
     result = search(
         "--interactive", "--top", "1", lines=["red", "", "red + blue - pink", "album/red/whole.png", "- red + blue"]
     )
@@ -230,17 +203,17 @@ def test_interactive_answers_one_query_after_another():
     ]
 
 
-def test_interactive_asks_with_what_was_found():
+def test_interactive_asks_with_what_was_found(search):
     lines = ["#1", "red", "#1", "#2 - red", "#7"]
     result = search("-i", "--top", "2", lines=lines)
-    assert result.exit_code == 0 and "no hit 1;" in result.stderr and "no hit 7;" in result.stderr
+    assert result.exit_code == 0 and "nothing found yet" in result.stderr and "no hit 7;" in result.stderr
     answers = ranked(result)
     assert answers[0] == ["album/red/whole.png", "album/red/half.png"]
     assert answers[1][0] == "album/red/half.png" and "album/red/whole.png" not in answers[1]
     assert len(answers) == 3
 
 
-def test_interactive_commands():
+def test_interactive_commands(search):
     lines = [
         ":top 2",
         "red",
@@ -260,10 +233,6 @@ def test_interactive_commands():
     assert {Path(path).parent.name for path in answers[1]} == {"blue"} and colours_of("found.png") >= {"red", "blue"}
 
 
-def test_interactive_begins_with_the_options_given():
-    assert ranked(search("-i", "--top", "1", "--filter", "label=blue", lines=["red"]))[0][0].startswith("album/blue/")
-
-
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -274,6 +243,7 @@ def test_interactive_begins_with_the_options_given():
         (":filter label=bleu", "did you mean 'blue'?"),
         (":montage found.png", "nothing found yet"),
         (":montage", "unknown command"),
+        (":montage nowhere/found.png", "nothing found yet"),
         ("./album", "a folder (./album)"),
         ("nope.png", "no such image (nope.png)"),
         ("page.png", "(page.png)"),
@@ -281,19 +251,19 @@ def test_interactive_begins_with_the_options_given():
         ("- red", "nothing to look for"),
     ],
 )
-def test_an_error_does_not_end_the_conversation(home, line, says):
+def test_an_error_does_not_end_the_conversation(home, line, says, search):
     (home / "page.png").write_text("<!doctype html>")
     result = search("-i", "--top", "1", lines=[line, "red"])
     assert result.exit_code == 0 and result.stderr.startswith("error: ") and says in result.stderr
     assert ranked(result) == [["album/red/whole.png"]]
 
 
-def test_a_sheet_that_cannot_be_written_does_not_end_the_conversation():
-    result = search("-i", "--top", "1", lines=["red", ":montage nowhere/found.png", "blue"])
-    assert result.exit_code == 0 and "nowhere/found.png" in result.stderr and len(ranked(result)) == 2
+def test_the_commands_begin_with_the_options_given(search):
+    found = ranked(search("-i", "--top", "1", "--filter", "label=blue", lines=["red", ":montage nowhere/x.png", "red"]))
+    assert len(found) == 2 and found[0] == found[1] and found[0][0].startswith("album/blue/")
 
 
-def test_interactive_json_lines():
+def test_interactive_json_lines(search):
     result = search("-i", "--json", "--top", "1", lines=["red - blue", ":nope", "blue"])
     first, second = map(json.loads, result.stdout.splitlines())
     assert (first["wanted"], first["not"]) == (["red"], ["blue"]) and second["wanted"] == ["blue"]
@@ -321,40 +291,21 @@ def real(photos, starter, tmp_path_factory):
         shutil.copy(path, folder / "photos" / f"{name}{path.suffix}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLMDESC_CACHE", str(folder / "cache"))
-        patch.setattr("vlmdesc.cli.index.open_encoder", lambda *_: starter)
+        patch.setitem(ENCODERS, "starter", lambda *_: starter)
         arguments = ["index", "build", str(folder / "photos"), "--out", str(folder / "idx"), "--precision", "fp32"]
         assert CliRunner().invoke(app, arguments).exit_code == 0
     return folder
 
 
-@pytest.fixture
-def of_real(real, starter, monkeypatch):
+def test_real_photographs(real, photos, starter, monkeypatch, hits):
     monkeypatch.setenv("VLMDESC_CACHE", str(real / "cache"))
-    monkeypatch.setattr("vlmdesc.cli.index.open_encoder", lambda *_: starter)
-    return lambda *words: [Path(id_).stem for id_ in hits(*words, folder=real / "idx")]
+    monkeypatch.setenv("VLMDESC_MODEL", "fake")  # is for what is made
+    monkeypatch.setitem(ENCODERS, "starter", lambda *_: starter)
 
+    def found(*words):
+        return [Path(id_).stem for id_ in hits(*words, folder=real / "idx")]
 
-@pytest.mark.parametrize(
-    ("words", "name"),
-    [
-        ("a cat", "cat"),
-        ("a cup of coffee", "coffee"),
-        ("a rocket", "rocket"),
-        ("a temple", "temple"),
-        ("a flower", "flower"),
-    ],
-)
-def test_words_find_real_photographs(of_real, words, name):
-    assert of_real(words)[0] == name
-
-
-def test_what_is_not_wanted_in_real_photographs(of_real, photos):
-    assert of_real("a cat", "a cup of coffee", "--not", "a cat")[0] == "coffee"
-    assert of_real(photos["cat"], "a flower")[0] == "flower" and "cat" not in of_real(photos["cat"])
-
-
-def test_the_real_model_by_its_name_alone(real, monkeypatch):
-    monkeypatch.setenv("VLMDESC_CACHE", str(real / "cache"))
-    monkeypatch.setenv("VLMDESC_MODEL", "fake")
-    result = search("a cat", "--top", "1", "--montage", "cat.png", folder=real / "idx")
-    assert result.exit_code == 0 and result.stdout.strip().endswith("cat.png") and "drawn to cat.png" in result.stderr
+    for name, words in REAL.items():
+        assert found(words)[0] == name
+    assert found("a cat", "a cup of coffee", "--not", "a cat")[0] == "coffee"
+    assert found(photos["cat"], "a flower")[0] == "flower" and "cat" not in found(photos["cat"])

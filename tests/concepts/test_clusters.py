@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 
-from tests.concepts.test_index import MODEL
+from tests.concepts.test_index import create
 from tests.concepts.test_nearest import unit
 from tests.concepts.test_rows import rows_for
 from vlmdesc.concepts import clusters as module
-from vlmdesc.concepts.clusters import EXAMPLES, WORDS, Clusters, background, clusters, concepts
-from vlmdesc.concepts.index import create
+from vlmdesc.concepts.clusters import EXAMPLES, WORDS, Clusters, background, clusters, name_clusters
 from vlmdesc.concepts.naming import frame
 from vlmdesc.errors import InputError
 
@@ -27,7 +26,7 @@ def shown_by(own, seed=1):
 
 
 def index_of(folder, vectors, labels=None):
-    return create(folder, vectors, rows_for((f"/{i}.png" for i in range(len(vectors))), labels), MODEL, vectors[:0])
+    return create(folder, vectors, rows_for((f"/{i}.png" for i in range(len(vectors))), labels))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def test_closeness_is_the_cosine_to_the_centre_about_the_mean(index):
 
 
 def test_concepts_are_named_largest_first_and_shown_by_their_middle(index, words, planted):
-    shown = concepts(index, planted, NAMES, words)
+    shown = name_clusters(index, planted, NAMES, words).concepts
     assert [concept.index for concept in shown] == [*range(8)]
     assert [concept.names[0].text for concept in shown] == KINDS
     assert [concept.density for concept in shown] == [size / N for size in SIZES]
@@ -112,25 +111,19 @@ def test_concepts_are_named_largest_first_and_shown_by_their_middle(index, words
         assert concept.direction == pytest.approx(mean, abs=1e-6) and not concept.direction.flags.writeable
 
 
-def test_as_many_words_as_are_wanted(index, words, planted):
-    for top in (1, 2, 32):
-        shown = concepts(index, planted, NAMES, words, top=top)
-        assert {len(concept.names) for concept in shown} == {min(top, len(NAMES))}
-
-
 def test_names_of_parts_are_unique_or_not(index, words, planted):
     """Each kind in two halves: sixteen clusters of eight things and ten words."""
     halves = Clusters(planted.rows, 2 * planted.number + np.arange(N) % 2, planted.closeness)
-    repeated = [c.names[0].text for c in concepts(index, halves, NAMES, words, unique=False) if c.named]
+    repeated = [c.names[0].text for c in name_clusters(index, halves, NAMES, words, unique=False).concepts if c.named]
     assert {*repeated} == {*KINDS} and len(repeated) > 12
-    given = [c.names[0].text for c in concepts(index, halves, NAMES, words, unique=True) if c.named]
+    given = [c.names[0].text for c in name_clusters(index, halves, NAMES, words, unique=True).concepts if c.named]
     assert len(given) == len({*given}) and {*KINDS} <= {*given}
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 20, N])
-def test_every_picture_is_in_one_cluster(index, words, k):
+def test_every_image_is_in_one_cluster(index, words, k):
     found = clusters(index, k, 1)
-    shown = concepts(index, found, NAMES, words)
+    shown = name_clusters(index, found, NAMES, words).concepts
     assert len(found.rows) == len(found.number) == len(found.closeness) == N
     assert len(shown) <= k and sum(concept.density for concept in shown) == pytest.approx(1)
     groups = partition(found)
@@ -143,32 +136,27 @@ def test_every_picture_is_in_one_cluster(index, words, k):
     assert not groups
 
 
-def test_one_cluster_for_all_and_one_for_each(index):
-    assert not clusters(index, 1).number.any()
-    assert len({*clusters(index, N).number.tolist()}) == N
-
-
 @pytest.mark.parametrize("k", [0, N + 1])
-def test_more_clusters_than_pictures_or_none_are_refused(index, k):
+def test_more_clusters_than_images_or_none_are_refused(index, k):
     with pytest.raises(InputError, match=f"{k} clusters of {N} .*ask for fewer"):
         clusters(index, k)
 
 
-def test_pictures_that_are_all_the_same(folder):
+def test_images_that_are_all_the_same(folder):
     same = index_of(folder / "same", np.repeat(unit(1, dim=DIM), 6, axis=0))
     for k in (1, 3):
-        shown = concepts(same, clusters(same, k), NAMES[:5], frame(unit(5, 2, DIM), background(same)))
+        shown = name_clusters(same, clusters(same, k), NAMES[:5], frame(unit(5, 2, DIM), background(same))).concepts
         assert sum(concept.density for concept in shown) == pytest.approx(1)
         assert np.isfinite([hit.score for concept in shown for hit in (*concept.names, *concept.examples)]).all()
 
 
-def test_of_many_pictures_some_are_drawn(index, words, monkeypatch):
+def test_of_many_images_some_are_drawn(index, words, monkeypatch):
     monkeypatch.setattr(module, "SAMPLE", 30)
     found = clusters(index, 6)
     assert len({*found.rows.tolist()}) == 30 and found.rows.tolist() == sorted(found.rows.tolist())
     assert len(found.number) == len(found.closeness) == 30
     assert found.rows.tolist() == clusters(index, 6).rows.tolist() != clusters(index, 6, 1).rows.tolist()
-    shown, groups = concepts(index, found, NAMES, words), partition(found)
+    shown, groups = name_clusters(index, found, NAMES, words).concepts, partition(found)
     assert sum(concept.density for concept in shown) == pytest.approx(1)
     for concept in shown:
         [own] = [group for group in groups if numbers(concept.examples)[0] in group]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmdesc.concepts.rows import SCHEMA, Origin, Rows, rows_of
-from vlmdesc.embeddings.data import Item
+from vlmdesc.embeddings.data import DataSet, Item, load_data
 from vlmdesc.errors import InputError
 
 ORIGIN = Origin(("org/name",))
@@ -36,29 +36,16 @@ def fitting(*filters):
     return np.flatnonzero(CATS.where(filters)).tolist()
 
 
-def test_local_paths_of_an_origin_are_absolute_and_others_stay(tmp_path, monkeypatch):
+def test_local_paths_of_an_origin_are_absolute_and_options_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("photos").mkdir()
-    Path("link").symlink_to("nowhere")
-    made = Origin.of(["photos", "link", "org/name", str(tmp_path)], split="train", label_column="class")
-    assert made.data == (f"{tmp_path}/photos", f"{tmp_path}/link", "org/name", str(tmp_path))
-    assert (made.split, made.label_column, made.image_column) == ("train", "class", "")
+    Path("t.csv").write_text("pic,kind,name\na.png,hen,x\nb.png,owl,y\n")
+    data = load_data("t.csv", image_column="pic", label_column="kind", group_column="name")
+    made = Origin.of(data)
+    assert made == Origin((f"{tmp_path}/t.csv",), image_column="pic", label_column="kind")
     monkeypatch.chdir("/")
-    assert made == Origin.of(made.data, split="train", label_column="class")
-
-
-def test_an_origin_opens_as_it_was_said(tmp_path):
-    table = tmp_path / "t.csv"
-    table.write_text("pic,kind,name\na.png,hen,x\nb.png,owl,y\n")
-    data = Origin((str(table),), image_column="pic", label_column="kind", id_column="name").open()
-    assert [(item.id, item.source, item.label) for item in data] == [
-        ("x", tmp_path / "a.png", "hen"),
-        ("y", tmp_path / "b.png", "owl"),
-    ]
-    both = Origin((str(tmp_path / "b.png"), str(tmp_path / "a.png"))).open()
-    assert [item.source.name for item in both] == ["b.png", "a.png"]
-    with pytest.raises(InputError, match="no such file"):
-        Origin((str(tmp_path / "gone"),)).open()
+    assert made == Origin.of(made.open())
+    assert Origin.of(DataSet("mine", data.table, data.roles)) == Origin(("mine",))
+    assert Origin.of(load_data([tmp_path / "b.png", "a*.png"])).data == (f"{tmp_path}/b.png", "/a*.png")
 
 
 def test_filters_by_hand():
@@ -76,20 +63,6 @@ def test_filters_of_one_column_are_or_and_of_two_are_and():
     assert fitting("label=tabby*", "id=*/1.png") == [0]
     assert fitting("label=hen", "id=/a/*", "label=tabby", "id=/b/*") == [0]
     assert fitting("label=hen", "id=/b/*") == []
-
-
-@given(st.lists(st.sampled_from(["label=t*", "label=hen", "id=*1.png", "id=/b/*", "label=*y", "id=*"]), max_size=5))
-@settings(max_examples=25, deadline=None)
-def test_the_order_of_filters_does_not_matter(filters):
-    assert fitting(*filters) == fitting(*filters[::-1]) == fitting(*filters, *filters)
-
-
-def test_filters_see_rows_that_were_put_together():
-    both = CATS.plus(rows_for(["/c.png"], ["owl"])).plus(rows_for(["/d.png"]))
-    assert np.flatnonzero(both.where(["label=owl", "label=hen"])).tolist() == [2, 5]
-    assert np.flatnonzero(both.where(["id=/d.png"])).tolist() == [6]
-    with pytest.raises(InputError, match="no row has label=a"):
-        rows_for("xy").where(["label=a"])
 
 
 @pytest.mark.parametrize(
@@ -124,8 +97,9 @@ def test_rows_put_together_keep_their_origins():
     assert more.origins == (a, b, c)
     assert more.column("id") == [*"12345612", *"34"]
     assert [more.origins[at].data[0] for at in more.column("origin")] == [*"aabbbcaabb"]
-    assert Rows.none().plus(both).keys() == both.keys() == both.plus(Rows.none()).keys()
-    assert len(Rows.none()) == 0
+    none = both.keep(np.zeros(4, bool))
+    assert none.plus(both).keys() == both.keys() == both.plus(none).keys() and len(none) == 0
+    assert none.plus(more.keep(np.arange(10) == 4)).origins == (b,)  # data sets that no row is from are let go
 
 
 def test_columns_labels_and_contents():

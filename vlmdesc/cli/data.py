@@ -57,8 +57,9 @@ def data(
 
     Example: vlmdesc data photos/ --descriptors everyday
     """
-    from vlmdesc.cli.montage import check_montage, draw_montage
+    from vlmdesc.cli.montage import check_montage
     from vlmdesc.cli.progress import progress_bar
+    from vlmdesc.embeddings.montage import draw_montage
     from vlmdesc.embeddings.survey import survey
 
     check_montage(montage)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmdesc.cli.border import bordered, say
+import vlmdesc as vd
+from vlmdesc.cli.border import bordered, say, say_notes
 from vlmdesc.cli.embed import Errors, Strict
-from vlmdesc.cli.indexing import about, collect, encoder_of, lasting, leave, lines, short, ticking, trial_texts
+from vlmdesc.cli.failures import NAMED, failure, write_failures
+from vlmdesc.cli.montage import check_montage
 from vlmdesc.cli.options import (
     BatchSize,
     DataSource,
@@ -24,14 +27,14 @@ from vlmdesc.cli.options import (
     Precision,
     Split,
     Workers,
+    open_data,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError, StoreError
-from vlmdesc.text import counted, did_you_mean, few, shown
+from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.concepts.copies import Copies
-    from vlmdesc.concepts.index import Index
+    from vlmdesc import Index
 
 index = typer.Typer(help="Indexes of images, for vlmdesc search and vlmdesc name.", no_args_is_help=True)
 
@@ -96,23 +99,24 @@ def build(
 
     Example: vlmdesc index build photos/ --out photos.idx
     """
-    from vlmdesc.concepts import nearest
-    from vlmdesc.concepts.card import Model as Card
-    from vlmdesc.concepts.index import check_place, create
-    from vlmdesc.concepts.rows import Origin
+    from vlmdesc.cli.progress import bars
 
-    check_place(out, replace)
-    origin = Origin.of(dataset, split=split, image_column=image_column, label_column=label_column, id_column=id_column)
-    encoder = open_encoder(model, device, precision)
-    collected, tally = collect(origin, encoder, batch_size, workers, errors, strict)
-    card = Card(lasting(model), encoder.precision, encoder.fingerprint)
-    n = len(collected.rows)
-    texts = trial_texts(encoder) if n > nearest.EXACT_ROWS and recall < 1 else encoder.texts([])
-    with ticking("indexing", n) as tick:
-        made = create(out, collected.vectors(), collected.rows, card, texts, recall=recall, replace=replace, tick=tick)
-    summary = about(made) | {"new": tally.counts["new"], "failed": len(tally.failures)}
-    print(json.dumps(summary) if as_json else "\n".join(lines(made)))
-    leave(tally)
+    _check_errors(errors)
+    data = open_data(dataset, image_column=image_column, label_column=label_column, id_column=id_column, split=split)
+    encoder = partial(open_encoder, model, device, precision)
+    with bars() as progress:
+        made = vd.Index.build(
+            data,
+            encoder,
+            out,
+            recall=recall,
+            replace=replace,
+            batch_size=batch_size,
+            workers=workers or None,
+            strict=strict,
+            progress=progress,
+        )
+    _finish(made, errors, as_json, new=made.changes.encoded)
 
 
 def add(
@@ -134,23 +138,35 @@ def add(
 
     Example: vlmdesc index add photos.idx photos/
     """
-    from vlmdesc.concepts.collect import add as put
-    from vlmdesc.concepts.index import open_index
-    from vlmdesc.concepts.rows import Origin
+    from vlmdesc.cli.progress import bars
 
-    old = open_index(folder)
-    origin = Origin.of(dataset, split=split, image_column=image_column, label_column=label_column, id_column=id_column)
-    encoder = encoder_of(old, model, device)
-    collected, tally = collect(origin, encoder, batch_size, workers, errors, strict)
-    with ticking("indexing", len(collected.rows)) as tick:
-        new, added = put(folder, collected, tick)
-    if as_json:
-        counts = {"new": added.new, "changed": added.changed, "same": added.same, "failed": len(tally.failures)}
-        print(json.dumps(about(new) | counts))
-    else:
-        print(f"{added.new:,} new, {added.changed:,} changed, {added.same:,} there already")
-        print("\n".join(lines(new)))
-    leave(tally)
+    _check_errors(errors)
+    index = vd.Index.open(folder, model, device=device)
+    data = open_data(dataset, image_column=image_column, label_column=label_column, id_column=id_column, split=split)
+    with bars() as progress:
+        index = index.add(data, batch_size=batch_size, workers=workers or None, strict=strict, progress=progress)
+    new, changed, same = index.changes.new, index.changes.changed, index.changes.same
+    if not as_json:
+        print(f"{new:,} new, {changed:,} changed, {same:,} there already")
+    _finish(index, errors, as_json, new=new, changed=changed, same=same)
+
+
+def _check_errors(errors: Path) -> None:
+    if not errors.parent.is_dir():  # told before hours of work
+        raise InputError("no such folder", where=errors.parent, fix="choose another place with --errors")
+
+
+def _finish(index: Index, errors: Path, as_json: bool, **counts: int) -> None:
+    """Say what an index is now, and which images could not be used."""
+    failed = index.changes.failed
+    print(json.dumps(index.to_dict() | counts | {"failed": len(failed)}) if as_json else "\n".join(_lines(index)))
+    say_notes(index.notes)
+    for error in failed[:NAMED]:
+        say(f"error: {error}")
+    if failed:
+        write_failures(errors, [*map(failure, failed, index.changes.failed_labels)])
+        say(f"{counted(len(failed), 'image')} could not be used, listed in {shown(errors)}")
+        raise typer.Exit(ImageError.exit_code)
 
 
 def rm(
@@ -164,39 +180,15 @@ def rm(
 
     Example: vlmdesc index rm photos.idx --missing
     """
-    import numpy as np
-
-    from vlmdesc.concepts.fetch import gone
-    from vlmdesc.concepts.index import Plan, change
-    from vlmdesc.concepts.rows import Rows
-
-    if not (ids or filters or missing):
-        raise InputError("nothing to take out", fix="name ids, or use --filter or --missing")
-
-    def plan(old: Index) -> Plan:
-        rows = old.rows
-        out = rows.where(filters) if filters else np.zeros(len(rows), bool)
-        for id_ in ids or ():
-            named = rows.fits("id", id_) | rows.fits("id", os.path.abspath(id_))  # files have their whole path
-            if not named.any():
-                hint = did_you_mean(id_, map(short, rows.column("id")))
-                raise InputError(f"no image '{id_}'", where=folder, fix=f"{hint}* stands for anything")
-            out |= named
-        if missing:
-            out[gone(rows)] = True
-        return ~out, np.empty((0, 0), np.float32), Rows.none()
-
-    before, after = change(folder, plan)
-    taken = len(before) - len(after)
-    print(json.dumps(about(after) | {"removed": taken}) if as_json else f"{counted(taken, 'image')} taken out")
+    index = vd.Index.open(folder).remove(ids or (), filters=filters, missing=missing)
+    taken = index.changes.removed
+    print(json.dumps(index.to_dict() | {"removed": taken}) if as_json else f"{counted(taken, 'image')} taken out")
 
 
 def info(folder: Folder, as_json: Json = False) -> None:
     """Say what an index holds: how many images, of which data sets, by which model, and how it is searched."""
-    from vlmdesc.concepts.index import open_index
-
-    found = open_index(folder)
-    print(json.dumps(about(found)) if as_json else "\n".join(lines(found)))
+    index = vd.Index.open(folder)
+    print(json.dumps(index.to_dict()) if as_json else "\n".join(_lines(index)))
 
 
 def verify(folder: Folder, as_json: Json = False) -> None:
@@ -204,20 +196,13 @@ def verify(folder: Folder, as_json: Json = False) -> None:
 
     The exit status is 1 when images are gone.
     """
-    from vlmdesc.concepts.fetch import gone
-    from vlmdesc.concepts.index import open_index
-
-    found = open_index(folder)
-    bad, lost = found.nearest.bad(), gone(found.rows)
-    if bad:
-        raise StoreError(f"{counted(bad, 'vector')} not of norm 1", where=folder, fix="build it again with --replace")
-    state = f"{counted(len(lost), 'image')} gone" if lost else "all images there"
-    if as_json:
-        print(json.dumps(about(found) | {"gone": found.rows.column("id", lost)}))
-    else:
-        print(f"{shown(folder)}: {len(found):,} vectors whole, {state}")
-    if lost:
-        say(f"{shown(few(found.rows.column('id', lost)))}; vlmdesc index rm {shown(folder)} --missing takes them out")
+    index = vd.Index.open(folder)
+    gone = index.verify()
+    state = f"{counted(len(gone), 'image')} gone" if gone else "all images there"
+    text = f"{shown(folder)}: {len(index):,} vectors whole, {state}"
+    print(json.dumps(index.to_dict() | {"gone": gone}) if as_json else text)
+    if gone:
+        say(f"{shown(few(gone))}; vlmdesc index rm {shown(folder)} --missing takes them out")
         raise typer.Exit(ImageError.exit_code)
 
 
@@ -229,36 +214,51 @@ def dups(folder: Folder, threshold: Threshold = 0.95, montage: Montage = None, a
 
     Example: vlmdesc index dups photos.idx --montage copies.png
     """
-    from vlmdesc.cli.montage import check_montage, draw_rows
-    from vlmdesc.concepts.copies import copies
-    from vlmdesc.concepts.index import open_index
+    from vlmdesc.cli.progress import bars
 
     if montage:
         check_montage(montage)
-    found = open_index(folder)
-    with ticking("comparing", len(found)) as tick:
-        groups = copies(found, threshold, tick)
+    index = vd.Index.open(folder)
+    with bars() as progress:
+        found = index.duplicates(threshold, progress)
     if as_json:
-        print(
-            json.dumps([{"similarity": round(g.similarity, 6), "ids": found.rows.column("id", g.rows)} for g in groups])
-        )
+        print(json.dumps(found.to_dict()))
     else:
-        _list(found, groups)
-    if montage and groups:
-        rows = [row for group in groups for row in group.rows]
-        captions = [f"group {n}" for n, group in enumerate(groups, 1) for _ in group.rows]
-        draw_rows(montage, found, rows, captions)
+        for group in found.groups[:SHOWN]:
+            print(f"{counted(len(group.ids), 'image')}, similarity {group.similarity:.3f}")
+            print("\n".join(f"  {shown(short(id_))}" for id_ in group.ids))
+        if len(found) > SHOWN:
+            print(f"and {counted(len(found) - SHOWN, 'more group')}; --json lists all")
+        extra = sum(len(group.ids) - 1 for group in found.groups)
+        say(f"{counted(len(found), 'group')}, {counted(extra, 'image')} more than needed")
+    if montage and len(found):
+        draw(found, montage)
 
 
-def _list(found: Index, groups: tuple[Copies, ...]) -> None:
-    for group in groups[:SHOWN]:
-        print(f"{counted(len(group.rows), 'image')}, similarity {group.similarity:.3f}")
-        for id_ in found.rows.column("id", group.rows):
-            print(f"  {shown(short(id_))}")
-    if len(groups) > SHOWN:
-        print(f"and {counted(len(groups) - SHOWN, 'more group')}; --json lists all")
-    extra = sum(len(group.rows) - 1 for group in groups)
-    say(f"{counted(len(groups), 'group')}, {counted(extra, 'image')} more than needed")
+def draw(found: Any, path: Path) -> None:
+    """Draw the contact sheet of a result, and say so. Raises: StoreError."""
+    say(f"{counted(found.montage(path), 'image')}, drawn to {shown(path)}")
+
+
+def short(id_: str) -> str:
+    """A path as it is from here, if it lies below."""
+    return id_.removeprefix(f"{Path.cwd()}{os.sep}")
+
+
+def _lines(index: Index) -> list[str]:
+    about = index.to_dict()
+    labels = f", {counted(len(about['labels']), 'label')} ({few(about['labels'])})" if about["labels"] else ""
+    how = f"{about['search']}, {counted(about['probes'], 'list')} a query" if about["probes"] else "exact"
+    measured = ", ".join(f"{share:.3f} for {kind}" for kind, share in about["recall"].items())
+    lines = [
+        f"{about['index']}: {counted(len(index), 'image')}{labels}",
+        f"of {few(map(short, about['data']))}",
+        f"by {about['model']} in {about['precision']}, {about['dimensions']} dimensions",
+        f"search: {how}" + (f"; recall@10 {measured}" if measured else ""),
+    ]
+    if index.outgrown:
+        lines.append("it has outgrown its lists: vlmdesc index build --replace makes it faster")
+    return [shown(line) for line in lines]
 
 
 for _command in (build, add, rm, info, verify, dups):

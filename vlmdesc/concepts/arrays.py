@@ -21,7 +21,7 @@ BLOCK = 16_384  # vectors read at a time
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # each array's type and shape, in the order of the file
 
 
-def head(layout: Layout) -> bytes:
+def header(layout: Layout) -> bytes:
     """What a file of these arrays begins with."""
     about, end = {}, 0
     for name, (kind, shape) in layout.items():
@@ -38,7 +38,7 @@ def _bytes(kind: str, shape: tuple[int, ...]) -> int:
 
 def mapped(path: Path, layout: Layout) -> dict[str, np.ndarray]:
     """The arrays in a file, not read yet. Raises: ValueError when it is no file of just these; FileNotFoundError."""
-    first, arrays = head(layout), {}
+    first, arrays = header(layout), {}
     end, data = len(first), np.memmap(path, np.uint8, "r")
     if len(data) != end + sum(_bytes(*entry) for entry in layout.values()) or data[:end].tobytes() != first:
         raise ValueError("not the arrays that the card says")

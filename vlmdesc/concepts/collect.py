@@ -1,94 +1,108 @@
-"""Data sets into an index: each image through the encoder once in its life, and each row once in the index."""
+"""The images of a data set on their way into an index: each through the encoder once in its life."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
-from vlmdesc.concepts.index import Index, Plan, change
+from vlmdesc.concepts.nearest import Some
 from vlmdesc.concepts.rows import Origin, Rows, rows_of
-from vlmdesc.embeddings.data import Item
+from vlmdesc.embeddings.data import DataSet, Item
 from vlmdesc.embeddings.embed import embedding
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
 from vlmdesc.embeddings.vectors import StoredVectors
 from vlmdesc.errors import ImageError, InputError
+from vlmdesc.records.progress import Progress, counter, silent
+from vlmdesc.text import counted
+
+Data = DataSet | str | Path | Iterable[str | Path]
+EncoderSource = Encoder | str | Callable[[], Encoder]  # itself, its name, or what loads it
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What an index's last change did, in images: how many came, took the place of an older state, were there already,
+    were taken out; how many were encoded; and those that could not be used, with their labels.
+    """
+
+    new: int = 0
+    changed: int = 0
+    same: int = 0
+    removed: int = 0
+    encoded: int = 0
+    failed: tuple[ImageError, ...] = ()
+    failed_labels: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How images are read and encoded; with `strict` the first that cannot be used is raised."""
+
+    store: Store | None
+    batch_size: int = BATCH_SIZE
+    workers: int | None = None
+    strict: bool = False
+    progress: Progress = silent
 
 
 @dataclass(frozen=True)
 class Collected:
-    """The rows of a data set, and the store that has their embeddings."""
+    """The rows of a data set, what happened to its images, and what gives the vectors of some of the rows."""
 
     rows: Rows
-    store: Store
-    encoder: Encoder
-
-    def vectors(self, rows: Rows | None = None) -> StoredVectors:
-        """The vectors of these rows, or of some of them, as they are kept."""
-        collection = self.store.images(self.encoder)
-        return StoredVectors(collection, (self.rows if rows is None else rows).column("content"))
+    changes: Changes
+    vectors: Callable[[Rows], Some]
 
 
-def collect(
-    origin: Origin,
-    encoder: Encoder,
-    store: Store | None = None,
-    *,
-    batch_size: int = BATCH_SIZE,
-    workers: int | None = None,
-    seen: Callable[[Item, Encoded | ImageError], object] = lambda item, found: None,
-) -> Collected:
-    """Embed what the store does not have of a data set's images. `seen` hears of each, and of those that failed.
+def collect(data: DataSet, encoder: Encoder, loading: Loading) -> Collected:
+    """Embed what the store does not have of a data set's images.
 
-    Raises: InputError when not one can be used; StoreError.
+    Raises: InputError when not one can be used; StoreError; ImageError.
     """
-    store = store or Store()
-    collection = store.images(encoder)
-    items = embedding(origin.open(), encoder, collection, batch_size=batch_size, workers=workers)
+    collection = loading.store.images(encoder) if loading.store else None
+    tick, here = counter(loading.progress, "embedding", data.n), dict[bytes, np.ndarray]()
+    failed, labels, encoded = list[ImageError](), list[str | None](), 0
 
     def usable() -> Iterator[tuple[int, Item, bytes]]:
+        nonlocal encoded
+        items = embedding(data, encoder, collection, batch_size=loading.batch_size, workers=loading.workers)
         for number, (item, found) in enumerate(items):
-            seen(item, found)
+            tick(1)
             if isinstance(found, Encoded):
+                encoded += not found.stored
+                if not collection:
+                    here[found.content] = found.vector
                 yield number, item, found.content
+            elif loading.strict:
+                raise found
+            else:
+                failed.append(found)
+                labels.append(item.label)
 
-    rows = rows_of(usable(), origin)
+    rows = rows_of(usable(), Origin.of(data))
     if not len(rows):
-        raise InputError("no image that can be used", where=", ".join(origin.data), fix="see the errors above")
-    return Collected(rows, store, encoder)
+        first = tuple(str(error) for error in failed[:10])
+        what = f"no image that can be used of {counted(len(failed), 'image')}"
+        raise InputError(what, where=data.name, fix="give others", details=first)
+    if not data.opened:  # its images cannot be opened again, and are known by what they are
+        digest = hashlib.sha256(b"".join(rows.column("content"))).hexdigest()
+        rows = Rows(rows.table, (Origin((f"in memory {digest[:16]}",)),))
+    changes = Changes(encoded=encoded, failed=tuple(failed), failed_labels=tuple(labels))
 
+    def vectors(some: Rows) -> Some:
+        keys = some.column("content")
+        if collection:
+            return StoredVectors(collection, keys)
+        return np.array([here[key] for key in keys], np.float32).reshape(len(keys), encoder.dim)
 
-@dataclass(frozen=True)
-class Added:
-    """How many rows came, how many took the place of an older state of the same image, how many were there."""
-
-    new: int
-    changed: int
-    same: int
-
-
-def add(folder: Path, collected: Collected, tick: Callable[[int], object] = lambda done: None) -> tuple[Index, Added]:
-    """Put images into an index; one that is there already stays, and one that has changed is replaced.
-
-    Raises: ModelError when they were embedded by another model; InputError and StoreError as `open_index` does.
-    """
-    came = gone = 0
-
-    def plan(old: Index) -> Plan:
-        nonlocal came, gone
-        old.check(collected.encoder.fingerprint)
-        keep, fresh = merged(old.rows, collected.rows)
-        came, gone = int(fresh.sum()), int((~keep).sum())
-        more = collected.rows.keep(fresh)
-        return keep, collected.vectors(more), more
-
-    _, after = change(folder, plan, tick)
-    return after, Added(came - gone, gone, len(collected.rows) - came)
+    return Collected(rows, changes, vectors)
 
 
 def merged(old: Rows, new: Rows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:

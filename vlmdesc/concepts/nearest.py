@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
-from vlmdesc.concepts.arrays import BLOCK, Layout, check_numbers, head, mapped
+from vlmdesc.concepts.arrays import BLOCK, Layout, check_numbers, header, mapped
 from vlmdesc.errors import InputError, ShapeError
 from vlmdesc.records.results import Vectors
 
@@ -33,8 +33,11 @@ CODECS = {  # a quarter and a half of the memory; the second where the first cos
 SEED = 0
 EXACTLY, NEARLY = 1e-3, 0.05  # how far from 1 a norm may be
 
+Some = Vectors | Float32[np.ndarray, "n d"]
+Tick = Callable[[int], object]  # called with how many more are done
 
-def _unheard(done: int) -> None:
+
+def unheard(done: int) -> None:
     pass
 
 
@@ -66,33 +69,27 @@ class Nearest:
         `allowed` says which rows may be found. Raises: ShapeError for queries of another width; InputError for some
         that are not finite, or for k below 1.
         """
-        self._check(queries, k)
-        if allowed is not None and allowed.sum() <= EXACT_ROWS and self.probes:
-            return self._among(queries, k, np.flatnonzero(allowed))  # few of them may stand in the lists looked into
-        chosen = None if allowed is None else faiss.IDSelectorBatch(np.flatnonzero(allowed).astype(np.int64))
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            what = f"queries have shape {queries.shape}, the vectors {self.dim} dimensions"
+            raise ShapeError(what, fix="give rows (Q, D) of the encoder that the vectors are of")
+        if k < 1:
+            raise InputError(f"the {k} nearest", fix="ask for at least one")
+        if not np.isfinite(queries).all():
+            raise InputError("a query is not finite", fix="give unit-norm vectors")
+        rows = None if allowed is None else np.flatnonzero(allowed)
+        if (
+            self.probes and rows is not None and len(rows) <= EXACT_ROWS
+        ):  # few of them may stand in the lists looked into
+            scores, at = nearest(queries, self.vectors(rows), min(k, len(rows)))
+            short = ((0, 0), (0, k - at.shape[1]))
+            scores = np.pad(scores, short, constant_values=np.finfo(np.float32).min)
+            return scores, np.pad(rows[at], short, constant_values=-1)
+        chosen = None if rows is None else faiss.IDSelectorBatch(rows.astype(np.int64))
         if not self.probes:
             return nearest(queries, self.index, k, chosen)
         params = faiss.SearchParametersIVF(nprobe=self.probes, sel=chosen)
-        scores, rows = self.index.search(np.ascontiguousarray(queries), k, params=params)
-        return scores, rows
-
-    def _among(
-        self, queries: Float32[np.ndarray, "q d"], k: int, rows: Int[np.ndarray, " a"]
-    ) -> tuple[Float32[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
-        scores, at = nearest(queries, self.vectors(rows), min(k, len(rows)))
-        short = ((0, 0), (0, k - at.shape[1]))
-        return np.pad(scores, short, constant_values=np.finfo(np.float32).min), np.pad(
-            rows[at], short, constant_values=-1
-        )
-
-    def _check(self, queries: Float32[np.ndarray, "q d"], k: int) -> None:
-        if k < 1:
-            raise InputError(f"the {k} nearest", fix="ask for at least one")
-        if queries.shape[1] != self.dim:
-            what = f"queries have {queries.shape[1]} dimensions, the vectors {self.dim}"
-            raise ShapeError(what, fix="use the encoder that the vectors are of")
-        if not np.isfinite(queries).all():
-            raise InputError("a query is not finite", fix="give unit-norm vectors")
+        scores, found = self.index.search(np.ascontiguousarray(queries), k, params=params)
+        return scores, found
 
     def vectors(self, rows: Int[np.ndarray, " r"]) -> Float32[np.ndarray, "r d"]:
         """The vectors of some rows, as exact as they are kept."""
@@ -104,8 +101,8 @@ class Nearest:
 
     def bad(self) -> int:
         """How many vectors are not finite, or not of norm 1 as far as that can be kept."""
-        off = (np.abs(np.linalg.norm(block, axis=1) - 1) for block in self.blocks())
-        return sum(int((~(norms < (NEARLY if self.probes else EXACTLY))).sum()) for norms in off)
+        tolerance = NEARLY if self.probes else EXACTLY
+        return sum(int((~_sound(block, tolerance)).sum()) for block in self.blocks())
 
     def blocks(self) -> Iterator[Float32[np.ndarray, "b d"]]:
         """All vectors in order, some thousand at a time."""
@@ -128,36 +125,45 @@ def nearest(
     return scores, rows
 
 
-def build(
-    vectors: Vectors | Float32[np.ndarray, "n d"],
-    texts: Float32[np.ndarray, "t d"],
-    recall: float = RECALL,
-    tick: Callable[[int], object] = _unheard,
-) -> Nearest:
+def build(vectors: Some, texts: Float32[np.ndarray, "t d"], recall: float = RECALL, tick: Tick = unheard) -> Nearest:
     """Vectors (N, D), read some thousand at a time, ready to be searched.
 
     More than 100,000 go into inverted lists, unless `recall` is 1. How many lists a query looks into is then chosen
     such that of the exact 10 nearest images at least this share is found, for held images and for `texts`, whose
-    vectors lie apart from images'. Raises: InputError for a recall that is no share, or no vectors.
+    vectors lie apart from images'. Raises: InputError for a recall that is no share, no vectors, or one that is not
+    of norm 1.
     """
     if not 0 < recall <= 1:
         raise InputError(f"recall {recall}", fix="give a share above 0, 1 for exact search")
     if not len(vectors):
         raise InputError("no vectors", fix="give at least one")
+    if len(vectors.shape) != 2:
+        raise ShapeError(f"vectors of shape {vectors.shape}", fix="give rows (N, D)")
     if len(vectors) <= EXACT_ROWS or recall == 1:
-        nothing = np.empty((0, vectors.shape[1]), np.float32)
-        return Nearest(_stacked(nothing, np.arange(0), vectors, tick))
-    held = _sample(len(vectors), HELD, SEED)
-    probes = {"images": (np.asarray(vectors[held]), held), "texts": (texts, np.full(len(texts), -1))}
-    queries, own = (np.concatenate(parts) for parts in zip(*probes.values(), strict=True))
-    truth = np.split(_exact(vectors, queries, own), [len(held)])
-    trials = [_Trial(kind, *probes[kind], right) for kind, right in zip(probes, truth, strict=True)]
-    sample = np.asarray(vectors[_sample(len(vectors), PER_LIST * lists_for(len(vectors)), SEED + 1)])
+        nothing = Nearest(np.empty((0, vectors.shape[1]), np.float32))
+        return changed(nothing, np.empty(0, bool), vectors, tick)
+    held, n_lists = _sample(len(vectors), HELD, SEED), lists_for(len(vectors))
+    images = np.asarray(vectors[held])
+    queries, own = np.concatenate([images, texts]), np.concatenate([held, np.full(len(texts), -1)])
+    truth = _exact(vectors, queries, own)
+    sample = np.asarray(vectors[_sample(len(vectors), PER_LIST * n_lists, SEED + 1)])
     for codec in CODECS:
-        filled = _filled(_empty(sample, lists_for(len(vectors)), codec), vectors, tick)
-        tick = _unheard  # each vector once
-        if tuned := _tuned(filled, trials, recall):
-            return tuned
+        factory = f"IVF{n_lists}_HNSW32,{codec}"
+        index = faiss.index_factory(sample.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        index.cp.seed, index.cp.min_points_per_centroid = SEED, 1
+        index.train(sample)
+        lists = Nearest(_lists(*_learnt(index), codec), factory, 1)
+        for block in _blocks(vectors, tick):
+            lists.index.add(block)
+        tick = unheard  # each vector once
+        for probes in (2**i for i in range(int(np.log2(n_lists // SHARE)) + 1)):
+            tried = replace(lists, probes=probes)
+            found = others(tried.search(queries, AT + 1)[1], own)
+            shares = np.array([len({*a} & {*b}) / AT for a, b in zip(found, truth, strict=True)])
+            kinds = {"images": shares[: len(held)], "texts": shares[len(held) :]}
+            reached = {kind: float(of.mean()) for kind, of in kinds.items() if len(of)}
+            if min(reached.values()) >= recall:
+                return replace(tried, recall=reached)
     return build(vectors, texts, 1.0)  # no lists are as good
 
 
@@ -166,23 +172,12 @@ def lists_for(n: int) -> int:
     return min(MAX_LISTS, 2 ** round(np.log2(4 * np.sqrt(n))))
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """Queries (Q, D), for each the row that it is itself or -1, and the rows (Q, 10) that an exact search gives."""
-
-    kind: str
-    queries: Float32[np.ndarray, "q d"]
-    own: Int[np.ndarray, " q"]
-    truth: Int[np.ndarray, "q k"]
-
-    def recall(self, trial: Nearest) -> float:
-        found = others(trial.search(self.queries, AT + 1)[1], self.own)
-        return float(np.mean([len({*a} & {*b}) / AT for a, b in zip(found, self.truth, strict=True)]))
+def _sample(n: int, size: int, seed: int) -> Int[np.ndarray, " s"]:
+    return np.sort(np.random.default_rng(seed).choice(n, min(n, size), replace=False))
 
 
-def _exact(
-    vectors: Vectors | Float32[np.ndarray, "n d"], queries: Float32[np.ndarray, "q d"], own: Int[np.ndarray, " q"]
-) -> Int[np.ndarray, "q k"]:
+def _exact(vectors: Some, queries: Float32[np.ndarray, "q d"], own: Int[np.ndarray, " q"]) -> Int[np.ndarray, "q k"]:
+    """The rows of the 10 best vectors for each query, other than itself."""
     scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     for start in range(0, len(vectors), BLOCK):
         found, at = nearest(queries, np.asarray(vectors[start : start + BLOCK]), AT + 1)
@@ -196,26 +191,6 @@ def others(rows: Int[np.ndarray, "q k1"], own: Int[np.ndarray, " q"]) -> Int[np.
     """What each query found, less itself, or less the last where it is not there: finding oneself is no merit."""
     last = np.argsort(rows == own[:, None], axis=1, kind="stable")[:, :-1]
     return np.take_along_axis(rows, last, 1)
-
-
-def _tuned(filled: Nearest, trials: list[_Trial], recall: float) -> Nearest | None:
-    """With as few lists looked into as the recall allows, None where even one list in 8 is not enough."""
-    probes = 1
-    while probes <= filled.index.nlist // SHARE:
-        tried = replace(filled, probes=probes)
-        reached = {trial.kind: trial.recall(tried) for trial in trials if len(trial.queries)}
-        if min(reached.values()) >= recall:
-            return replace(tried, recall=reached)
-        probes *= 2
-    return None
-
-
-def _empty(sample: Float32[np.ndarray, "s d"], lists: int, codec: str) -> Nearest:
-    factory = f"IVF{lists}_HNSW32,{codec}"
-    index = faiss.index_factory(sample.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed, index.cp.min_points_per_centroid = SEED, 1
-    index.train(sample)
-    return Nearest(_lists(*_learnt(index), codec), factory, 1)
 
 
 def _learnt(index: Any) -> tuple[Float32[np.ndarray, "l d"], Float32[np.ndarray, " t"]]:
@@ -238,61 +213,45 @@ def _lists(centroids: Float32[np.ndarray, "l d"], trained: Float32[np.ndarray, "
     return index
 
 
-def _blocks(
-    vectors: Vectors | Float32[np.ndarray, "n d"], tick: Callable[[int], object]
-) -> Iterator[Float32[np.ndarray, "b d"]]:
+def _blocks(vectors: Some, tick: Tick) -> Iterator[Float32[np.ndarray, "b d"]]:
+    """Vectors, some thousand at a time. Raises: InputError for one that is not of norm 1."""
     for start in range(0, len(vectors), BLOCK):
         block = np.ascontiguousarray(vectors[start : start + BLOCK])
+        off = np.flatnonzero(~_sound(block, NEARLY))
+        if len(off):
+            raise InputError(f"vector {start + off[0]} is not of norm 1", fix="give unit-norm vectors")
         yield block
         tick(len(block))
 
 
-def _filled(empty: Nearest, vectors: Vectors | Float32[np.ndarray, "n d"], tick: Callable[[int], object]) -> Nearest:
-    for block in _blocks(vectors, tick):
-        empty.index.add(block)
-    return empty
+def _sound(vectors: Float32[np.ndarray, "b d"], tolerance: float) -> Bool[np.ndarray, " b"]:
+    return np.abs(np.linalg.norm(vectors, axis=1) - 1) < tolerance  # NaN is not
 
 
-def _stacked(
-    old: Float32[np.ndarray, "n d"],
-    kept: Int[np.ndarray, " k"],
-    more: Vectors | Float32[np.ndarray, "m d"],
-    tick: Callable[[int], object],
-) -> Float32[np.ndarray, "km d"]:
-    """Rows of an array, and more behind them."""
-    whole, end = np.empty((len(kept) + len(more), old.shape[1]), np.float32), len(kept)
-    np.take(old, kept, 0, out=whole[:end], mode="clip")  # other modes make a copy first
-    for block in _blocks(more, tick):
-        whole[end : end + len(block)] = block
-        end += len(block)
-    return whole
-
-
-def _sample(n: int, size: int, seed: int) -> Int[np.ndarray, " s"]:
-    return np.sort(np.random.default_rng(seed).choice(n, min(n, size), replace=False))
-
-
-def changed(
-    old: Nearest,
-    keep: Bool[np.ndarray, " n"],
-    more: Vectors | Float32[np.ndarray, "m d"],
-    tick: Callable[[int], object] = _unheard,
-) -> Nearest:
+def changed(old: Nearest, keep: Bool[np.ndarray, " n"], more: Some, tick: Tick = unheard) -> Nearest:
     """A new one with the rows of `old` that are kept, in their order, and more vectors behind them.
 
-    Lists stay as they were trained. Raises: ShapeError for vectors of another width.
+    Lists stay as they were trained. Raises: ShapeError for vectors of another width; InputError for one that is not of
+    norm 1.
     """
-    if len(more) and more.shape[1] != old.dim:
-        what = f"vectors of {more.shape[1]} dimensions beside some of {old.dim}"
+    if len(more) and more.shape[1:] != (old.dim,):
+        what = f"vectors of shape {more.shape} beside some of {old.dim} dimensions"
         raise ShapeError(what, fix="use the encoder that the others are of")
     if not old.probes:
-        return Nearest(_stacked(old.index, np.flatnonzero(keep), more, tick))
-    index = _lists(*_learnt(old.index), _codec(old.factory)[1])
-    number = np.cumsum(keep) - 1
+        kept = np.flatnonzero(keep)
+        whole, end = np.empty((len(kept) + len(more), old.dim), np.float32), len(kept)
+        np.take(old.index, kept, 0, out=whole[:end], mode="clip")  # other modes make a copy first
+        for block in _blocks(more, tick):
+            whole[end : end + len(block)] = block
+            end += len(block)
+        return Nearest(whole)
+    index, number = _lists(*_learnt(old.index), _codec(old.factory)[1]), np.cumsum(keep) - 1
     for at in range(index.nlist):
         rows, codes = _list(old.index, at)
         _put(index, at, number[rows[keep[rows]]], codes[keep[rows]])
-    return _filled(replace(old, index=index), more, tick)
+    for block in _blocks(more, tick):
+        index.add(block)
+    return replace(old, index=index)
 
 
 def _list(index: Any, at: int) -> tuple[Int[np.ndarray, " r"], UInt8[np.ndarray, "r w"]]:
@@ -311,16 +270,16 @@ def _put(index: Any, at: int, rows: Int[np.ndarray, " r"], codes: UInt8[np.ndarr
 
 
 def _codec(factory: str) -> tuple[int, str]:
-    """How many lists there are, and how vectors are kept in them. Raises: ValueError when that is none of our ways."""
+    """How many lists there are, and how vectors are kept in them. Raises: ValueError for another factory."""
     found = LISTS.fullmatch(factory)
     if not found or int(found[1]) > MAX_LISTS:
-        raise ValueError("no way in which vectors are kept")
+        raise ValueError("unknown index type")
     return int(found[1]), found[2]
 
 
-def write(found: Nearest, put: Callable[[bytes], object]) -> None:
+def write(found: Nearest, put: Callable[[bytes], None]) -> None:
     """Hand a file of it to `put`, some bytes at a time."""
-    put(head(_layout(len(found), found.dim, found.factory)))
+    put(header(_layout(len(found), found.dim, found.factory)))
     if not found.probes:
         for block in found.blocks():
             put(block.tobytes())

@@ -1,4 +1,4 @@
-"""What each vector of an index is: row i of these is row i of the vectors."""
+"""Which image each vector of an index is of: row i of these is row i of the vectors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,13 @@ class Origin:
     id_column: str = ""
 
     @staticmethod
-    def of(data: Sequence[str], **options: str) -> Origin:
-        return Origin(
-            tuple(os.path.abspath(path) if os.path.lexists(path) or has_magic(path) else path for path in data),
-            **options,
+    def of(data: DataSet) -> Origin:
+        """How a data set can be opened again; one that was made by hand cannot."""
+        opened = {"source": (data.name,), **data.opened}
+        paths = (
+            os.path.abspath(path) if os.path.lexists(path) or has_magic(path) else path for path in opened["source"]
         )
+        return Origin(tuple(paths), **{field.name: opened.get(field.name, "") for field in fields(Origin)[1:]})
 
     def open(self) -> DataSet:
         """The data set as it is now. Raises: InputError when it is gone; EndpointError when the hub does not answer."""
@@ -120,17 +122,6 @@ class Rows:
         numbers = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
         return np.array([*known, False])[numbers]
 
-    @staticmethod
-    def none() -> Rows:
-        return Rows(SCHEMA.empty_table())
-
-    def tidy(self) -> Rows:
-        """The same, without data sets that no row is from."""
-        used = self.table["origin"].unique().to_pylist()
-        if len(used) == len(self.origins):
-            return self
-        return self._among(tuple(origin for at, origin in enumerate(self.origins) if at in used))
-
     def keep(self, wanted: Bool[np.ndarray, " n"]) -> Rows:
         return Rows(self.table.filter(pa.array(wanted)), self.origins)
 
@@ -141,8 +132,9 @@ class Rows:
         return [(id_,) if file else (self.origins[origin], number) for id_, file, origin, number in columns]
 
     def plus(self, more: Rows) -> Rows:
-        """These rows and more behind them."""
-        origins = tuple(dict.fromkeys((*self.origins, *more.origins)))
+        """These rows and more behind them, with the data sets that some row is from."""
+        used = [rows.origins[at] for rows in (self, more) for at in sorted(rows.table["origin"].unique().to_pylist())]
+        origins = tuple(dict.fromkeys(used))
         return Rows(pa.concat_tables([self._among(origins).table, more._among(origins).table]), origins)
 
     def _among(self, origins: tuple[Origin, ...]) -> Rows:
@@ -150,6 +142,11 @@ class Rows:
         moved = pa.array([origins.index(self.origins[at]) for at in self.column("origin")], pa.int32())
         at = SCHEMA.get_field_index("origin")
         return Rows(self.table.set_column(at, SCHEMA.field(at), moved), origins)
+
+    def gone(self) -> list[int]:
+        """Rows whose image was a file that is no longer there."""
+        paths = zip(self.column("id"), self.column("file"), strict=True)
+        return [row for row, (path, file) in enumerate(paths) if file and not os.path.isfile(path)]
 
     def to_bytes(self) -> pa.Buffer:
         sink = pa.BufferOutputStream()

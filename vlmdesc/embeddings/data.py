@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class DataSet:
     name: str
     table: Table
     roles: Roles
+    opened: Mapping[str, Any] = field(default_factory=dict)  # what `load_data` was given
 
     def __len__(self) -> int:
         """Number of rows; counted where it is not known."""
@@ -171,8 +172,10 @@ def load_data(
             raise _no_column(table, column, name, option)
     image = image_column or _image_column(table, name)
     label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in tables.known(table, c)), "")
-    id_column = id_column or ("id" if "id" in table.columns else "")
-    return DataSet(name, table, Roles(image, label, group_column, id_column))
+    own_id = "id" if "id" in table.columns else ""
+    opened = {"source": (name,) if isinstance(source, (str, Path)) else tuple(map(str, listed)), "split": split}
+    opened |= {f"{role}_column": column for role, column in wanted.items()}
+    return DataSet(name, table, Roles(image, label, group_column, id_column or own_id), opened)
 
 
 @dataclass(frozen=True)

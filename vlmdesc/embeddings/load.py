@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import warnings
 from collections.abc import Callable
@@ -65,6 +66,12 @@ def load_named(
         fix = f"where you trust it, add --model {shlex.quote(named)}"
         raise InputError(f"it asks for a model of the hub, {named}", where=where, fix=fix)
     return load_encoder(given or named, device=device, precision=precision)
+
+
+def lasting(model: str) -> str:
+    """A model's name as it will be understood from another folder too."""
+    kind, mark, path = model.partition("/@" if "/@" in model else "local-dir:")
+    return f"{kind}{mark}{os.path.abspath(path)}" if mark else model or "starter"
 
 
 # (device, precision) -> encoder; the first line of each one's docstring is what `vlmdesc models` says of it.

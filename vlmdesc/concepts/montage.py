@@ -1,8 +1,7 @@
-"""The images of rows, from where they came."""
+"""The images of rows of an index, from where they came, and a contact sheet of them."""
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +11,20 @@ from PIL import Image
 
 from vlmdesc.concepts.rows import Rows
 from vlmdesc.embeddings.image import DecodedImage, Source, content_key, contents, open_image
+from vlmdesc.embeddings.montage import SIDE, draw_montage
 from vlmdesc.errors import ImageError, VlmdescError
+
+MOST = 300  # images on a sheet
+
+
+def draw(path: Path, rows: Rows, wanted: Sequence[int], captions: Sequence[str]) -> int:
+    """Write a PNG of the first 300 of some rows' images; how many there are on it.
+
+    A crossed box stands for one that is gone or has changed. Raises: StoreError.
+    """
+    found = fetch(rows, wanted[:MOST], SIDE)
+    draw_montage(path, [(found.get(row), caption) for row, caption in zip(wanted[:MOST], captions, strict=False)])
+    return min(len(wanted), MOST)
 
 
 def fetch(rows: Rows, wanted: Sequence[int], side: int) -> dict[int, Image.Image]:
@@ -40,15 +52,7 @@ def _sources(rows: Rows, wanted: Sequence[int]) -> Iterator[tuple[int, Source]]:
         else:
             elsewhere[origin][number] = row
     for origin, numbers in elsewhere.items():
-        try:
+        with suppress(VlmdescError):  # the data set is gone
             for number, item in rows.origins[origin].open().some(numbers):
                 if not isinstance(item.source, ImageError):
                     yield numbers[number], item.source
-        except VlmdescError:  # the data set is gone
-            continue
-
-
-def gone(rows: Rows) -> list[int]:
-    """Rows whose image was a file that is no longer there."""
-    paths = zip(rows.column("id"), rows.column("file"), strict=True)
-    return [row for row, (path, file) in enumerate(paths) if file and not os.path.isfile(path)]

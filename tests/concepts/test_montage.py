@@ -4,15 +4,11 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from tests.concepts.test_collect import gather, paint
-from vlmdesc.concepts.fetch import fetch, gone
+from tests.albums import paint
+from tests.concepts.test_collect import rows_of
+from vlmdesc.concepts.montage import fetch
 from vlmdesc.embeddings.data import DataSet
 from vlmdesc.testing import COLOURS
-
-
-@pytest.fixture(autouse=True)
-def user(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
 
 
 def colour_of(image):
@@ -30,7 +26,7 @@ def files(tmp_path):
     """Rows of three files: blue, green, red."""
     for colour in ("blue", "green", "red"):
         paint(tmp_path / "p" / f"{colour}.png", colour)
-    return gather(tmp_path / "p").rows
+    return rows_of(tmp_path / "p")
 
 
 @pytest.fixture
@@ -43,25 +39,13 @@ def table(tmp_path):
         parquet.write_table(pa.table({"image": [raw.get(colour, b"") for colour in colours]}), path)
 
     put("red", "", "blue", "red")
-    return gather(path).rows, path, put
+    return rows_of(path), path, put
 
 
 def test_files_come_as_they_are_wanted(files):
     assert fetched(files, [2, 0]) == {2: "red", 0: "blue"}
     assert fetched(files, [1, 1]) == {1: "green"}
     assert fetched(files, []) == {}
-
-
-def test_rows_of_a_table_come_by_their_number(table):
-    rows, _, _ = table
-    assert rows.column("number") == [0, 2, 3]
-    assert fetched(rows, [2, 1]) == {1: "blue", 2: "red"}
-    assert fetched(rows, [0]) == {0: "red"}
-
-
-def test_files_and_tables_together(files, table):
-    both = table[0].plus(files)
-    assert fetched(both, [5, 1, 3]) == {5: "red", 1: "blue", 3: "blue"}
 
 
 def test_what_is_gone_or_another_is_left_out(files, tmp_path):
@@ -72,7 +56,7 @@ def test_what_is_gone_or_another_is_left_out(files, tmp_path):
     (tmp_path / "p" / "red.png").write_bytes(b"")
     (tmp_path / "p" / "blue.png").mkdir()
     assert fetched(files, [0, 1, 2]) == {1: "green"}
-    assert gone(files) == [0]
+    assert files.gone() == [0]
 
 
 def test_rows_of_a_table_that_changed_are_left_out(table):
@@ -90,13 +74,13 @@ def test_a_data_set_that_is_gone_takes_no_other_with_it(table, files, tmp_path, 
     rows, path, _ = table
     other = path.rename(tmp_path / "u.parquet")
     path.write_bytes(other.read_bytes())
-    three = rows.plus(files).plus(gather(other).rows)
+    three = rows.plus(files).plus(rows_of(other))
     left = {3: "blue", 4: "green", 5: "red", 6: "red", 7: "blue", 8: "red"}
     path.write_bytes(path.read_bytes()[:cut])
     assert fetched(three, range(9)) == left
     path.unlink()
     assert fetched(three, range(9)) == left
-    assert gone(three) == []  # which tells of files alone
+    assert three.gone() == []  # which tells of files alone
 
 
 def test_only_as_much_of_a_table_is_read_as_is_wanted(table, monkeypatch):
@@ -114,20 +98,13 @@ def test_only_as_much_of_a_table_is_read_as_is_wanted(table, monkeypatch):
     assert fetched(rows, [1]) == {1: "blue"} and read == ["row 0", "row 1", "row 2"]
 
 
-def test_pictures_are_upright_and_about_as_large_as_wanted(tmp_path):
+def test_images_are_upright_and_about_as_large_as_wanted(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     (tmp_path / "p").mkdir()
     Image.new("RGB", (640, 320), "white").save(tmp_path / "p" / "a.jpg", exif=exif)
-    rows = gather(tmp_path / "p").rows
+    rows = rows_of(tmp_path / "p")
     [image] = fetch(rows, [0], 40).values()
     assert image.width * 2 == image.height and 40 <= image.width <= 160
     [image] = fetch(rows, [0], 999).values()
     assert image.size == (320, 640)
-
-
-def test_files_that_are_no_longer_there(files, tmp_path):
-    assert gone(files) == []
-    (tmp_path / "p" / "green.png").unlink()
-    (tmp_path / "p" / "red.png").rename(tmp_path / "p" / "crimson.png")
-    assert gone(files) == [1, 2]

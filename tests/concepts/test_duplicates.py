@@ -5,24 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.concepts.test_index import MODEL
+from tests.concepts.test_index import create
 from tests.concepts.test_nearest import low
-from tests.concepts.test_query import wheel
 from tests.concepts.test_rows import rows_for
-from vlmdesc.concepts import copies as module
+from tests.concepts.test_search import wheel
+from vlmdesc.concepts import duplicates as module
 from vlmdesc.concepts import nearest
-from vlmdesc.concepts.copies import Copies, copies
-from vlmdesc.concepts.index import create
-
-
-@pytest.fixture(autouse=True)
-def user(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLMDESC_CACHE", str(tmp_path / "cache"))
+from vlmdesc.records.progress import silent
 
 
 def index_of(folder, vectors, contents=None, **options):
     rows = rows_for((f"/{i}.png" for i in range(len(vectors))), contents=contents)
-    return create(folder, vectors, rows, MODEL, vectors[:0], **options)
+    return create(folder, vectors, rows, **options)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +26,10 @@ def some(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLMDESC_CACHE", str(folder / "cache"))
         return index_of(folder / "i", wheel(0))
+
+
+def copies(index, threshold=module.NEAR, progress=silent):
+    return index.duplicates(threshold, progress).groups
 
 
 def groups(found):
@@ -54,7 +52,12 @@ def test_near_ones_by_hand(tmp_path):
 def test_equal_contents_are_found_whatever_the_threshold(tmp_path):
     index = index_of(tmp_path / "i", wheel(0, 90, 0, 180, 90, 0), contents="abacba")
     for threshold in (0.5, 1.0, 2.0):
-        assert copies(index, threshold) == (Copies((0, 2, 5), 1.0), Copies((1, 4), 1.0))
+        found = index.duplicates(threshold)
+        assert [(group.rows, group.ids, group.similarity) for group in found.groups] == [
+            ((0, 2, 5), ("/0.png", "/2.png", "/5.png"), 1.0),
+            ((1, 4), ("/1.png", "/4.png"), 1.0),
+        ]
+        assert found.to_dict()[1] == {"similarity": 1.0, "ids": ["/1.png", "/4.png"]}
 
 
 def test_chains_are_one_group_and_the_largest_comes_first(tmp_path):
@@ -68,11 +71,6 @@ def test_a_copy_of_a_near_one_belongs_to_both(tmp_path):
     index = index_of(tmp_path / "i", wheel(0, 10, 0, 90), contents="abac")
     assert apart(copies(index)) == [((0, 1, 2), 10)]
     assert apart(copies(index, 0.99)) == [((0, 2), 0)]
-
-
-def test_nothing_is_found_where_nothing_is_alike(tmp_path):
-    assert copies(index_of(tmp_path / "a", wheel(0, 90, 180))) == ()
-    assert copies(index_of(tmp_path / "b", wheel(0))) == ()
 
 
 @given(
@@ -105,8 +103,8 @@ def test_many_are_looked_at_some_at_a_time(tmp_path, monkeypatch, recall):
         tmp_path / "i", np.vstack([vectors, twins / np.linalg.norm(twins, axis=1, keepdims=True)]), recall=recall
     )
     assert bool(index.nearest.probes) == (recall < 1)
-    found = copies(index, 0.999, done.append)
-    assert sum(done) == 960 and set(done) == {10}
+    found = copies(index, 0.999, lambda stage, n, total: done.append((n, total)))
+    assert done == [(n, 960) for n in range(0, 970, 10)]
     group_of = {row: number for number, group in enumerate(found) for row in group.rows}
     together = [row in group_of and group_of[row] == group_of.get(900 + row) for row in range(60)]
     assert all(together) if recall == 1 else np.mean(together) > 0.8
