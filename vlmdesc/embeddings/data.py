@@ -5,15 +5,15 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from vlmdesc.embeddings import hub, shards, tables
+from vlmdesc.embeddings import hub, shards, sources, tables
 from vlmdesc.embeddings.find import SUFFIXES, Found, find_images
-from vlmdesc.embeddings.image import Source
+from vlmdesc.embeddings.image import Source, is_image
 from vlmdesc.embeddings.tables import Row, Table
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import did_you_mean
@@ -92,29 +92,24 @@ class DataSet:
 
     def _item(self, number: int, row: Row) -> Item:
         roles, image, key = self.roles, tables.inside(row, self.roles.image), f"row {number}"
+        label = group = None
         try:
             key = (self._text(roles.id, row, key) if roles.id else _path_in(image)) or key
             label, group = (self._text(role, row, key) if role else None for role in (roles.label, roles.group))
+            return Item(key, self._source(image, key, row.get(tables.FOLDER, self.table.folder)), label, group)
         except ImageError as error:
-            return Item(key, error)
-        return Item(key, self._source_or_error(image, key, row.get(tables.FOLDER, self.table.folder)), label, group)
-
-    def _source_or_error(self, image: Any, key: str, folder: Path) -> Source | ImageError:
-        try:
-            return self._source(image, key, folder)
-        except ImageError as error:
-            return error
+            return Item(key, error, label, group)
 
     def _source(self, image: Any, key: str, folder: Path) -> Source:
         if isinstance(image, dict):
             image = image.get("bytes") or image.get("path")
-        if image is None or image == "":
+        if image is None or (isinstance(image, str) and not image):
             raise ImageError("missing", "no image in this row", where=key, fix="fill it in, or drop the row")
         if isinstance(image, str) and "://" in image:
             raise ImageError("not-a-file", "an address, no file", where=key, fix="download the image first")
         if isinstance(image, (str, Path)):
             return folder / image
-        if isinstance(image, bytes) or hasattr(image, "getexif"):
+        if is_image(image):
             return image
         what = f"column '{self.roles.image}' holds {type(image).__name__}, no image"
         raise ImageError("not-an-image", what, where=key, fix="use --image-column with the column of images")
@@ -140,7 +135,7 @@ class DataSet:
 
 
 def load_data(
-    source: str | Path | Iterable[str | Path],
+    source: object,
     *,
     image_column: str = "",
     label_column: str = "",
@@ -148,21 +143,20 @@ def load_data(
     id_column: str = "",
     split: str = "",
 ) -> DataSet:
-    """The data set `source` names.
+    """The data set `source` names, or is.
 
     A folder of images (labels are the names of the folders they lie in), a table of paths or bytes (CSV, TSV, JSON
     lines, Parquet), WebDataset shards (.tar), what `datasets` saved to disk, a folder of data files, a text file of
     paths, a pattern, a list of paths, or ORG/NAME on the Hugging Face hub. Labels stay as they are written.
+    In memory: a `datasets.Dataset`, a torch DataLoader or Dataset of (image, label), a pair (images, labels) with names
+    or numbers of classes as labels, images without labels, or a data set, which is given back.
 
     Raises: InputError naming the file, the line or the columns there are; EndpointError when the hub is needed and
     does not answer.
     """
-    if isinstance(source, (str, Path)):
-        name, table = str(source), _table(str(source), split)
-    else:
-        listed = [*source]
-        table = _several(listed)
-        name = f"{len(listed)} files"
+    if isinstance(source, DataSet):
+        return source
+    name, table = _named(source, split)
     if split and not table.splits:
         raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
     wanted = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
@@ -173,6 +167,25 @@ def load_data(
     label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in tables.known(table, c)), "")
     id_column = id_column or ("id" if "id" in table.columns else "")
     return DataSet(name, table, Roles(image, label, group_column, id_column))
+
+
+def _named(source: Any, split: str) -> tuple[str, Table]:
+    """What a data set is called, and its rows."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source), _table(os.fspath(source), split)
+    if sources.is_of(source, "datasets", "Dataset", "DatasetDict"):
+        return "data set", hub.read_loaded(source, split, "data set")
+    if sources.is_torch_data(source):
+        return type(source).__name__, sources.read_torch(source)
+    if sources.is_pair(source):
+        return "images and labels", sources.read_pair(*source)
+    if isinstance(source, Iterator):
+        first = next(source, "")
+        source = chain([first], source)
+        source = [*source] if isinstance(first, (str, os.PathLike)) else source
+    if isinstance(source, (list, tuple)) and all(isinstance(path, (str, os.PathLike)) for path in source):
+        return f"{len(source)} files", _several(source)
+    return "images", sources.read_images(source)
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,18 @@ T = TypeVar("T")
 
 def read_saved(folder: Path, split: str) -> Table:
     """What `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote; mapped, not loaded. Raises: InputError."""
-    loaded = _asked(folder, lambda datasets: datasets.load_from_disk(str(folder)))
+    return read_loaded(_asked(folder, lambda datasets: datasets.load_from_disk(str(folder))), split, folder)
+
+
+def read_loaded(loaded: Any, split: str, where: object) -> Table:
+    """A `datasets.Dataset`, or one of a `DatasetDict`, saved in the folder `where` or in memory. Raises: InputError."""
     splits: tuple[str, ...] = ()
     if isinstance(loaded, dict):
         splits = tuple(loaded)
-        split = pick_split(splits, split, folder)
+        split = pick_split(splits, split, where)
         loaded = loaded[split]
-    return _table(loaded.with_format(None), "saved data set", folder, folder, splits, split)
+    form, folder = ("saved data set", where) if isinstance(where, Path) else ("data set", Path())
+    return _table(loaded.with_format(None), form, folder, where, splits, split)
 
 
 def read_hub(name: str, split: str) -> Table:

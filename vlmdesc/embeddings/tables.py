@@ -33,7 +33,8 @@ class Table:
     """Rows of any form: `rows(columns)` reads them anew, as few columns as are asked for, in any thread or process.
 
     `n` is their number where it is known before they are read; `image` and `label` are the columns that hold these
-    beyond doubt; `class_names` what the numbers in a column stand for.
+    beyond doubt; `class_names` what the numbers in a column stand for. Labels that are `numbered` are numbers of
+    classes, whatever these are.
     """
 
     form: str
@@ -47,6 +48,7 @@ class Table:
     label: str = ""
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    numbered: bool = False
 
 
 def read_csv(path: Path, separator: str = ",") -> Table:
