@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from vlmdesc.classification.heads import load_head as load_head
     from vlmdesc.classification.heads import save_head as save_head
     from vlmdesc.embeddings.data import load_data as load_data
+    from vlmdesc.embeddings.embed import EmbedRun as EmbedRun
     from vlmdesc.embeddings.embed import embed as embed
+    from vlmdesc.embeddings.labelled import Joining as Joining
+    from vlmdesc.embeddings.labelled import Labelled as Labelled
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.store import Store as Store
     from vlmdesc.errors import VlmdescError as VlmdescError
@@ -32,9 +35,12 @@ _HOMES = {
     "ClassName": "vlmdesc.records",
     "Descriptor": "vlmdesc.records",
     "Descriptors": "vlmdesc.records",
+    "EmbedRun": "vlmdesc.embeddings.embed",
     "Embeddings": "vlmdesc.records",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
+    "Joining": "vlmdesc.embeddings.labelled",
+    "Labelled": "vlmdesc.embeddings.labelled",
     "Parts": "vlmdesc.classification.heads",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",

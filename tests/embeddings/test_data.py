@@ -20,7 +20,7 @@ from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.embed import embed
 from vlmdesc.embeddings.image import open_image
 from vlmdesc.embeddings.store import Store
-from vlmdesc.errors import EndpointError, ImageError, InputError, VlmdescWarning
+from vlmdesc.errors import EndpointError, ImageError, InputError
 from vlmdesc.testing import FakeEncoder
 
 # What other readers make numbers, dates or nothing of.
@@ -775,16 +775,16 @@ def cut_in_the_middle(jpegs):
 def test_a_truncated_picture_in_a_folder_costs_itself_only(tmp_path, jpegs):
     for i, data in enumerate(cut_in_the_middle(jpegs)):
         put(tmp_path / "album" / f"{i}.jpg", data)
-    with pytest.warns(VlmdescWarning, match=r"1 of 6 images could not be used; .*truncated image .*album/2.jpg"):
-        found = embed(load_data(tmp_path / "album"), FakeEncoder(), Store(tmp_path))
+    found = embed(load_data(tmp_path / "album"), FakeEncoder(), Store(tmp_path))
+    assert [error.code for error in found.failed] == ["truncated"]
     assert found.keys == ("0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg") and found.vectors.shape == (5, 16)
 
 
 def test_a_truncated_picture_in_parquet_costs_itself_only(tmp_path, jpegs):
     images = [{"bytes": data, "path": f"{i}.jpg"} for i, data in enumerate(cut_in_the_middle(jpegs))]
     path = put_parquet(tmp_path / "t.parquet", image=images)
-    with pytest.warns(VlmdescWarning, match=r"1 of 6 images could not be used; .*truncated image \(2.jpg\)"):
-        found = embed(load_data(path), FakeEncoder(), Store(tmp_path))
+    found = embed(load_data(path), FakeEncoder(), Store(tmp_path))
+    assert [(error.code, error.where) for error in found.failed] == [("truncated", "2.jpg")]
     assert found.keys == ("0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg")
     with pytest.raises(ImageError, match=r"truncated image \(2.jpg\)"):
         embed(load_data(path), FakeEncoder(), Store(tmp_path), strict=True)
@@ -800,8 +800,8 @@ def test_rows_without_a_usable_picture_are_named_in_their_place(form, tmp_path, 
     paths = ["0.jpg", *(path for path, _ in ODD), "0.jpg"]
     data = load_data(form(tmp_path, paths, [str(i) for i in range(len(paths))]))
     assert labels_of(data) == data.labels() == [str(i) for i in range(len(paths))]  # a label outlives its image
-    with pytest.warns(VlmdescWarning, match=rf"{len(ODD)} of {len(paths)} images could not be used"):
-        assert embed(data, FakeEncoder(), Store(tmp_path)).keys == ("0.jpg", "0.jpg")
+    found = embed(data, FakeEncoder(), Store(tmp_path))
+    assert found.keys == ("0.jpg", "0.jpg") and len(found.failed) == len(ODD)
     for item, (path, code) in zip([*data][1:], ODD, strict=False):
         told = isinstance(item.source, ImageError)
         error = item.source if told else failure(item.source)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int
+from numpy.typing import ArrayLike
 
 from vlmdesc.embeddings.data import DataSet, Item, load_data
 from vlmdesc.embeddings.embed import embedding
+from vlmdesc.embeddings.kind import IMAGES
 from vlmdesc.embeddings.load import encoder_of
 from vlmdesc.embeddings.pipeline import Encoded
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store, store_of
-from vlmdesc.errors import ImageError, InputError
+from vlmdesc.errors import ImageError, InputError, ShapeError
 from vlmdesc.records import ClassName, Descriptors
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.join import Lookup, join
@@ -68,7 +69,7 @@ class Labelled:
     @classmethod
     def of(
         cls,
-        data: DataSet | str | Path,
+        data: object,
         descriptors: DescriptorSource,
         encoder: Encoder | str,
         *,
@@ -80,12 +81,17 @@ class Labelled:
     ) -> Labelled:
         """The images of a labelled data set, embedded and joined to classes.
 
-        `data` is a data set or what `load_data` takes for one, `descriptors` has the classes. With `once`, of several
+        `data` is what `load_data` takes, or labelled already; `descriptors` has the classes. With `once`, of several
         images of one content, label and group the first is kept. What cannot be used is among `failed`. What is wrong
         with labels and classes is told before an encoder of that name is loaded.
         Raises: InputError when labels and classes do not fit, or no image is left; StoreError.
         """
-        data = load_data(data) if isinstance(data, (str, Path)) else data
+        if isinstance(data, Labelled):
+            if data.classes != (classes := Descriptors.load(descriptors).classes):
+                fix = f"give descriptors of its classes: {few(class_.name for class_ in data.classes)}"
+                raise InputError(f"images of other classes than {few(c.name for c in classes)}", fix=fix)
+            return data
+        data = load_data(data)
         with noted() as notes:
             given, numbers = class_numbers(data, Descriptors.load(descriptors), joining)
             encoder, tick = encoder_of(encoder), counter(progress, stage, int((numbers >= 0).sum()))
@@ -94,6 +100,35 @@ class Labelled:
             if copies := len(found.labels) - len(kept.labels):
                 note(f"{counted(copies, 'copy')} of other images left out")
         return replace(kept, classes=given.classes, notes=tuple(notes))
+
+    @classmethod
+    def from_arrays(
+        cls, embeddings: ArrayLike, labels: ArrayLike, *, classes: DescriptorSource = (), encoder: str = ""
+    ) -> Labelled:
+        """Embeddings (N, D) of norm 1 that were made elsewhere, and the class of each: its number, or its name.
+
+        `classes` are those that are meant, by default as many as the numbers say. `encoder` is its fingerprint.
+        Raises: ShapeError for embeddings that are not finite or not of norm 1, and for labels that do not fit them;
+        InputError for a label of no class.
+        """
+        try:
+            vectors, given = np.asarray(embeddings, np.float32), np.asarray(labels)
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"not an array: {error}", fix="give embeddings (N, D) and labels (N,)") from error
+        if vectors.ndim != 2 or not vectors.size or not IMAGES.sound(vectors).all():
+            what = f"embeddings of shape {vectors.shape}, empty, not finite or not of norm 1"
+            raise ShapeError(what, fix="give what an encoder gives, (N, D)")
+        if given.shape != vectors.shape[:1] or given.dtype.kind not in "iuU":
+            what = f"labels of {given.dtype} and shape {given.shape} for {len(vectors)} embeddings"
+            raise ShapeError(what, fix="give each embedding the number or the name of its class")
+        known = Descriptors.load(classes).classes if classes else ()
+        numbers = join(_named([*map(str, given.tolist())], known), known, allow_absent=True) if known else given
+        if numbers.dtype.kind == "U" or (numbers < 0).any():
+            raise InputError("labels without their classes", fix="give classes=, or numbers from 0")
+        n, contents = len(vectors), tuple(hashlib.sha256(row.tobytes()).hexdigest() for row in vectors)
+        keys, groups = tuple(f"row {row}" for row in range(n)), (None,) * n
+        numbers = numbers.astype(np.intp)
+        return cls(vectors, numbers, keys, tuple(range(n)), contents, groups, classes=known, encoder=encoder)
 
     def fingerprint(self, classes: Sequence[ClassName]) -> str:
         """SHA-256 over contents and labels, in no order: the same images with the same labels, the same hash."""
@@ -108,7 +143,9 @@ def class_numbers(
 
     Raises: InputError whose details are a table of what does not fit.
     """
-    labels = data.labels()
+    labels: Sequence[str | None] = data.labels()
+    if data.table.numbered:
+        labels = _named(labels, descriptors.classes)
     given = _relabelled(labels, descriptors, joining)
     absent_ok = joining.allow_absent or joining.only_present
     numbers = join(given, descriptors.classes, ignore_unknown=joining.ignore_unknown, allow_absent=absent_ok)
@@ -226,6 +263,18 @@ def take(photos: Labelled, kept: Sequence[int]) -> Labelled:
         contents=of(photos.contents),
         groups=of(photos.groups),
     )
+
+
+def _named(labels: Sequence[str | None], classes: Sequence[ClassName]) -> Sequence[str | None]:
+    """Numbers of classes, from 0, as ids; as they are where classes are called so. Raises: InputError."""
+    known = Lookup(classes)
+    numbers = {label for label in labels if label is not None and label.removeprefix("-").isdecimal()}
+    if all(label is None or known(label) for label in labels) or not numbers:
+        return labels
+    if wrong := [number for number in numbers if not 0 <= int(number) < len(classes)]:
+        raise InputError(f"class number {wrong[0]} of {len(classes)} classes", fix="count classes from 0")
+    ids = {number: classes[int(number)].id for number in numbers}
+    return [label and ids.get(label, label) for label in labels]
 
 
 def _relabelled(labels: Sequence[str | None], descriptors: Descriptors, joining: Joining) -> list[str | None]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vlmdesc.errors import InputError, VlmdescWarning
+from vlmdesc.errors import InputError
+from vlmdesc.records.progress import note
 
 if TYPE_CHECKING:
     from vlmdesc.embeddings.encoder import Built
@@ -19,7 +19,7 @@ def load_encoder(model: str = "starter", *, device: str = "auto", precision: str
     `device` is "auto" (the first of cuda, mps, cpu that is here) or one of them. `precision` is fp32, bf16 or fp16.
 
     Raises: InputError for an unknown device or precision; ModelError when the model cannot be loaded; EndpointError
-    when a hub is needed and does not answer. Warns when a local checkpoint's activation cannot be known.
+    when a hub is needed and does not answer. Notes it when a local checkpoint's activation cannot be known.
     """
     return ENCODERS[model](device, precision) if model in ENCODERS else _of_open_clip(model, device, precision)
 
@@ -61,11 +61,9 @@ def _of_open_clip(model: str, device: str, precision: str) -> Encoder:
     encoder = _in_torch(model, lambda: openclip.build(model), device, precision)
     if openclip.activation_is_a_guess(model):
         architecture = model.partition("/")[0]
-        warnings.warn(
+        note(
             f"{model}: built with {'QuickGELU' if 'quickgelu' in architecture else 'GELU'}; a checkpoint does not tell "
-            "which its weights were trained with. OpenAI, MetaCLIP and DFN weights want the -quickgelu architecture",
-            VlmdescWarning,
-            stacklevel=3,
+            "which its weights were trained with. OpenAI, MetaCLIP and DFN weights want the -quickgelu architecture"
         )
     return encoder
 
