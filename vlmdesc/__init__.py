@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.labelled import Joining as Joining
     from vlmdesc.embeddings.labelled import Labelled as Labelled
     from vlmdesc.embeddings.load import load_encoder as load_encoder
+    from vlmdesc.embeddings.load import models as models
     from vlmdesc.embeddings.store import Store as Store
+    from vlmdesc.embeddings.survey import Survey as Survey
+    from vlmdesc.embeddings.survey import survey as survey
     from vlmdesc.errors import VlmdescError as VlmdescError
     from vlmdesc.evaluation.scored import Scored as Scored
     from vlmdesc.records import ClassName as ClassName
@@ -46,13 +49,16 @@ _HOMES = {
     "Report": "vlmdesc.records",
     "Scored": "vlmdesc.evaluation.scored",
     "Store": "vlmdesc.embeddings.store",
+    "Survey": "vlmdesc.embeddings.survey",
     "VlmdescError": "vlmdesc.errors",
     "embed": "vlmdesc.embeddings.embed",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
+    "models": "vlmdesc.embeddings.load",
     "save_head": "vlmdesc.classification.heads",
     "shipped": "vlmdesc.assets",
+    "survey": "vlmdesc.embeddings.survey",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -67,6 +67,11 @@ class DataSet:
         for number, row in enumerate(self._rows(roles.image, roles.label, roles.group, roles.id)):
             yield self._item(number, row)
 
+    def read_as(self, column: str) -> list[str]:
+        """What a column is read for: "image", "label", "group", "id"."""
+        roles = vars(self.roles).items()
+        return [role for role, read in roles if read and tables.outer(read, self.table) == column]
+
     def some(self, rows: Collection[int]) -> Iterator[tuple[int, Item]]:
         """The items of some rows, each with its number, in order; what lies behind the last is not read."""
         wanted = {*rows}

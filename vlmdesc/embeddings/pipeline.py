@@ -234,7 +234,7 @@ def read_ahead(
 
 def _keeps(source: object) -> bool:
     """Whether it stays as it is. The owner of others may move them on, as ImageSequence does: they are read at once."""
-    return isinstance(source, (str, os.PathLike, bytes, ImageError))
+    return isinstance(getattr(source, "source", source), (str, os.PathLike, bytes, ImageError))
 
 
 def _tasks(sources: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
