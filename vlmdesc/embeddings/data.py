@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vlmdesc.embeddings import hub, shards, sources, tables
 from vlmdesc.embeddings.find import SUFFIXES, Found, find_images
-from vlmdesc.embeddings.image import Source, is_image
+from vlmdesc.embeddings.image import is_image
 from vlmdesc.embeddings.tables import Row, Table
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import did_you_mean
@@ -27,10 +27,10 @@ _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 @dataclass(frozen=True)
 class Item:
-    """One row: its id, the image or why there is none, and label and group as they are written, if they are."""
+    """One row: its id, the image or the ImageError why there is none, label and group as they are written, if any."""
 
     id: str
-    source: Source | ImageError
+    source: Any
     label: str | None = None
     group: str | None = None
 
@@ -105,7 +105,7 @@ class DataSet:
         except ImageError as error:
             return Item(key, error, label, group)
 
-    def _source(self, image: Any, key: str, folder: Path) -> Source:
+    def _source(self, image: Any, key: str, folder: Path) -> Any:
         if isinstance(image, dict):
             image = image.get("bytes") or image.get("path")
         if image is None or (isinstance(image, str) and not image):
@@ -184,10 +184,8 @@ def _named(source: Any, split: str) -> tuple[str, Table]:
         return type(source).__name__, sources.read_torch(source)
     if sources.is_pair(source):
         return "images and labels", sources.read_pair(*source)
-    if isinstance(source, Iterator):
-        first = next(source, "")
-        source = chain([first], source)
-        source = [*source] if isinstance(first, (str, os.PathLike)) else source
+    if isinstance(source, Iterator) and not is_image(source):
+        source = [*source]
     if isinstance(source, (list, tuple)) and all(isinstance(path, (str, os.PathLike)) for path in source):
         return f"{len(source)} files", _several(source)
     return "images", sources.read_images(source)

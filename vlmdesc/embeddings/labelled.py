@@ -112,7 +112,7 @@ class Labelled:
         InputError for a label of no class.
         """
         try:
-            vectors, given = np.asarray(embeddings, np.float32), np.asarray(labels)
+            vectors, given = _array(embeddings).astype(np.float32), _array(labels)
         except (TypeError, ValueError) as error:
             raise ShapeError(f"not an array: {error}", fix="give embeddings (N, D) and labels (N,)") from error
         if vectors.ndim != 2 or not vectors.size or not IMAGES.sound(vectors).all():
@@ -263,6 +263,13 @@ def take(photos: Labelled, kept: Sequence[int]) -> Labelled:
         contents=of(photos.contents),
         groups=of(photos.groups),
     )
+
+
+def _array(thing: object) -> np.ndarray:
+    """Raises: TypeError for what is no array and no list; numpy would go through others without end."""
+    if not hasattr(thing, "__array__") and not isinstance(thing, (list, tuple)):
+        raise TypeError(type(thing).__name__)
+    return np.asarray(thing)
 
 
 def _named(labels: Sequence[str | None], classes: Sequence[ClassName]) -> Sequence[str | None]:

@@ -101,12 +101,9 @@ def read_torch(data: Any) -> Table:
 
 
 def read_images(images: object) -> Table:
-    """Images without labels; what can be gone through once only is refused the second time. Raises: InputError."""
-    columns, found = {"image": "image", "id": "number"}, _each(images)
-    if isinstance(images, Iterator):
-        return Table("images", columns, partial(_once, [found]), image=("image",))
-    pairs = [*zip(found, repeat(None))]
-    return Table("images", columns, partial(_rows, pairs), n=len(pairs), image=("image",))
+    """Images without labels. Raises: InputError for what stands for none."""
+    pairs = [*zip(_each(images), repeat(None))]
+    return Table("images", {"image": "image", "id": "number"}, partial(_rows, pairs), n=len(pairs), image=("image",))
 
 
 def _each(images: Any) -> Iterator[Any]:
@@ -133,12 +130,6 @@ def _rows(pairs: Iterable[tuple[Any, Any]], _: Sequence[str] = ()) -> Iterator[R
     for number, (image, label) in enumerate(pairs):
         key = os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"image {number}"
         yield {"image": image, "label": _plain(label), "id": key}
-
-
-def _once(left: list[Iterator[Any]], _: Sequence[str]) -> Iterator[Row]:
-    if not left:
-        raise InputError("images that can be gone through once only", fix="give a list")
-    yield from _rows(zip(left.pop(), repeat(None)))
 
 
 def _torch_rows(data: Any, _: Sequence[str]) -> Iterator[Row]:

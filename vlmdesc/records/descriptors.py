@@ -121,7 +121,7 @@ class Descriptors:
         if isinstance(source, (str, Path)):
             return open_set(source)
         given: object = source
-        if not isinstance(given, Iterable) or isinstance(given, bytes):
+        if not isinstance(given, Iterable) or isinstance(given, bytes) or hasattr(given, "read"):
             what = f"{type(source).__name__} where descriptors are meant"
             raise InputError(what, fix="give a set's name, a file, {class: [text, ...]}, or a list of class names")
         return cls.of(source)
@@ -180,7 +180,9 @@ def _bare(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Classes without descriptors. Raises: InputError for two that read the same."""
     found, seen = dict[str, tuple[str, ...]](), dict[str, str]()
     for name in names:
-        twin = seen.setdefault(reads_as(name), name) if isinstance(name, str) else name
+        if not isinstance(name, str):
+            raise InputError(f"{type(name).__name__} where a class name is meant", fix="give class names as text")
+        twin = seen.setdefault(reads_as(name), name)
         if name in found or twin != name:
             raise InputError("two classes read the same", where=f"'{twin}' and '{name}'", fix="keep one of them")
         found[name] = ()
