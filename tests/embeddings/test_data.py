@@ -500,7 +500,7 @@ def test_faulty_json_lines_are_refused_by_line(text, says, tmp_path):
 
 
 def test_faulty_json_is_refused(tmp_path):
-    refused(put(tmp_path / "t.json", '[{"image": "a"}, 7]'), r"not a JSON object \(.*t.json, item 2\)")
+    refused(put(tmp_path / "t.json", '[{"image": "a"}, 7]'), r"not a JSON object \(.*t.json:2\)")
     refused(put(tmp_path / "t.json", "[]"), "no rows")
     refused(put(tmp_path / "t.json", '[\n{"image": }]'), r"not JSON: .*t.json:2\)")
 
@@ -617,14 +617,9 @@ def test_labels_of_any_type_in_parquet(tmp_path):
 
 def test_parquet_that_is_none_or_not_whole_is_refused_by_name(tmp_path):
     whole = put_parquet(tmp_path / "t.parquet", image=[os.urandom(999)] * 50, label=["x"] * 50).read_bytes()
-    for data, says in (
-        (b"", "not a Parquet file"),
-        (b"PAR1", "cannot be read as a data set"),
-        (b"<html>404</html>", "not a Parquet file"),
-        (whole[: len(whole) // 2], "a truncated Parquet file"),
-        (whole[:-200] + bytes(190) + whole[-10:], "cannot be read as a data set"),
-    ):
-        refused(put(tmp_path / "bad.parquet", data), rf"{says}.*\(.*bad.parquet\)")
+    zeroed = whole[:-200] + bytes(190) + whole[-10:]
+    for data in (b"", b"PAR1", b"<html>404</html>", whole[: len(whole) // 2], zeroed):
+        refused(put(tmp_path / "bad.parquet", data), r"cannot be read as a data set: .*\(.*bad.parquet\)")
     refused(str(tmp_path / "*.parquet"), r"\(.*bad.parquet\)")  # the second of two
     refused(put_parquet(tmp_path / "none.parquet", image=pyarrow.array([], "string")), r"no rows \(.*none.parquet\)")
 

@@ -70,7 +70,7 @@ class DataSet:
     def read_as(self, column: str) -> list[str]:
         """What a column is read for: "image", "label", "group", "id"."""
         roles = vars(self.roles).items()
-        return [role for role, read in roles if read and tables.outer(read, self.table) == column]
+        return [role for role, read in roles if read and self.table.outer(read) == column]
 
     def some(self, rows: Collection[int]) -> Iterator[tuple[int, Item]]:
         """The items of some rows, each with its number, in order; what lies behind the last is not read."""
@@ -93,7 +93,7 @@ class DataSet:
             return None
 
     def _rows(self, *columns: str) -> Iterator[Row]:
-        return self.table.rows(sorted({tables.outer(column, self.table) for column in columns if column}))
+        return self.table.rows(sorted({self.table.outer(column) for column in columns if column}))
 
     def _item(self, number: int, row: Row) -> Item:
         roles, image, key = self.roles, tables.inside(row, self.roles.image), f"row {number}"
@@ -166,10 +166,10 @@ def load_data(
         raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
     wanted = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
     for option, column in wanted.items():
-        if column and column not in tables.known(table, column):
+        if column and column not in table.known(column):
             raise _no_column(table, column, name, option)
     image = image_column or _image_column(table, name)
-    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in tables.known(table, c)), "")
+    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in table.known(c)), "")
     id_column = id_column or ("id" if "id" in table.columns else "")
     return DataSet(name, table, Roles(image, label, group_column, id_column))
 
@@ -179,7 +179,7 @@ def _named(source: Any, split: str) -> tuple[str, Table]:
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source), _table(os.fspath(source), split)
     if sources.is_of(source, "datasets", "Dataset", "DatasetDict"):
-        return "data set", hub.read_loaded(source, split, "data set")
+        return "data set", hub.read_loaded(source, split)
     if sources.is_torch_data(source):
         return type(source).__name__, sources.read_torch(source)
     if sources.is_pair(source):
@@ -305,7 +305,7 @@ def _image_column(table: Table, name: str) -> str:
 
 
 def _no_column(table: Table, column: str, name: str, option: str) -> InputError:
-    known = tables.known(table, column)
+    known = table.known(column)
     fix = f"{did_you_mean(column, known)}use --{option}-column with one of {', '.join(known)}"
     return InputError(f"no column '{column}'", where=name, fix=fix)
 

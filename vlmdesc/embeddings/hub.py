@@ -1,4 +1,4 @@
-"""Data sets that `datasets` reads: what its `save_to_disk` wrote, and the hub's.
+"""Data sets that `datasets` reads: in memory, what its `save_to_disk` wrote, and the hub's.
 
 Images stay bytes or paths: each is decoded by our own rules, and one that is broken costs itself only.
 """
@@ -7,36 +7,39 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import ModuleType
+from typing import Any, TypeVar
 
-from vlmdesc.embeddings.shards import only, unreadable
+from vlmdesc.embeddings.shards import of_arrow, unreadable
 from vlmdesc.embeddings.tables import Row, Table, pick_split
 from vlmdesc.errors import EndpointError, InputError, VlmdescError, check_proxies
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import ModuleType
 
 T = TypeVar("T")
 
 
 def read_saved(folder: Path, split: str) -> Table:
     """What `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote; mapped, not loaded. Raises: InputError."""
-    return read_loaded(_asked(folder, lambda datasets: datasets.load_from_disk(str(folder))), split, folder)
+    loaded = _asked(folder, lambda datasets: datasets.load_from_disk(str(folder)))
+    return replace(read_loaded(loaded, split, folder), form="saved data set", folder=folder)
 
 
-def read_loaded(loaded: Any, split: str, where: object) -> Table:
-    """A `datasets.Dataset`, or one of a `DatasetDict`, saved in the folder `where` or in memory. Raises: InputError."""
-    splits: tuple[str, ...] = ()
+def read_loaded(loaded: Any, split: str, where: object = "data set") -> Table:
+    """A `datasets.Dataset`, or one of a `DatasetDict`. Raises: InputError."""
+    import datasets
+
     if isinstance(loaded, dict):
         splits = tuple(loaded)
         split = pick_split(splits, split, where)
-        loaded = loaded[split]
-    form, folder = ("saved data set", where) if isinstance(where, Path) else ("data set", Path())
-    return _table(loaded.with_format(None), form, folder, where, splits, split)
+        return replace(read_loaded(loaded[split], "", where), splits=splits, split=split)
+    loaded = loaded.with_format(None)
+    for name, kind in loaded.features.items():
+        if isinstance(kind, datasets.Image):
+            loaded = loaded.cast_column(name, datasets.Image(decode=False))
+    return of_arrow("data set", loaded.features.arrow_schema, partial(_rows, loaded, where), Path(), len(loaded))
 
 
 def read_hub(name: str, split: str) -> Table:
@@ -52,15 +55,14 @@ def read_hub(name: str, split: str) -> Table:
         try:
             return _asked(name, what)
         except InputError as error:
+            said = f"no such file or folder here, and from the hub: {error.what}"
             fix = "check the spelling, or that the hub can be reached; a local path must exist"
-            raise EndpointError(
-                f"no such file or folder here, and from the hub: {error.what}", where=name, fix=fix
-            ) from error
+            raise EndpointError(said, where=name, fix=fix) from error
 
-    splits = ask(lambda datasets: datasets.get_dataset_split_names(repository, config or None))
+    splits = tuple(ask(lambda datasets: datasets.get_dataset_split_names(repository, config or None)))
     split = pick_split(splits, split, name)
     loaded = ask(lambda datasets: datasets.load_dataset(repository, config or None, split=split))
-    return _table(loaded, "hub data set", Path(), name, tuple(splits), split)
+    return replace(read_loaded(loaded, "", name), form="hub data set", splits=splits, split=split)
 
 
 def _asked(where: object, ask: Callable[[ModuleType], T]) -> T:
@@ -79,42 +81,8 @@ def _asked(where: object, ask: Callable[[ModuleType], T]) -> T:
         raise unreadable(error, where) from error
 
 
-def _table(loaded: Any, form: str, folder: Path, where: object, splits: tuple[str, ...], split: str) -> Table:
-    import datasets
-
-    features: Mapping[str, Any] = loaded.features
-    images = tuple(name for name, kind in features.items() if isinstance(kind, datasets.Image))
-    packed = tuple(name for name, kind in features.items() if isinstance(kind, dict) and {"bytes", "path"} == set(kind))
-    names = {name: kind.names for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
-    binary = tuple(name for name, kind in features.items() if getattr(kind, "dtype", "") in ("binary", "large_binary"))
-    for name in images:
-        loaded = loaded.cast_column(name, datasets.Image(decode=False))
-
-    return Table(
-        form,
-        {name: _kind(kind) for name, kind in features.items()},
-        partial(_rows, loaded, where),
-        folder,
-        len(loaded),
-        splits,
-        split,
-        images or packed or binary,
-        only(names),
-        names,
-    )
-
-
 def _rows(loaded: Any, where: object, columns: Sequence[str]) -> Iterator[Row]:
     try:
         yield from loaded.select_columns(list(columns))
     except Exception as error:  # truncated in the middle, or changed since it was opened
         raise unreadable(error, where) from error
-
-
-def _kind(feature: Any) -> str:
-    import datasets
-
-    if isinstance(feature, datasets.ClassLabel):
-        return f"number of one of {len(feature.names)} class names"
-    plain = isinstance(feature, datasets.Value)
-    return str(feature.dtype) if plain else type(feature).__name__.lower()

@@ -7,7 +7,6 @@ for one sample without an image, and takes some file names for patterns.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,20 +67,25 @@ def _split_of(file: Path) -> str:
 
 def _parquet(files: Sequence[Path]) -> Table:
     opened = [_footer(file) for file in files]
-    schema = opened[0][0]
+    schema, n = opened[0][0], sum(rows for _, rows in opened)
     for file, (other, _) in zip(files, opened, strict=True):
         if set(other.names) != set(schema.names):
             what = f"columns {', '.join(other.names)} where {files[0].name} has {', '.join(schema.names)}"
             raise InputError(what, where=file, fix="read files of other columns apart")
-    n = sum(rows for _, rows in opened)
     if not n:
         raise InputError("no rows", where=files[0], fix="give a table with one row an image")
-    names = _class_names(schema)
-    kinds = {field.name: _arrow_kind(field.type) for field in schema}
+    return of_arrow("Parquet", schema, partial(_each, _parquet_rows, files), files[0].parent, n)
+
+
+def of_arrow(
+    form: str, schema: pyarrow.Schema, rows: Callable[[Sequence[str]], Iterator[Row]], folder: Path, n: int
+) -> Table:
+    """Rows with the columns of a schema, and what `datasets` writes beside it of what the numbers in them stand for."""
+    names, kinds = _class_names(schema), {field.name: _arrow_kind(field.type) for field in schema}
     columns = kinds | {name: f"number of one of {len(named)} class names" for name, named in names.items()}
     images = _of_kind(kinds, "image") or _of_kind(kinds, "binary")
-    rows, folder = partial(_each, _parquet_rows, files), files[0].parent
-    return Table("Parquet", columns, rows, folder, n, image=images, label=only(names), class_names=names)
+    label = next(iter(names)) if len(names) == 1 else ""
+    return Table(form, columns, rows, folder, n, image=images, label=label, class_names=names)
 
 
 def _footer(file: Path) -> tuple[pyarrow.Schema, int]:
@@ -89,18 +93,11 @@ def _footer(file: Path) -> tuple[pyarrow.Schema, int]:
     from pyarrow import parquet
 
     try:
-        size = file.stat().st_size
         with file.open("rb") as opened:
-            head = opened.read(4)
-            opened.seek(-min(4, size), os.SEEK_END)
-            whole = head == opened.read(4) == b"PAR1"
-            if whole:
-                footer = parquet.ParquetFile(opened)
-                return footer.schema_arrow, footer.metadata.num_rows
+            footer = parquet.ParquetFile(opened)
+            return footer.schema_arrow, footer.metadata.num_rows
     except Exception as error:
         raise unreadable(error, file) from error
-    what = "a truncated Parquet file" if head == b"PAR1" else "not a Parquet file"
-    raise InputError(what, where=file, fix="download it again")
 
 
 def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -220,8 +217,3 @@ def unreadable(error: Exception, where: object) -> InputError:
 
 def _of_kind(columns: Mapping[str, str], kind: str) -> tuple[str, ...]:
     return tuple(name for name, found in columns.items() if found == kind)
-
-
-def only(names: Mapping[str, object]) -> str:
-    """The name there is, if there is one only."""
-    return next(iter(names)) if len(names) == 1 else ""
