@@ -166,8 +166,9 @@ def load_data(
         raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
     wanted = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
     for option, column in wanted.items():
-        if column and column not in table.known(column):
-            raise _no_column(table, column, name, option)
+        if column and column not in (known := table.known(column)):
+            fix = f"{did_you_mean(column, known)}use --{option}-column with one of {', '.join(known)}"
+            raise InputError(f"no column '{column}'", where=name, fix=fix)
     image = image_column or _image_column(table, name)
     label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in table.known(c)), "")
     id_column = id_column or ("id" if "id" in table.columns else "")
@@ -203,10 +204,6 @@ class Reader:
     suffixes: tuple[str, ...] = ()
 
 
-def _of_file(read: Callable[[Path], Table], *suffixes: str) -> Reader:
-    return Reader(lambda source, _: read(Path(source)), suffixes=suffixes)
-
-
 def _table(source: str, split: str) -> Table:
     if not source:
         raise InputError("an empty path", fix="name a data set")
@@ -222,9 +219,8 @@ def _table(source: str, split: str) -> Table:
         if reader.reads(source):
             return reader.open(source, split)
     hint = did_you_mean(path.name, os.listdir(path.parent)) if os.path.isdir(path.parent) else ""
-    raise InputError(
-        "no such file or folder", where=source, fix=f"{hint}give a folder, a table, or ORG/NAME on the hub"
-    )
+    fix = f"{hint}give a folder, a table, or ORG/NAME on the hub"
+    raise InputError("no such file or folder", where=source, fix=fix)
 
 
 def _is_saved(source: str) -> bool:
@@ -266,11 +262,11 @@ READERS: dict[str, Reader] = {  # of several that read a source, the last does: 
     "hub": Reader(hub.read_hub, _is_of_hub),
     "folder": Reader(_folder, os.path.isdir),
     "saved": Reader(lambda source, split: hub.read_saved(Path(source), split), _is_saved),
-    "csv": _of_file(tables.read_csv, ".csv"),
-    "tsv": _of_file(lambda path: tables.read_csv(path, "\t"), ".tsv"),
-    "list": _of_file(tables.read_list, ".txt"),
-    "json": _of_file(tables.read_json_lines, ".jsonl", ".ndjson", ".json"),
-    "shards": _of_file(lambda path: shards.read_files([path]), *SHARDS),
+    "csv": Reader(lambda source, _: tables.read_csv(Path(source)), suffixes=(".csv",)),
+    "tsv": Reader(lambda source, _: tables.read_csv(Path(source), "\t"), suffixes=(".tsv",)),
+    "list": Reader(lambda source, _: tables.read_list(Path(source)), suffixes=(".txt",)),
+    "json": Reader(lambda source, _: tables.read_json_lines(Path(source)), suffixes=(".jsonl", ".ndjson", ".json")),
+    "shards": Reader(lambda source, _: shards.read_files([Path(source)]), suffixes=SHARDS),
 }
 
 
@@ -302,12 +298,6 @@ def _image_column(table: Table, name: str) -> str:
     headless = not found and any(Path(column).suffix.lower() in SUFFIXES for column in table.columns)
     fix = "add a header line such as image,label" if headless else "use --image-column with the one that is meant"
     raise InputError(f"{what}; columns: {known}", where=name, fix=fix)
-
-
-def _no_column(table: Table, column: str, name: str, option: str) -> InputError:
-    known = table.known(column)
-    fix = f"{did_you_mean(column, known)}use --{option}-column with one of {', '.join(known)}"
-    return InputError(f"no column '{column}'", where=name, fix=fix)
 
 
 def _path_in(image: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 from numpy.typing import ArrayLike
 
-from vlmdesc.embeddings.data import DataSet, Item, load_data
+from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.embed import embedding
 from vlmdesc.embeddings.kind import IMAGES
 from vlmdesc.embeddings.load import encoder_of
@@ -195,29 +195,23 @@ def gather(
     """
     kept: list[tuple[Encoded, str, int, str | None]] = []
     failed: list[tuple[ImageError, str | None]] = []
-    wanted = ((row, item) for row, item in enumerate(data) if numbers[row] >= 0)
-    rows: list[int] = []
-
-    def items() -> Iterator[Item]:
-        for row, item in wanted:
-            rows.append(row)
-            yield item
-
-    for place, (item, found) in enumerate(embedding(items(), encoder, store.images(encoder) if store else None)):
+    wanted = (item for number, item in zip(numbers, data, strict=False) if number >= 0)
+    results = embedding(wanted, encoder, store.images(encoder) if store else None)
+    for row, (item, found) in zip(np.flatnonzero(numbers >= 0).tolist(), results, strict=False):
         if isinstance(found, Encoded):
-            kept.append((found, item.id, rows[place], item.group))
+            kept.append((found, item.id, row, item.group))
         else:
             failed.append((found, item.label))
         tick()
     if not kept:
         what, first = f"none of {counted(len(failed), 'image')} can be used", str(failed[0][0])
         raise InputError(what, where=data.name, fix="give other images", details=(f"the first: {first}",))
-    encoded, keys, at, groups = zip(*kept, strict=True)
+    encoded, keys, rows, groups = zip(*kept, strict=True)
     return Labelled(
         np.stack([item.vector for item in encoded]),
-        numbers[list(at)],
+        numbers[list(rows)],
         keys,
-        at,
+        rows,
         tuple(item.content.hex() for item in encoded),
         groups,
         tuple(error for error, _ in failed),

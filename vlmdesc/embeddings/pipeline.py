@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby, islice
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -190,16 +192,12 @@ class _Look:
             return error
 
     def _prepare(self, item: _Read) -> _Ready | ImageError:
+        fit_px, decoded = self._encoder.image_px, item.raw
         try:
             with ExitStack() as held:
-                decoded = item.raw
                 if isinstance(decoded, bytes):
-                    decoded = open_image(
-                        decoded,
-                        where=item.key,
-                        fit_px=self._encoder.image_px,
-                        when_big=lambda: held.enter_context(self._turn),
-                    )
+                    take_turn = partial(held.enter_context, self._turn)
+                    decoded = open_image(decoded, where=item.key, fit_px=fit_px, when_big=take_turn)
                 return _Ready(item.key, item.content, self._encoder.prepare(decoded.image).pixels, decoded.notes)
         except ImageError as error:
             return error
@@ -239,14 +237,8 @@ def _keeps(source: object) -> bool:
 
 def _tasks(sources: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
     """Sources in lists of a few, each with the number of its first; one that may change is a list of its own."""
-    number, task = -1, list[Any]()
-    for number, source in enumerate(sources):
-        if not _keeps(source) and task:
-            yield number - len(task), task
-            task = []
-        task.append(source)
-        if not _keeps(source) or len(task) == TASK:
-            yield number + 1 - len(task), task
-            task = []
-    if task:
-        yield number + 1 - len(task), task
+    number = 0
+    for stays, run in groupby(sources, _keeps):
+        while task := [*islice(run, TASK if stays else 1)]:
+            yield number, task
+            number += len(task)
