@@ -5,10 +5,8 @@ import shutil
 import subprocess
 import sys
 
-import pyarrow
 import pytest
 from PIL import Image
-from pyarrow import parquet
 
 from vlmdesc.cli.montage import draw_montage
 from vlmdesc.errors import StoreError
@@ -105,13 +103,6 @@ def test_a_broken_picture_is_exit_1(album, data):
     montage_of()
 
 
-def test_without_check_a_broken_picture_is_not_seen(album, data):
-    (album / "cat" / "1.jpg").write_bytes(b"")
-    result = data(album, "--no-check")
-    assert result.exit_code == 0 and "no problems found (images not opened)" in result.stdout
-    assert json.loads(data(album, "--no-check", "--json").stdout)["checked"] is False
-
-
 def test_labels_that_fit_the_descriptors(album, here, data):
     result = data(album, "--descriptors", classes(here / "set.json", "coffee", "cat"))
     assert result.exit_code == 0 and f"labels fit the 2 classes of {here / 'set.json'}" in result.stderr
@@ -128,11 +119,6 @@ def test_labels_that_do_not_fit_are_exit_2_with_the_table(album, here, data):
     assert json.loads(result.stdout)["rows"] == 4
     assert data(album, "--descriptors", given, "--ignore-unknown").exit_code == 2
     assert data(album, "--descriptors", given, "--ignore-unknown", "--allow-absent").exit_code == 0
-
-
-def test_descriptors_for_a_set_without_labels(album, here, data):
-    result = data(album / "cat", "--descriptors", classes(here / "set.json", "cat", "coffee"))
-    assert result.exit_code == 2 and "error: no label column" in result.stderr and "--label-column" in result.stderr
 
 
 def test_a_wrong_descriptor_file_is_told_before_the_work(album, data):
@@ -155,12 +141,6 @@ def test_columns_groups_ids_and_splits_by_option(album, here, data):
     assert result.exit_code == 2 and "did you mean 'pic'?" in result.stderr
 
 
-def test_a_column_of_two_roles_is_told_as_both(album, here, data):
-    (here / "t.csv").write_text(f"image,label\n{album}/cat/1.jpg,cat\n")
-    result = data(here / "t.csv", "--group-column", "label", "--id-column", "image")
-    assert {"image text image, id", "label text label, group"} <= set(lines_of(result))
-
-
 def test_splits_are_listed(album, here, data):
     for split in ("train", "test"):
         shutil.copytree(album, here / "set" / split)
@@ -168,12 +148,6 @@ def test_splits_are_listed(album, here, data):
     assert "image folder, 4 rows, split train of test, train\n" in result.stdout
     result = data(here / "set")
     assert result.exit_code == 2 and "2 splits" in result.stderr and "test, train" in result.stderr
-
-
-def test_kinds_of_columns_are_shown_as_they_are(here, album, data):
-    made = pyarrow.table({"image": [str(album / "cat" / "1.jpg")], "when": pyarrow.array([0], "timestamp[ns]")})
-    parquet.write_table(made, here / "t.parquet")
-    assert "timestamp[ns]" in data(here / "t.parquet").stdout
 
 
 def test_many_classes_are_cut_in_the_table_and_whole_in_json(album, here, data):
@@ -226,11 +200,6 @@ def test_a_wrong_call_is_one_message(album, here, arguments, code, says, data):
     result = data(*arguments)
     assert result.exit_code == code and says in " ".join(result.stderr.replace("│", " ").split())
     assert result.stdout == "" and not (here / "vlmdesc-data.png").exists()
-
-
-def test_several_files_are_a_data_set(album, data):
-    result = data(*sorted(album.rglob("*.*")), "--json")
-    assert json.loads(result.stdout)["data"] == "4 files"
 
 
 def test_a_montage_of_nothing_and_of_odd_pictures(here):

@@ -126,12 +126,6 @@ def test_wrong_calls_are_exit_2_with_what_to_do(album, arguments, says, embed):
     assert "Traceback" not in result.stderr
 
 
-def test_an_empty_folder_is_said(home, embed):
-    (home / "empty").mkdir()
-    result = embed("empty")
-    assert result.exit_code == 2 and "no images in this folder (empty)" in result.stderr
-
-
 def test_a_cache_that_cannot_be_written_is_exit_4_and_scoring_goes_on(album, home, embed, run):
     (home / "cache").write_text("a file where the cache should be")
     result = embed("album")

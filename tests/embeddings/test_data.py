@@ -187,25 +187,17 @@ FORMS = [as_csv, as_tsv, as_metadata, as_json_lines, as_json, as_parquet_of_path
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_pictures_and_labels_as_they_are_written(form, tmp_path, jpegs):
+def test_every_form_gives_the_same_images_and_labels_as_they_are_written(form, tmp_path, jpegs, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)  # each is read from where one stands
     labels = [*LABELS, ""]
     names = [[*jpegs][i % 6] for i in range(len(labels))]
     paths = [put(tmp_path / f"{i}.jpg", jpegs[name]).name for i, name in enumerate(names)]
-    data = load_data(form(tmp_path, paths, labels), split="train" if form in (as_parquet_folder, as_saved_dict) else "")
+    path = form(tmp_path, paths, labels).relative_to(tmp_path.parent)
+    data = load_data(path, split="train" if form in (as_parquet_folder, as_saved_dict) else "")
     assert labels_of(data) == data.labels() == [*LABELS, None]
     assert len(data) == len(labels)
     for item, name in zip(data, names, strict=True):
         assert np.array_equal(open_image(item.source).image, Image.open(io.BytesIO(jpegs[name])))
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_can_be_read_from_where_one_stands(form, tmp_path, jpegs, monkeypatch):
-    put(tmp_path / "0.jpg", jpegs["cat"])
-    path = form(tmp_path, ["0.jpg"], ["cat"])
-    monkeypatch.chdir(tmp_path.parent)
-    here = path.relative_to(tmp_path.parent)
-    (item,) = load_data(here, split="train" if form in (as_parquet_folder, as_saved_dict) else "")
-    assert item.label == "cat" and open_image(item.source).image.width == 160
 
 
 @pytest.fixture(scope="module")
@@ -246,15 +238,6 @@ def test_an_image_folder_takes_labels_from_folders_and_ids_from_paths(album):
     assert rows_of(data) == [("cat/0.jpg", "PosixPath", "cat"), ("cat/1.jpg", "PosixPath", "cat"),
                              ("coffee/2.jpg", "PosixPath", "coffee")]  # fmt: skip
     assert data.n == 3 and data.table.form == "image folder" and data.table.splits == ()
-
-
-@pytest.mark.parametrize("name", ["album", "./album/", "here/../album", "album/../album"])
-def test_a_relative_folder_is_read_as_the_absolute_one(album, name, monkeypatch):
-    (album.parent / "here").mkdir()
-    monkeypatch.chdir(album.parent)
-    data = load_data(name)
-    assert rows_of(data) == rows_of(load_data(album))
-    assert [item.source.read_bytes() for item in data] == [item.source.read_bytes() for item in load_data(album)]
 
 
 def test_the_current_folder_has_to_be_said(album, monkeypatch):
@@ -301,12 +284,6 @@ def test_a_class_named_like_a_split_is_a_class(tmp_path, jpegs):
     refused(tmp_path, "no split 'train'", split="train")
 
 
-def test_the_only_split_is_taken(album, tmp_path):
-    (tmp_path / "set").mkdir()
-    album.rename(tmp_path / "set" / "test")
-    assert load_data(tmp_path / "set").table.split == "test"
-
-
 def test_metadata_in_the_folders_of_splits_is_read(tmp_path, jpegs):
     for split, label in (("train", "007"), ("test", "008")):
         put(tmp_path / split / "0.jpg", jpegs["cat"])
@@ -314,11 +291,6 @@ def test_metadata_in_the_folders_of_splits_is_read(tmp_path, jpegs):
     data = load_data(tmp_path, split="test")
     assert labels_of(data) == ["008"] and data.table.splits == ("test", "train") and data.table.split == "test"
     assert next(iter(data)).source == tmp_path / "test" / "0.jpg"
-
-
-def test_metadata_as_json_lines(album):
-    put(album / "metadata.jsonl", '{"file_name": "cat/0.jpg", "category": "NA"}\n')
-    assert rows_of(load_data(album)) == [("cat/0.jpg", "PosixPath", "NA")]
 
 
 def test_folders_without_pictures(tmp_path):
@@ -432,30 +404,21 @@ HEADER = "image,label\n"
         ("image;label\na.jpg;cat\n", r"one column only, 'image;label', which has semicolons in it \(.*t.csv:1\)"),
         ("image\tlabel\na.jpg\tcat\n", r"which has tabs in it \(.*t.csv:1\)"),
         (HEADER + "a.jpg,cat\nb.jpg,dog,big\n", r"3 fields where the header has 2: image, label \(.*t.csv:3\)"),
-        (HEADER + "a.jpg,cat\n\nb.jpg\n", r"1 fields where the header has 2: image, label \(.*t.csv:4\)"),
         (HEADER + '"a\nb.jpg",cat\nc.jpg\n', r"1 fields .*t.csv:4\)"),
         (HEADER, r"a header but no rows \(.*t.csv\)"),
         ("", r"empty file \(.*t.csv\)"),
-        ("\n\n", r"empty file \(.*t.csv\)"),
         ("image,label,image\na,b,c\n", r"column 3 has the name of another \(.*t.csv:1\)"),
         ("image,,label\na,b,c\n", r"column 2 has no name \(.*t.csv:1\)"),
         (HEADER + 'a.jpg,"cat\nb.jpg,dog\n', r"not CSV: unexpected end of data \(.*t.csv:3\)"),
-        (HEADER + 'a.jpg,"cat"s\n', r"not CSV: .* \(.*t.csv:2\)"),
         (HEADER + "a.jpg,c\0t\n", r"a NUL character \(.*t.csv:2\)"),
         (HEADER + "a.jpg," + "x" * 200_000, r"not CSV: field larger .* \(.*t.csv:2\)"),
-        ((HEADER + "a.jpg,cat\n").encode("utf-16"), r"not UTF-8 text \(.*t.csv:1\)"),
         ((HEADER + "a.jpg,cat\n").encode("utf-16-le"), r"a NUL character \(.*t.csv:1\)"),
-        (HEADER.encode() + b"a.jpg,cat\nb.jpg,caf\xe9\n", r"not UTF-8 text \(.*t.csv:3\)"),
         (HEADER.encode() + b"a.jpg,cat\n" * 5000 + b"b.jpg,caf\xe9\n", r"not UTF-8 text \(.*t.csv:5002\)"),
     ],
     ids=lambda value: ascii(value[:30]),
 )
 def test_a_faulty_csv_is_refused_by_file_and_line(text, says, tmp_path):
     refused(put(tmp_path / "t.csv", text), says)
-
-
-def test_a_tsv_with_commas_is_refused(tmp_path):
-    refused(put(tmp_path / "t.tsv", "image,label\na.jpg,cat\n"), r"which has commas in it \(.*t.tsv:1\)")
 
 
 @pytest.mark.parametrize(
@@ -753,26 +716,12 @@ def test_hostile_names_are_names(name, tmp_path, jpegs, monkeypatch):
     assert load_data(tmp_path / name).table.split == "train"
 
 
-def test_a_label_can_be_a_hostile_folder(tmp_path, jpegs):
-    for name in HOSTILE:
-        put(tmp_path / "album" / name / "0.jpg", jpegs["cat"])
-    assert sorted(load_data(tmp_path / "album").labels()) == sorted(HOSTILE)
-
-
 # --- broken rows ---
 
 
 def cut_in_the_middle(jpegs):
     images = [*jpegs.values()]
     return [*images[:2], images[2][: len(images[2]) // 2], *images[3:]]
-
-
-def test_a_truncated_picture_in_a_folder_costs_itself_only(tmp_path, jpegs):
-    for i, data in enumerate(cut_in_the_middle(jpegs)):
-        put(tmp_path / "album" / f"{i}.jpg", data)
-    found = embed(load_data(tmp_path / "album"), FakeEncoder(), Store(tmp_path))
-    assert [error.code for error in found.failed] == ["truncated"]
-    assert found.keys == ("0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg") and found.vectors.shape == (5, 16)
 
 
 def test_a_truncated_picture_in_parquet_costs_itself_only(tmp_path, jpegs):
@@ -840,15 +789,6 @@ def test_neither_torch_nor_datasets_is_needed(form, album):
     command = [sys.executable, "-c", code, path, album.parent / "store"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == f"{3 if form == 'folder' else 1} []"
-
-
-def test_a_saved_set_needs_no_torch(tmp_path, jpegs):
-    put(tmp_path / "0.jpg", jpegs["cat"])
-    path = as_saved(tmp_path, ["0.jpg"], ["cat"])
-    code = "import sys; from vlmdesc.embeddings.data import load_data; print([*load_data(sys.argv[1])][0].label)"
-    command = [sys.executable, "-c", code + "; print('torch' in sys.modules)", path]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["cat", "False"]
 
 
 def test_numbers_that_are_none_in_parquet_are_no_group_and_no_label(tmp_path):

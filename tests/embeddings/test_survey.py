@@ -1,14 +1,11 @@
 import io
 
-import pyarrow
 import pytest
 from PIL import Image
-from pyarrow import parquet
 
 from vlmdesc.embeddings import survey as survey_module
 from vlmdesc.embeddings.data import load_data
 from vlmdesc.embeddings.survey import SAMPLES, THUMBNAIL_PX, survey
-from vlmdesc.errors import InputError
 from vlmdesc.testing import COLOURS
 
 
@@ -36,11 +33,6 @@ def test_classes_and_groups_are_counted(colours):
     assert seen.labels == {"a": 2, "b": 1, None: 1}
     assert seen.groups == {"north": 2, "south": 1, None: 1}
     assert seen.problems() == ["1 of 4 rows without a label", "1 class with one image only: b"]
-
-
-def test_a_whole_data_set_has_no_problems(colours):
-    seen = survey(table(colours, ["red.png,a,x", "green.png,b,x", "blue.png,a,x", "yellow.png,b,x"]))
-    assert seen.problems() == [] and seen.broken == () and seen.repeated == 0 and seen.conflicts == ()
 
 
 def test_without_any_label_that_is_no_problem(colours):
@@ -113,30 +105,7 @@ def test_without_check_only_the_sample_is_opened(colours, monkeypatch):
     assert [error.where for error in seen.broken] == ["row 4"]  # known without opening anything
 
 
-def test_without_check_a_set_without_labels_has_a_sample_too(tmp_path, monkeypatch):
-    for i in range(SAMPLES + 20):
-        (tmp_path / f"{i:03d}.png").write_bytes(flat("red"))
-    seen = survey(load_data(tmp_path), check=False)
-    assert seen.rows == SAMPLES + 20 and len(seen.samples) == SAMPLES
-
-
 def test_every_row_ticks(colours):
     ticks = []
     survey(table(colours, ["red.png,a,x", "gone.png,a,x", ",a,x"]), progress=lambda *stage: ticks.append(stage))
     assert ticks == [("images", n, 3) for n in range(4)]
-
-
-def test_real_photographs_from_parquet(photos, tmp_path):
-    images = [path.read_bytes() for path in photos.values()]
-    made = pyarrow.table({"image": [*images, images[0]], "label": [*photos, "dog"]})
-    parquet.write_table(made, tmp_path / "t.parquet")
-    seen = survey(load_data(tmp_path / "t.parquet"))
-    assert seen.labels == dict.fromkeys([*photos, "dog"], 1)
-    assert seen.repeated == 1 and seen.conflicts == ("row 6",) and seen.broken == ()
-
-
-def test_a_table_that_breaks_off_ends_the_survey_with_its_name(tmp_path):
-    made = pyarrow.table({"image": [flat("red")] * 300, "label": [["a"]] * 300})
-    parquet.write_table(made, tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=r"column 'label' holds list, no single value \(.*t.parquet, row 0\)"):
-        survey(load_data(tmp_path / "t.parquet"))
