@@ -151,8 +151,9 @@ def test_a_path_is_an_image_a_folder_or_a_pattern(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(png().getvalue())
     (tmp_path / "empty").mkdir()
-    sizes = [len([*encode_images(FakeEncoder(), path)]) for path in (tmp_path, str(tmp_path / "*.png"))]
-    assert sizes == [2, 2]
+    column = np.array([str(tmp_path / name) for name in ("a.png", "b.png")])
+    for images in (tmp_path, str(tmp_path / "*.png"), column, column.astype(object)):
+        assert [type(found) for found in encode_images(FakeEncoder(), images)] == [Encoded] * 2
     [missing] = encode_images(FakeEncoder(), str(tmp_path / "c.png"))
     assert missing.code == "missing"
     with pytest.raises(InputError, match="no images in this folder"):
@@ -192,6 +193,8 @@ def test_labelled_images_in_memory(data, labels):
     found = Labelled.of(data, ZOO, FakeEncoder(), joining=ANY, store=False, once=False)
     assert found.labels.tolist() == labels and not found.failed
     again = load_data(data)
+    with pytest.raises(InputError, match="a data set that is loaded"):
+        load_data(again, split="train")
     assert load_data(again) is again and len(again) == len([*again]) == len(labels)
 
 

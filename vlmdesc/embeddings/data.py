@@ -159,12 +159,14 @@ def load_data(
     Raises: InputError naming the file, the line or the columns there are; EndpointError when the hub is needed and
     does not answer.
     """
+    wanted = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
     if isinstance(source, DataSet):
+        if split or any(wanted.values()):
+            raise InputError("columns or a split for a data set that is loaded", fix="name them when you load it")
         return source
     name, table = _named(source, split)
     if split and not table.splits:
         raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
-    wanted = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
     for option, column in wanted.items():
         if column and column not in (known := table.known(column)):
             fix = f"{did_you_mean(column, known)}use --{option}-column with one of {', '.join(known)}"

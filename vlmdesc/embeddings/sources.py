@@ -110,8 +110,8 @@ def _each(images: Any) -> Iterator[Any]:
     """The images of one image, a batch, or an iterable of these. Raises: InputError for what is none."""
     if is_image(images):
         return iter([images])
-    if _is_batch(images):
-        return iter(images)
+    if _is_batch(images) or (isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "UO"):
+        return iter(images.tolist() if images.ndim == 1 else images)
     if _is_array(images) or isinstance(images, Mapping) or not isinstance(images, Iterable):
         shape = f" of shape {tuple(images.shape)}" if hasattr(images, "shape") else ""
         raise InputError(f"{type(images).__name__}{shape} where images are meant", fix=WANTED)
