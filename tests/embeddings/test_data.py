@@ -474,7 +474,7 @@ def test_json_labels_that_are_no_text(tmp_path):
     assert data.labels() == ["7", "7", None, None, "12345678901234567890", None]
     for label in (["a", "b"], {"a": 1}):
         path = put(tmp_path / "t.jsonl", json.dumps({"image": "a", "label": label}))
-        refused(path, r"column 'label' holds (list|dict), no single value \(.*t.jsonl, a\)")
+        refused(path, r"column 'label' holds (list|dict), not a single value \(.*t.jsonl, a\)")
 
 
 # --- columns ---
@@ -575,7 +575,7 @@ def test_labels_of_any_type_in_parquet(tmp_path):
     path = put_parquet(tmp_path / "t.parquet", image=["a", "b"], label=pyarrow.array(["x", "NA"]).dictionary_encode())
     assert load_data(path).labels() == ["x", "NA"]
     path = put_parquet(tmp_path / "t.parquet", image=["a", "b"], label=[b"x", b"y"])
-    refused(path, "column 'label' holds bytes, no single value", image_column="image")
+    refused(path, "column 'label' holds bytes, not a single value", image_column="image")
 
 
 def test_parquet_that_is_none_or_not_whole_is_refused_by_name(tmp_path):

@@ -230,7 +230,8 @@ def test_a_loader_gives_its_images_to_be_classified_in_any_order():
 
 def test_embeddings_of_ones_own_are_labelled_by_number_or_name():
     vectors = FakeEncoder().texts(["red", "blue", "red"])
-    for labels, classes in (([0, 1, 0], ZOO), (["red", "blue", "red"], ZOO), (torch.tensor([0, 1, 0]), ())):
+    names = np.array(["red", "blue", "red"], object)  # as pandas holds text
+    for labels, classes in (([0, 1, 0], ZOO), (names, ZOO), (torch.tensor([0, 1, 0]), ())):
         found = Labelled.from_arrays(vectors.tolist(), labels, classes=classes)
         assert found.labels.tolist() == [0, 1, 0] and np.allclose(found.vectors, vectors)
         assert found.contents[0] == found.contents[2] != found.contents[1]

@@ -89,7 +89,7 @@ class DataSet:
     def _label(self, number: int, row: Row) -> str | None:
         try:
             return self._text(self.roles.label, row, f"row {number}")
-        except ImageError:  # a class number without a name: told of when the row is read
+        except ImageError:  # a class number without a name: an error of its row, when that is read
             return None
 
     def _rows(self, *columns: str) -> Iterator[Row]:
@@ -111,12 +111,12 @@ class DataSet:
         if image is None or (isinstance(image, str) and not image):
             raise ImageError("missing", "no image in this row", where=key, fix="fill it in, or drop the row")
         if isinstance(image, str) and "://" in image:
-            raise ImageError("not-a-file", "an address, no file", where=key, fix="download the image first")
+            raise ImageError("not-a-file", "a URL, not a file", where=key, fix="download the image first")
         if isinstance(image, (str, Path)):
             return folder / image
         if is_image(image):
             return image
-        what = f"column '{self.roles.image}' holds {type(image).__name__}, no image"
+        what = f"column '{self.roles.image}' holds {type(image).__name__}, not images"
         raise ImageError("not-an-image", what, where=key, fix="use --image-column with the column of images")
 
     def _text(self, column: str, row: Row, key: str) -> str | None:
@@ -130,7 +130,7 @@ class DataSet:
                 raise ImageError("label", what, where=key, fix="correct the row")
             return names[value]
         if isinstance(value, (list, dict, bytes)):
-            what = f"column '{column}' holds {type(value).__name__}, no single value"
+            what = f"column '{column}' holds {type(value).__name__}, not a single value"
             raise InputError(what, where=f"{self.name}, {key}", fix=f"use one of {self._known()}")
         nothing = value is None or value == "" or value != value  # NaN is how Parquet's numbers say nothing
         return None if nothing else str(value)

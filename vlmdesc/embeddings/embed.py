@@ -101,13 +101,12 @@ def embed(
     left out, and are among `failed`.
     Raises: InputError; ImageError for the first of these with `strict`; StoreError when the store cannot be written.
     """
-    data = load_data(data)
-    began, encoder = time.perf_counter(), encoder_of(encoder)
-    kept = store_of(store)
-    collection = kept.images(encoder) if kept else None
+    data, kept, began = load_data(data), store_of(store), time.perf_counter()
     good: list[tuple[str, Encoded]] = []
     failed: list[tuple[ImageError, str | None]] = []
     with noted() as notes:
+        encoder = encoder_of(encoder)
+        collection = kept.images(encoder) if kept else None
         for sentence in data.table.notes:
             note(sentence)
         more = counter(progress, "images", data.n)

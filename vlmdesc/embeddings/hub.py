@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
-from vlmdesc.embeddings.shards import of_arrow, unreadable
+from vlmdesc.embeddings.shards import of_arrow, reading
 from vlmdesc.embeddings.tables import Row, Table, pick_split
-from vlmdesc.errors import EndpointError, InputError, VlmdescError, check_proxies
-
-T = TypeVar("T")
+from vlmdesc.errors import EndpointError, InputError, check_proxies
 
 
 def read_saved(folder: Path, split: str) -> Table:
     """What `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote; mapped, not loaded. Raises: InputError."""
-    loaded = _asked(folder, lambda datasets: datasets.load_from_disk(str(folder)))
+    with reading(folder):
+        loaded = _quiet().load_from_disk(str(folder))
     return replace(read_loaded(loaded, split, folder), form="saved data set", folder=folder)
 
 
@@ -51,38 +51,37 @@ def read_hub(name: str, split: str) -> Table:
     check_proxies("HF_ENDPOINT")
     repository, _, config = name.partition(":")
 
-    def ask(what: Callable[[ModuleType], T]) -> T:
-        try:
-            return _asked(name, what)
-        except InputError as error:
-            said = f"no such file or folder here, and from the hub: {error.what}"
-            fix = "check the spelling, or that the hub can be reached; a local path must exist"
-            raise EndpointError(said, where=name, fix=fix) from error
-
-    splits = tuple(ask(lambda datasets: datasets.get_dataset_split_names(repository, config or None)))
+    datasets = _quiet()
+    with _asking(name):
+        splits = tuple(datasets.get_dataset_split_names(repository, config or None))
     split = pick_split(splits, split, name)
-    loaded = ask(lambda datasets: datasets.load_dataset(repository, config or None, split=split))
+    with _asking(name):
+        loaded = datasets.load_dataset(repository, config or None, split=split)
     return replace(read_loaded(loaded, "", name), form="hub data set", splits=splits, split=split)
 
 
-def _asked(where: object, ask: Callable[[ModuleType], T]) -> T:
-    """`ask(datasets)`, with whatever it raises as an error of ours."""
+@contextmanager
+def _asking(name: str) -> Iterator[None]:
+    try:
+        with reading(name):
+            yield
+    except InputError as error:
+        what = f"no such file or folder here, and from the hub: {error.what}"
+        fix = "check the spelling, or that the hub can be reached; a local path must exist"
+        raise EndpointError(what, where=name, fix=fix) from error
+
+
+def _quiet() -> ModuleType:
+    """`datasets`, which otherwise talks."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import datasets
 
     datasets.disable_progress_bars()
     for talker in ("datasets", "huggingface_hub"):
         logging.getLogger(talker).setLevel(logging.CRITICAL)
-    try:
-        return ask(datasets)
-    except VlmdescError:
-        raise
-    except Exception as error:  # it raises nearly anything
-        raise unreadable(error, where) from error
+    return datasets
 
 
 def _rows(loaded: Any, where: object, columns: Sequence[str]) -> Iterator[Row]:
-    try:
+    with reading(where):
         yield from loaded.select_columns(list(columns))
-    except Exception as error:  # truncated in the middle, or changed since it was opened
-        raise unreadable(error, where) from error

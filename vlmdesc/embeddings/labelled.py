@@ -118,6 +118,8 @@ class Labelled:
         if vectors.ndim != 2 or not vectors.size or not IMAGES.sound(vectors).all():
             what = f"embeddings of shape {vectors.shape}, empty, not finite or not of norm 1"
             raise ShapeError(what, fix="give what an encoder gives, (N, D)")
+        if given.dtype.kind == "O" and all(isinstance(label, str) for label in given):  # as pandas holds text
+            given = given.astype(str)
         if given.shape != vectors.shape[:1] or given.dtype.kind not in "iuU":
             what = f"labels of {given.dtype} and shape {given.shape} for {len(vectors)} embeddings"
             raise ShapeError(what, fix="give each embedding the number or the name of its class")
@@ -189,7 +191,7 @@ def gather(
     store: Store | None,
     tick: Callable[[], object] = bool,
 ) -> Labelled:
-    """The images of a data set that have a class, embedded; those that cannot be used are told of, not scored.
+    """The images of a data set that have a class, embedded; those that cannot be used are among `failed`.
 
     Raises: InputError when none is left; StoreError.
     """
@@ -221,15 +223,15 @@ def gather(
     )
 
 
-def without(photos: Labelled, others: Labelled) -> Labelled:
+def without(images: Labelled, others: Labelled) -> Labelled:
     """The images that are not among others, by content: what is chosen on them has not seen the others."""
     seen = set(others.contents)
-    return take(photos, [i for i, content in enumerate(photos.contents) if content not in seen])
+    return take(images, [i for i, content in enumerate(images.contents) if content not in seen])
 
 
-def distinct(photos: Labelled) -> Labelled:
+def distinct(images: Labelled) -> Labelled:
     """Each content under a label once: a copy would stand by when an image is left out to be judged by the rest."""
-    return take(photos, first_of_each(photos.contents, photos.labels, photos.groups))
+    return take(images, first_of_each(images.contents, images.labels, images.groups))
 
 
 def first_of_each(
@@ -242,20 +244,20 @@ def first_of_each(
     return [*first.values()]
 
 
-def take(photos: Labelled, kept: Sequence[int]) -> Labelled:
+def take(images: Labelled, kept: Sequence[int]) -> Labelled:
     """The images of these numbers."""
 
     def of(column: Sequence[T]) -> tuple[T, ...]:
         return tuple(column[i] for i in kept)
 
     return replace(
-        photos,
-        vectors=photos.vectors[kept],
-        labels=photos.labels[kept],
-        keys=of(photos.keys),
-        rows=of(photos.rows),
-        contents=of(photos.contents),
-        groups=of(photos.groups),
+        images,
+        vectors=images.vectors[kept],
+        labels=images.labels[kept],
+        keys=of(images.keys),
+        rows=of(images.rows),
+        contents=of(images.contents),
+        groups=of(images.groups),
     )
 
 

@@ -10,6 +10,7 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -92,12 +93,9 @@ def _footer(file: Path) -> tuple[pyarrow.Schema, int]:
     """Columns and number of rows of a Parquet file. Raises: InputError."""
     from pyarrow import parquet
 
-    try:
-        with file.open("rb") as opened:
-            footer = parquet.ParquetFile(opened)
-            return footer.schema_arrow, footer.metadata.num_rows
-    except Exception as error:
-        raise unreadable(error, file) from error
+    with reading(file), file.open("rb") as opened:
+        footer = parquet.ParquetFile(opened)
+        return footer.schema_arrow, footer.metadata.num_rows
 
 
 def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -201,18 +199,20 @@ def _each(
 ) -> Iterator[Row]:
     """The rows of all files, one after the other; an error names the file."""
     for file in files:
-        try:
+        with reading(file):
             yield from read(file, columns)
-        except VlmdescError:
-            raise
-        except Exception as error:  # damaged in the middle, or changed since it was opened
-            raise unreadable(error, file) from error
 
 
-def unreadable(error: Exception, where: object) -> InputError:
-    """What a reader of others raised, as an error of ours."""
-    what = f"{type(error).__name__}: {' '.join(without_secrets(error).split())[:300]}"
-    return InputError(f"cannot be read as a data set: {what}", where=where, fix="check that the file is whole")
+@contextmanager
+def reading(where: object) -> Iterator[None]:
+    """Whatever a reader of others raises, as an InputError that names the file: it is damaged, or has changed."""
+    try:
+        yield
+    except VlmdescError:
+        raise
+    except Exception as error:
+        what = f"cannot be read as a data set: {type(error).__name__}: {' '.join(without_secrets(error).split())[:300]}"
+        raise InputError(what, where=where, fix="check that the file is whole") from error
 
 
 def _of_kind(columns: Mapping[str, str], kind: str) -> tuple[str, ...]:

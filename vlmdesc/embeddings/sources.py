@@ -48,7 +48,7 @@ def sources_of(images: object) -> Iterator[Any]:
 
 
 def open_images(images: object) -> list[Image.Image]:
-    """Upright RGB images of all that `images` stands for. Raises: InputError; ImageError for the first that is none."""
+    """Upright RGB images of all that `images` stands for. Raises: InputError; ImageError for the first that cannot be used."""
     found = []
     for source in sources_of(images):
         if isinstance(source, ImageError):
@@ -107,7 +107,7 @@ def read_images(images: object) -> Table:
 
 
 def _each(images: Any) -> Iterator[Any]:
-    """The images of one image, a batch, or an iterable of these. Raises: InputError for what is none."""
+    """The images of one image, a batch, or an iterable of these. Raises: InputError for anything else."""
     if is_image(images):
         return iter([images])
     if _is_batch(images) or (isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "UO"):

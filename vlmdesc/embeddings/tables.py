@@ -248,4 +248,4 @@ def passed_over(found: Found) -> tuple[str, ...]:
     heic = any(path.suffix.lower() in (".heic", ".heif") for path in found.passed_over)
     hint = "; HEIC is not read: export as JPEG" if heic else ""
     names = few((path.name for path in found.passed_over), 3)
-    return (f"passed over, no images: {len(found.passed_over)} ({names}){hint}",)
+    return (f"passed over, not images: {len(found.passed_over)} ({names}){hint}",)
