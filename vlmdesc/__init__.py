@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.embed import embed as embed
     from vlmdesc.embeddings.labelled import Joining as Joining
     from vlmdesc.embeddings.labelled import Labelled as Labelled
-    from vlmdesc.embeddings.load import ENCODERS as ENCODERS
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.load import models as models
     from vlmdesc.embeddings.store import Store as Store
@@ -39,7 +38,6 @@ _HOMES = {
     "ClassName": "vlmdesc.records",
     "Descriptor": "vlmdesc.records",
     "Descriptors": "vlmdesc.records",
-    "ENCODERS": "vlmdesc.embeddings.load",
     "EmbedRun": "vlmdesc.embeddings.embed",
     "Embeddings": "vlmdesc.records",
     "Head": "vlmdesc.classification.heads",

@@ -195,7 +195,7 @@ def test_labelled_images_in_memory(data, labels):
     again = load_data(data)
     with pytest.raises(InputError, match="a data set that is loaded"):
         load_data(again, split="train")
-    assert load_data(again) is again and len(again) == len([*again]) == len(labels)
+    assert load_data(again) is again and not again.opened and len(again) == len([*again]) == len(labels)
 
 
 def test_numbers_that_are_names_of_classes_are_these():

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-import vlmdesc as vd
 from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.border import say
+from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         envvar="VLMDESC_MODEL",
-        help=f"{', '.join(vd.ENCODERS)}, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO; "
-        "see vlmdesc models.",
+        help=f"{', '.join(ENCODERS)}, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO; see "
+        "vlmdesc models.",
         show_default="starter",
     ),
 ]
@@ -155,7 +155,9 @@ def open_data(sources: list[str], **options: str) -> DataSet:
     from rich.console import Console
 
     with Console(stderr=True).status("opening the data set"):
-        return vd.load_data(sources[0] if len(sources) == 1 else sources, **options)
+        from vlmdesc.embeddings.data import load_data
+
+        return load_data(sources[0] if len(sources) == 1 else sources, **options)
 
 
 def open_encoder(model: str, device: str, precision: str) -> Encoder:
@@ -165,7 +167,9 @@ def open_encoder(model: str, device: str, precision: str) -> Encoder:
     from rich.console import Console
 
     with Console(stderr=True).status("loading the model"):
-        return vd.load_encoder(model or "starter", device=device, precision=precision)
+        from vlmdesc.embeddings.load import load_encoder
+
+        return load_encoder(model or "starter", device=device, precision=precision)
 
 
 def open_descriptors(classes: str, file: str) -> Descriptors:

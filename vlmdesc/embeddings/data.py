@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class DataSet:
     name: str
     table: Table
     roles: Roles
+    opened: Mapping[str, Any] = field(default_factory=dict)  # what `load_data` was given; nothing for what is in memory
 
     def __len__(self) -> int:
         """Number of rows; counted where it is not known."""
@@ -164,7 +165,10 @@ def load_data(
         if split or any(wanted.values()):
             raise InputError("columns or a split for a data set that is loaded", fix="name them when you load it")
         return source
-    name, table = _named(source, split)
+    if isinstance(source, Iterator) and not is_image(source):
+        source = [*source]
+    paths = _paths(source)
+    name, table = _open(source, paths, split)
     if split and not table.splits:
         raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
     for option, column in wanted.items():
@@ -173,24 +177,31 @@ def load_data(
             raise InputError(f"no column '{column}'", where=name, fix=fix)
     image = image_column or _image_column(table, name)
     label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in table.known(c)), "")
-    id_column = id_column or ("id" if "id" in table.columns else "")
-    return DataSet(name, table, Roles(image, label, group_column, id_column))
+    own_id = "id" if "id" in table.columns else ""
+    opened = {"source": paths, "split": split} | {f"{role}_column": column for role, column in wanted.items()}
+    roles = Roles(image, label, group_column, id_column or own_id)
+    return DataSet(name, table, roles, opened if paths is not None else {})
 
 
-def _named(source: Any, split: str) -> tuple[str, Table]:
+def _paths(source: object) -> tuple[str, ...] | None:
+    """The paths that a data set is read from; None where it is in memory."""
+    listed = [source] if isinstance(source, (str, os.PathLike)) else source
+    if isinstance(listed, (list, tuple)) and all(isinstance(path, (str, os.PathLike)) for path in listed):
+        return tuple(map(os.fspath, listed))
+    return None
+
+
+def _open(source: Any, paths: tuple[str, ...] | None, split: str) -> tuple[str, Table]:
     """What a data set is called, and its rows."""
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source), _table(os.fspath(source), split)
+    if paths is not None:
+        single = isinstance(source, (str, os.PathLike))
+        return (paths[0], _table(paths[0], split)) if single else (f"{len(paths)} files", _several(paths))
     if sources.is_of(source, "datasets", "Dataset", "DatasetDict"):
         return "data set", hub.read_loaded(source, split)
     if sources.is_torch_data(source):
         return type(source).__name__, sources.read_torch(source)
     if sources.is_pair(source):
         return "images and labels", sources.read_pair(*source)
-    if isinstance(source, Iterator) and not is_image(source):
-        source = [*source]
-    if isinstance(source, (list, tuple)) and all(isinstance(path, (str, os.PathLike)) for path in source):
-        return f"{len(source)} files", _several(source)
     return "images", sources.read_images(source)
 
 

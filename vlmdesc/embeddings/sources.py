@@ -48,7 +48,7 @@ def sources_of(images: object) -> Iterator[Any]:
 
 
 def open_images(images: object) -> list[Image.Image]:
-    """Upright RGB images of all that `images` stands for. Raises: InputError; ImageError for the first that is broken."""
+    """Upright RGB images of all that `images` stands for. Raises: InputError; ImageError for the first that is one."""
     found = []
     for source in sources_of(images):
         if isinstance(source, ImageError):
