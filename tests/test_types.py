@@ -10,9 +10,9 @@ import sys
 import pytest
 
 IMAGES = (
-    "path", "path as text", "bytes", "bytearray", "file", "PIL", "grey", "hwc", "chw tensor", "float tensor", "batch",
-    "tensor batch", "list", "mixed list", "generator", "loader", "torch data set", "folder", "data set", "hf data set",
-    "pair",
+    "path", "path as text", "bytes", "bytearray", "file", "PIL", "grey", "hwc", "float hwc", "chw tensor",
+    "float tensor", "batch", "tensor batch", "list", "mixed list", "generator", "loader", "torch data set", "folder",
+    "data set", "hf data set", "pair",
 )  # fmt: skip
 OTHERS = (
     "None", "a number", "a float", "a dict", "an empty list", "a list of numbers", "a missing path", "a wrong word",
@@ -108,6 +108,7 @@ def things(folder):
         "PIL": lambda: Image.fromarray(red),
         "grey": lambda: red[..., 0],
         "hwc": lambda: red,
+        "float hwc": lambda: red / 255,
         "chw tensor": lambda: tensor,
         "float tensor": lambda: tensor.float() / 255,
         "batch": lambda: np.stack([red, red]),
@@ -152,6 +153,8 @@ def things(folder):
 
 def functions():
     """Name -> a call with one thing; those that this version does not have are left out."""
+    import numpy as np
+
     import vlmdesc as vd
     from vlmdesc.embeddings.pipeline import encode_images
 
@@ -168,6 +171,7 @@ def functions():
 
     known = {
         "Classifier": classifier,
+        "Classifier.fit": classifier.fit,
         "encode_images": encode,
         "embed": embed,
         "load_data": lambda data: [*vd.load_data(data)],
@@ -181,6 +185,9 @@ def functions():
     for name in ("predict", "predict_proba"):
         if hasattr(classifier, name):
             known[f"Classifier.{name}"] = getattr(classifier, name)
+    if hasattr(vd, "Index"):
+        index = vd.Index.build([np.zeros((8, 8, 3), np.uint8)], encoder, store=False)
+        known |= {"Index.search": index.search, "Index.build": lambda data: vd.Index.build(data, encoder, store=False)}
     return known
 
 
