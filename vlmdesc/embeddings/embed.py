@@ -102,7 +102,7 @@ def embed(
     Raises: InputError; ImageError for the first of these with `strict`; StoreError when the store cannot be written.
     """
     data, kept, began = load_data(data), store_of(store), time.perf_counter()
-    good: list[tuple[str, Encoded]] = []
+    keys, contents, vectors, stored = list[str](), list[bytes](), list[np.ndarray](), 0
     failed: list[tuple[ImageError, str | None]] = []
     with noted() as notes:
         encoder = encoder_of(encoder)
@@ -113,33 +113,29 @@ def embed(
         with closing(embedding(data, encoder, collection, batch_size=batch_size, workers=workers)) as results:
             for item, found in results:
                 if isinstance(found, Encoded):
-                    good.append((item.id, found))
+                    keys.append(item.id)
+                    contents.append(found.content)
+                    vectors += [] if collection else [found.vector]
+                    stored += found.stored
                 elif strict:
                     raise found
                 else:
                     failed.append((found, item.label))
                 more(1)
-    vectors = _vectors([item for _, item in good], encoder, collection)
+    whole = np.stack(vectors) if vectors else np.empty((0, encoder.dim), np.float32)
+    found_there = StoredVectors(collection, contents) if collection else whole
     return EmbedRun(
-        Embeddings(vectors, tuple(key for key, _ in good), encoder.fingerprint),
+        Embeddings(found_there, tuple(keys), encoder.fingerprint),
         data,
         {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision},
-        sum(not item.stored for _, item in good),
-        sum(item.stored for _, item in good),
-        tuple(error for error, _ in failed),
-        tuple(label for _, label in failed),
-        time.perf_counter() - began,
-        str(collection.folder) if collection else "",
-        tuple(notes),
+        new=len(keys) - stored,
+        stored=stored,
+        failed=tuple(error for error, _ in failed),
+        failed_labels=tuple(label for _, label in failed),
+        seconds=time.perf_counter() - began,
+        store=str(collection.folder) if collection else "",
+        notes=tuple(notes),
     )
-
-
-def _vectors(
-    items: Sequence[Encoded], encoder: Encoder, collection: Collection | None
-) -> Float32[np.ndarray, "n d"] | StoredVectors:
-    if collection:
-        return StoredVectors(collection, [item.content for item in items])
-    return np.stack([item.vector for item in items]) if items else np.empty((0, encoder.dim), np.float32)
 
 
 def save_failures(path: str | Path, failed: Sequence[ImageError], labels: Sequence[str | None]) -> None:
