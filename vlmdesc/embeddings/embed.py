@@ -26,7 +26,7 @@ from vlmdesc.embeddings.vectors import StoredVectors
 from vlmdesc.errors import ImageError
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Embeddings
-from vlmdesc.records.progress import Progress, counter, note, noted, silent
+from vlmdesc.records.progress import Progress, counter, noted, silent
 from vlmdesc.records.results import Vectors
 
 TEXTS_AT_ONCE = 256
@@ -107,8 +107,6 @@ def embed(
     with noted() as notes:
         encoder = encoder_of(encoder)
         collection = kept.images(encoder) if kept else None
-        for sentence in data.table.notes:
-            note(sentence)
         more = counter(progress, "images", data.n)
         with closing(embedding(data, encoder, collection, batch_size=batch_size, workers=workers)) as results:
             for item, found in results:
@@ -134,7 +132,7 @@ def embed(
         failed_labels=tuple(label for _, label in failed),
         seconds=time.perf_counter() - began,
         store=str(collection.folder) if collection else "",
-        notes=tuple(notes),
+        notes=(*data.table.notes, *notes),
     )
 
 
