@@ -34,11 +34,16 @@ if TYPE_CHECKING:
     from vlmdesc.descriptors.patch import read_patch as read_patch
     from vlmdesc.descriptors.patch import write_patch as write_patch
     from vlmdesc.embeddings.data import load_data as load_data
+    from vlmdesc.embeddings.embed import EmbedRun as EmbedRun
     from vlmdesc.embeddings.embed import embed as embed
     from vlmdesc.embeddings.find import find_images as find_images
     from vlmdesc.embeddings.labelled import Joining as Joining
+    from vlmdesc.embeddings.labelled import Labelled as Labelled
     from vlmdesc.embeddings.load import load_encoder as load_encoder
+    from vlmdesc.embeddings.load import models as models
     from vlmdesc.embeddings.store import Store as Store
+    from vlmdesc.embeddings.survey import Survey as Survey
+    from vlmdesc.embeddings.survey import survey as survey
     from vlmdesc.embeddings.upkeep import Cache as Cache
     from vlmdesc.embeddings.upkeep import CacheItem as CacheItem
     from vlmdesc.errors import VlmdescError as VlmdescError
@@ -72,6 +77,7 @@ _HOMES = {
     "DescriptorFile": "vlmdesc.descriptors.history",
     "Descriptors": "vlmdesc.records",
     "Edit": "vlmdesc.records",
+    "EmbedRun": "vlmdesc.embeddings.embed",
     "Embeddings": "vlmdesc.records",
     "Endpoint": "vlmdesc.descriptors.describe",
     "Head": "vlmdesc.classification.heads",
@@ -79,6 +85,7 @@ _HOMES = {
     "ImageNames": "vlmdesc.concepts.clusters",
     "Index": "vlmdesc.concepts.index",
     "Joining": "vlmdesc.embeddings.labelled",
+    "Labelled": "vlmdesc.embeddings.labelled",
     "Parts": "vlmdesc.classification.heads",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
@@ -86,6 +93,7 @@ _HOMES = {
     "SearchResult": "vlmdesc.concepts.search",
     "Selected": "vlmdesc.classification.select",
     "Store": "vlmdesc.embeddings.store",
+    "Survey": "vlmdesc.embeddings.survey",
     "VlmdescError": "vlmdesc.errors",
     "audit": "vlmdesc.evaluation.audit",
     "choices": "vlmdesc.registries",
@@ -103,12 +111,14 @@ _HOMES = {
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
     "merge": "vlmdesc.descriptors.patch",
+    "models": "vlmdesc.embeddings.load",
     "name": "vlmdesc.concepts.clusters",
     "read_patch": "vlmdesc.descriptors.patch",
     "save_head": "vlmdesc.classification.heads",
     "select": "vlmdesc.classification.select",
     "shipped": "vlmdesc.assets",
     "suggest": "vlmdesc.evaluation.suggest",
+    "survey": "vlmdesc.embeddings.survey",
     "to_frame": "vlmdesc.classification.predictions",
     "write_patch": "vlmdesc.descriptors.patch",
 }

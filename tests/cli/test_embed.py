@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from vlmdesc.cli.app import app
 from vlmdesc.embeddings.store import Store
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, ["embed", *map(str, arguments), "--model", "fake"])
+@pytest.fixture
+def embed(run):
+    """`vlmdesc embed` with these arguments and the fake model."""
+    return lambda *arguments: run("embed", *arguments, "--model", "fake")
 
 
 def vlmdesc(*arguments, **options):
@@ -43,17 +43,17 @@ def album(home):
     return home / "album"
 
 
-def test_a_second_run_says_0_new(album):
-    first, second = run("album", "--json"), run("album", "--json")
+def test_a_second_run_says_0_new(album, embed):
+    first, second = embed("album", "--json"), embed("album", "--json")
     assert (first.exit_code, second.exit_code) == (0, 0)
     found = [json.loads(result.stdout) for result in (first, second)]
     assert [(f["pictures"], f["new"], f["stored"], f["failed"]) for f in found] == [(6, 6, 0, 0), (6, 0, 6, 0)]
     assert found[0]["encoder"] == "fake" and found[0]["form"] == "image folder" and found[0]["precision"] == "fp32"
-    people = run("album")
+    people = embed("album")
     assert "album (image folder): 6 images\n0 new, 6 stored before, 0 failed\nby fake in fp32" in people.stdout
 
 
-def test_real_photographs_with_the_real_model_and_classify_finds_them_there(photos, home):
+def test_real_photographs_with_the_real_model_and_classify_finds_them_there(photos, home, run):
     for name in ("cat", "coffee"):
         (home / "real").mkdir(exist_ok=True)
         (home / "real" / f"{name}.png").write_bytes(photos[name].read_bytes())
@@ -61,18 +61,18 @@ def test_real_photographs_with_the_real_model_and_classify_finds_them_there(phot
     embedded = vlmdesc("embed", "real", *starter)
     assert embedded.returncode == 0 and json.loads(embedded.stdout)["new"] == 2
     arguments = ("classify", "real", "--classes", "cat,cup of coffee", *starter)
-    stored, afresh = (CliRunner().invoke(app, [*arguments, *more]) for more in ([], ["--no-store"]))
-    assert json.loads(CliRunner().invoke(app, ["embed", "real", *starter]).stdout)["new"] == 0
+    stored, afresh = (run(*arguments, *more) for more in ([], ["--no-store"]))
+    assert json.loads(run("embed", "real", *starter).stdout)["new"] == 0
     assert stored.stdout == afresh.stdout
     assert [json.loads(line)["ranked"][0]["class"] for line in stored.stdout.splitlines()] == ["cat", "cup of coffee"]
 
 
-def test_broken_pictures_are_named_counted_listed_and_the_rest_goes_on(album):
+def test_broken_pictures_are_named_counted_listed_and_the_rest_goes_on(album, embed):
     whole = (album / "red" / "10.png").read_bytes()
     (album / "red" / "cut\n.png").write_bytes(whole[:30])
     (album / "blue" / "page.jpg").write_text("<!doctype html>")
     (album / "blue" / os.fsdecode(b"caf\xe9.png")).touch()
-    result = run("album")
+    result = embed("album")
     assert result.exit_code == 1
     assert "6 new, 0 stored before, 3 failed" in result.stdout
     assert "album/blue/page.jpg" in result.stderr and "cut\\n.png" in result.stderr
@@ -85,29 +85,29 @@ def test_broken_pictures_are_named_counted_listed_and_the_rest_goes_on(album):
     assert set(listed[0]) == {"path", "class", "stage", "code", "message"}
 
 
-def test_strict_stops_at_a_broken_picture_and_keeps_what_was_done(album):
+def test_strict_stops_at_a_broken_picture_and_keeps_what_was_done(album, embed):
     (album / "green" / "0.png").touch()
-    result = run("album", "--strict", "--batch-size", "1")
+    result = embed("album", "--strict", "--batch-size", "1")
     assert result.exit_code == 1 and "error: empty file (album/green/0.png)" in result.stderr
     assert "Traceback" not in result.stderr and not os.path.exists("errors.jsonl")
     (album / "green" / "0.png").unlink()
-    assert json.loads(run("album", "--json").stdout)["stored"] == 2
+    assert json.loads(embed("album", "--json").stdout)["stored"] == 2
 
 
-def test_a_truncated_jpeg_in_the_middle_of_a_parquet_file(photos, home):
+def test_a_truncated_jpeg_in_the_middle_of_a_parquet_file(photos, home, embed):
     import datasets
 
     jpeg = photos["rocket"].read_bytes()
     rows = [photos["coffee"].read_bytes(), jpeg[: len(jpeg) // 2], jpeg]
     images = datasets.Features({"image": datasets.Value("binary"), "name": datasets.Value("string")})
     datasets.Dataset.from_dict({"image": rows, "name": ["a", "b", "c"]}, features=images).to_parquet("photos.parquet")
-    result = run("photos.parquet", "--id-column", "name", "--json")
+    result = embed("photos.parquet", "--id-column", "name", "--json")
     assert result.exit_code == 1 and json.loads(result.stdout)["new"] == 2
     assert [json.loads(line)["path"] for line in Path("errors.jsonl").read_text().splitlines()] == ["b"]
 
 
-def test_several_files_are_a_data_set(album):
-    result = run(album / "red" / "10.png", album / "blue", "--json")
+def test_several_files_are_a_data_set(album, embed):
+    result = embed(album / "red" / "10.png", album / "blue", "--json")
     assert json.loads(result.stdout)["pictures"] == 3
 
 
@@ -120,27 +120,21 @@ def test_several_files_are_a_data_set(album):
         (("album", "--store-as", "int8"), "unknown dtype 'int8'"),
     ],
 )
-def test_wrong_calls_are_exit_2_with_what_to_do(album, arguments, says):
-    result = run(*arguments)
+def test_wrong_calls_are_exit_2_with_what_to_do(album, arguments, says, embed):
+    result = embed(*arguments)
     assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_an_empty_folder_is_said(home):
-    (home / "empty").mkdir()
-    result = run("empty")
-    assert result.exit_code == 2 and "no images in this folder (empty)" in result.stderr
-
-
-def test_a_cache_that_cannot_be_written_is_exit_4_and_scoring_goes_on(album, home):
+def test_a_cache_that_cannot_be_written_is_exit_4_and_scoring_goes_on(album, home, embed, run):
     (home / "cache").write_text("a file where the cache should be")
-    result = run("album")
+    result = embed("album")
     assert result.exit_code == 4 and str(home / "cache") in result.stderr and "Traceback" not in result.stderr
-    scored = CliRunner().invoke(app, ["classify", "album", "--classes", "red,blue", "--model", "fake", "--json"])
+    scored = run("classify", "album", "--classes", "red,blue", "--model", "fake", "--json")
     assert scored.exit_code == 0 and len(scored.stdout.splitlines()) == 6
 
 
-def test_a_real_write_limit_is_exit_4_and_the_next_run_completes(album):
+def test_a_real_write_limit_is_exit_4_and_the_next_run_completes(album, embed):
     """The kernel refuses what is beyond 700 bytes a file."""
 
     def limit():
@@ -150,11 +144,11 @@ def test_a_real_write_limit_is_exit_4_and_the_next_run_completes(album):
     result = vlmdesc("embed", "album", "--model", "fake", preexec_fn=limit)
     assert result.returncode == 4 and "File too large" in result.stderr and "MiB free there" in result.stderr
     assert "embeddings" in result.stderr and "Traceback" not in result.stderr
-    assert json.loads(run("album", "--json").stdout)["new"] == 6
+    assert json.loads(embed("album", "--json").stdout)["new"] == 6
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(home, number):
+def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(home, number, embed):
     (home / "many").mkdir()
     for i in range(1000):
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (3, 3, 3)).astype(np.uint8)).save(f"many/{i}.png")
@@ -169,7 +163,7 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(home, number):
     assert process.returncode == 130 and time.monotonic() - began < 5
     assert "new embeddings are kept; the same command again goes on from there" in errors and "Traceback" not in errors
     kept = sum(map(len, Store().images(FakeEncoder()).segments))
-    again = json.loads(run("many", "--json").stdout)
+    again = json.loads(embed("many", "--json").stdout)
     assert 0 < kept == again["stored"] and again["new"] == 1000 - kept
 
 

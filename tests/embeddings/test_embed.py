@@ -2,10 +2,10 @@ import builtins
 import errno
 import io
 import itertools
+import json
 import os
 import re
 import shutil
-import warnings
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_a_second_run_encodes_nothing_and_gives_the_same_bits(album, tmp_path):
     second = embed(load_data(album), encoder, store)
     assert encoder.seen == [8, 8, 4]
     assert np.array_equal(first.vectors, second.vectors) and first.keys == second.keys
-    assert first.keys[:2] == ("00.png", "01.png") and first.encoder == "fake-1"
+    assert first.keys[:2] == ("00.png", "01.png") and first.embeddings.encoder == "fake-1"
     alone = FakeEncoder().images([Image.open(path) for path in sorted(album.iterdir())])
     assert np.array_equal(np.asarray(first.vectors), alone)
 
@@ -97,36 +97,43 @@ def test_an_interrupted_run_goes_on_with_the_same_batches_and_bits(album, tmp_pa
 
     (album / "05x.png").write_bytes(b"broken")
     shutil.copy(album / "01.png", album / "09x.png")
-    whole = embed_quietly(load_data(album), Position(), Store(tmp_path / "whole"))
+    whole = embed(load_data(album), Position(), Store(tmp_path / "whole"), batch_size=4)
     encoder, collection = Position(), Store(tmp_path / "cut").images(FakeEncoder())
     results = embedding(load_data(album), encoder, collection, batch_size=4)
     for _ in range(stop):
         next(results)
     results.close()
     done = sum(encoder.seen)
-    resumed = embed_quietly(load_data(album), encoder, Store(tmp_path / "cut"))
+    resumed = embed(load_data(album), encoder, Store(tmp_path / "cut"), batch_size=4)
     assert np.array_equal(whole.vectors, resumed.vectors)
     assert sum(encoder.seen) == 20 and done >= min(stop, 20) - 3
 
 
-def embed_quietly(*arguments):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VlmdescWarning)
-        return embed(*arguments, batch_size=4)
-
-
-def test_broken_pictures_are_left_out_and_warned_of_or_an_error(album, tmp_path):
+def test_broken_images_are_left_out_and_told_of_or_an_error(album, tmp_path):
     (album / "05.png").write_bytes((album / "05.png").read_bytes()[:40])
-    with pytest.warns(VlmdescWarning, match=r"1 of 20 images could not be used; the first: not an image.*05\.png"):
-        found = embed(load_data(album), FakeEncoder(), Store(tmp_path))
+    found = embed(load_data(album), FakeEncoder(), Store(tmp_path))
     assert "05.png" not in found.keys and len(found.keys) == len(found.vectors) == 19
+    assert [error.where for error in found.failed] == [str(album / "05.png")] and found.failed_labels == (None,)
+    found.save_errors(tmp_path / "errors.jsonl")
+    assert json.loads((tmp_path / "errors.jsonl").read_text())["code"] == "not-an-image"
+    assert (found.new, found.stored, found.to_dict()["failed"]) == (19, 0, 1)
     with pytest.raises(ImageError, match="not an image"):
         embed(load_data(album), FakeEncoder(), Store(tmp_path), strict=True)
 
 
+def test_images_in_memory_without_a_store_and_progress(album):
+    images = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(album.iterdir())]
+    told = []
+    found = embed(np.stack(images), "fake", store=False, progress=lambda *stage: told.append(stage))
+    assert np.array_equal(found.vectors, FakeEncoder().images(images)) and found.to_dict()["store"] == ""
+    assert told[0] == ("images", 0, 20) and told[-1] == ("images", 20, 20) and found.keys[19] == "image 19"
+
+
 def test_nothing_to_embed(tmp_path):
-    found = embed([], FakeEncoder(), Store(tmp_path))
-    assert found.vectors.shape == (0, 0) and not (tmp_path / "embeddings").exists()
+    (tmp_path / "0.png").touch()
+    for store in (Store(tmp_path / "cache"), False):
+        assert len(embed([tmp_path / "0.png"], FakeEncoder(), store).vectors) == 0
+    assert not (tmp_path / "cache").exists()
 
 
 def test_notes_come_back_from_the_store(tmp_path):

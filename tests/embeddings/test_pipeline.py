@@ -9,7 +9,7 @@ from PIL import Image
 
 from vlmdesc.embeddings.pipeline import Encoded, encode_images
 from vlmdesc.embeddings.protocol import Encoder, PatchEncoder
-from vlmdesc.errors import ImageError, InputError, ModelError
+from vlmdesc.errors import ImageError, ModelError
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 
@@ -27,11 +27,6 @@ def test_results_keep_the_order_with_errors_in_their_place(tmp_path, batch_size,
     good = np.stack([result.vector for result in results if isinstance(result, Encoded)])
     assert (good @ wanted.T).argmax(axis=1).tolist() == [0, 1, 2]
     assert [r.key for r in results if isinstance(r, Encoded)] == ["image 0", "image 2", "image 5"]
-
-
-def test_no_pictures_and_only_broken_ones():
-    assert list(encode_images(FakeEncoder(), [])) == []
-    assert [r.code for r in encode_images(FakeEncoder(), [b"", b"x"], batch_size=1)] == ["empty", "not-an-image"]
 
 
 @pytest.mark.parametrize(("different", "held_back"), [(256, 0), (1, 8 * 4)])  # what is seen twice waits for a batch
@@ -107,11 +102,6 @@ def test_lazily_opened_files_are_safe_in_many_threads(photos, tmp_path):
     Image.open(photos["cat"]).convert("RGB").save(tmp_path / "cat.jpg")
     lazy = Image.open(tmp_path / "cat.jpg")
     assert all(isinstance(item, Encoded) for item in encode_images(FakeEncoder(), [lazy] * 16, workers=8))
-
-
-def test_a_batch_of_none_is_refused():
-    with pytest.raises(InputError, match="batch size 0"):
-        list(encode_images(FakeEncoder(), [], batch_size=0))
 
 
 def test_the_fake_sees_colours_patch_by_patch():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import vlmdesc as vd
 from vlmdesc.cli.border import say
 from vlmdesc.cli.options import (
     AllowAbsent,
@@ -23,13 +24,11 @@ from vlmdesc.cli.options import (
     open_data,
     open_descriptors,
 )
-from vlmdesc.errors import ImageError, InputError
+from vlmdesc.errors import ImageError
 from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.embeddings.data import DataSet
-    from vlmdesc.embeddings.survey import Survey
-    from vlmdesc.records import Descriptors
+    from vlmdesc import Survey
 
 Montage = Annotated[Path, typer.Option(help="Where the sample of images is drawn.", metavar="FILE.png")]
 Check = Annotated[bool, typer.Option(help="Open every image; --no-check opens those of the sample only.")]
@@ -58,84 +57,45 @@ def data(
     Example: vlmdesc data photos/ --descriptors everyday
     """
     from vlmdesc.cli.montage import check_montage
-    from vlmdesc.cli.progress import progress_bar
-    from vlmdesc.embeddings.montage import draw_montage
-    from vlmdesc.embeddings.survey import survey
+    from vlmdesc.cli.progress import bars
 
     check_montage(montage)
     given = open_descriptors("", descriptors) if descriptors else None
     columns = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
     found = open_data(dataset, split=split, **{f"{role}_column": column for role, column in columns.items()})
-    with progress_bar() as progress:
-        task = progress.add_task("looking", total=found.n)
-        seen = survey(found, check=check, tick=lambda: progress.advance(task))
-    misfit = _misfit(found, seen, given, ignore_unknown, allow_absent) if given else None
+    joining = vd.Joining(ignore_unknown=ignore_unknown, allow_absent=allow_absent)
+    with bars() as progress:
+        seen = vd.survey(found, given, joining=joining, check=check, progress=progress)
     inside = any(Path(source).resolve() in montage.resolve().parents for source in dataset)
     if not inside:
-        draw_montage(montage, seen.samples)
+        seen.montage(montage)
     if as_json:
-        print(json.dumps(_record(found, seen, None if inside else montage, misfit)))
+        print(json.dumps(seen.to_dict() | {"montage": None if inside else str(montage)}))
     else:
-        _print(found, seen)
+        _print(seen)
     drawn = "not drawn: it would lie in the data set; use --montage" if inside else f"drawn to {shown(montage)}"
     say(f"{counted(len(seen.samples), 'image')} {drawn}")
-    if misfit:
-        raise misfit
+    if seen.misfit:
+        raise seen.misfit
     if given:
         say(f"labels fit the {len(given.classes)} classes of {shown(descriptors)}")
     if seen.broken:
         raise typer.Exit(ImageError.exit_code)
 
 
-def _misfit(
-    data: DataSet, seen: Survey, given: Descriptors, ignore_unknown: bool, allow_absent: bool
-) -> InputError | None:
-    from vlmdesc.records.join import join
-
-    try:
-        labels = [*seen.labels.elements()] if data.roles.label else data.labels()
-        join(labels, given.classes, ignore_unknown=ignore_unknown, allow_absent=allow_absent)
-    except InputError as error:
-        return error
-    return None
-
-
-def _record(data: DataSet, seen: Survey, montage: Path | None, misfit: InputError | None) -> dict[str, object]:
-    return {
-        "data": data.name,
-        "form": data.table.form,
-        "splits": list(data.table.splits),
-        "split": data.table.split,
-        "columns": dict(data.table.columns),
-        "roles": vars(data.roles),
-        "rows": seen.rows,
-        "labels": {label: n for label, n in seen.labels.items() if label is not None},
-        "groups": {group: n for group, n in seen.groups.items() if group is not None},
-        "problems": [*data.table.notes, *seen.problems()] + ([misfit.what] if misfit else []),
-        "misfits": [*misfit.details] if misfit else [],
-        "broken": [{"path": e.where, "code": e.code, "message": e.what} for e in seen.broken],
-        "checked": seen.checked,
-        "montage": montage and str(montage),
-    }
-
-
-def _print(data: DataSet, seen: Survey) -> None:
+def _print(seen: Survey) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from vlmdesc.embeddings.tables import outer
-
-    console = Console()
-    roles = {role: outer(column, data.table) for role, column in vars(data.roles).items()}
+    console, data = Console(), seen.data
     splits = f", split {data.table.split} of {', '.join(data.table.splits)}" if data.table.splits else ""
     console.print(Text(shown(f"{data.name}: {data.table.form}, {counted(seen.rows, 'row')}{splits}")), soft_wrap=True)
     table = Table(box=None, header_style="bold")
     for title in ("column", "holds", "read as"):
         table.add_column(title, overflow="fold")
     for column, kind in data.table.columns.items():
-        read = [role for role, name in roles.items() if name == column]
-        table.add_row(Text(shown(column)), Text(shown(kind)), ", ".join(read))
+        table.add_row(Text(shown(column)), Text(shown(kind)), ", ".join(data.read_as(column)))
     console.print(table)
     for what, counts in (("classes", seen.labels), ("groups", seen.groups)):
         named = sorted(((n, name) for name, n in counts.items() if name is not None), key=lambda x: (-x[0], x[1]))
@@ -143,7 +103,7 @@ def _print(data: DataSet, seen: Survey) -> None:
             listed = few((f"{name} {n:,}" for n, name in named), CLASSES)
             console.print(Text(shown(f"{len(named):,} {what}: {listed}")), soft_wrap=True)
     opened = "every image opened" if seen.checked else "images not opened"
-    problems = [*data.table.notes, *seen.problems()]
+    problems = seen.problems()
     console.print(Text(f"problems ({opened}):" if problems else f"no problems found ({opened})"))
     for problem in problems:
         console.print(Text(shown(f"  {problem}")), soft_wrap=True)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from PIL import Image
 
 from vlmdesc.concepts import naming
 from vlmdesc.concepts.collect import EncoderSource
@@ -22,7 +21,7 @@ from vlmdesc.concepts.search import matches
 from vlmdesc.concepts.vocabulary import distinct, open_vocabulary
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.find import find_images
-from vlmdesc.embeddings.image import Source
+from vlmdesc.embeddings.image import Source, is_image
 from vlmdesc.embeddings.load import encoder_of
 from vlmdesc.embeddings.pipeline import Encoded, encode_images
 from vlmdesc.embeddings.store import Store, store_of
@@ -232,7 +231,7 @@ def name_clusters(
 
 def _sources(images: Images) -> list[Source]:
     """Images, with files for folders and patterns. Raises: InputError when there are none."""
-    given = [images] if isinstance(images, (str, Path, bytes, Image.Image)) else [*images]
+    given: list[Any] = [images] if is_image(images) else [*images]  # type: ignore[misc]
     paths = [image for image in given if isinstance(image, (str, Path))]
     if len(paths) < len(given):
         return given

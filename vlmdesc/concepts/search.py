@@ -16,6 +16,7 @@ from vlmdesc.concepts.montage import draw
 from vlmdesc.concepts.nearest import Nearest
 from vlmdesc.concepts.rows import Rows
 from vlmdesc.embeddings.find import SUFFIXES
+from vlmdesc.embeddings.image import is_image
 from vlmdesc.errors import InputError
 from vlmdesc.text import counted, did_you_mean
 
@@ -86,8 +87,8 @@ def parse(query: object) -> Query:
     Raises: InputError for what is neither, or seems an image but is none.
     """
     if not isinstance(query, str):
-        if isinstance(query, (Path, bytes, Image.Image, Match)):
-            return query
+        if isinstance(query, Match) or is_image(query):
+            return query  # type: ignore[return-value]
         what = f"{type(query).__name__} where a text or an image is meant"
         raise InputError(what, fix="give a text, a path, bytes, a PIL image, or what was found before")
     path = Path(query)

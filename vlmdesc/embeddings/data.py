@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vlmdesc.embeddings import hub, shards, tables
-from vlmdesc.embeddings.find import SUFFIXES, Found, find_images
-from vlmdesc.embeddings.image import Source
+from vlmdesc.embeddings import tables
+from vlmdesc.embeddings.find import SUFFIXES
+from vlmdesc.embeddings.image import is_image
+from vlmdesc.embeddings.readers import open_table
 from vlmdesc.embeddings.tables import Row, Table
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import did_you_mean
 
 IMAGE_COLUMNS = ("image", "img", "file_name", "filename", "image_path", "filepath", "path", "file")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "fine_label", "cls", "txt", "json.label")
-METADATA = ("metadata.csv", "metadata.jsonl")
-SHARDS = (".parquet", ".tar")
-_HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One row: its id, the image or why there is none, and label and group as they are written, if they are."""
+    """One row: its id, the image or the ImageError why there is none, label and group as they are written, if any."""
 
     id: str
-    source: Source | ImageError
+    source: Any
     label: str | None = None
     group: str | None = None
 
@@ -52,7 +48,7 @@ class DataSet:
     name: str
     table: Table
     roles: Roles
-    opened: Mapping[str, Any] = field(default_factory=dict)  # what `load_data` was given
+    opened: Mapping[str, Any] = field(default_factory=dict)  # what `load_data` was given; nothing for what is in memory
 
     def __len__(self) -> int:
         """Number of rows; counted where it is not known."""
@@ -67,6 +63,11 @@ class DataSet:
         roles = self.roles
         for number, row in enumerate(self._rows(roles.image, roles.label, roles.group, roles.id)):
             yield self._item(number, row)
+
+    def read_as(self, column: str) -> list[str]:
+        """What a column is read for: "image", "label", "group", "id"."""
+        roles = vars(self.roles).items()
+        return [role for role, read in roles if read and self.table.outer(read) == column]
 
     def some(self, rows: Collection[int]) -> Iterator[tuple[int, Item]]:
         """The items of some rows, each with its number, in order; what lies behind the last is not read."""
@@ -85,39 +86,34 @@ class DataSet:
     def _label(self, number: int, row: Row) -> str | None:
         try:
             return self._text(self.roles.label, row, f"row {number}")
-        except ImageError:  # a class number without a name: told of when the row is read
+        except ImageError:  # a class number without a name: an error of its row, when that is read
             return None
 
     def _rows(self, *columns: str) -> Iterator[Row]:
-        return self.table.rows(sorted({tables.outer(column, self.table) for column in columns if column}))
+        return self.table.rows(sorted({self.table.outer(column) for column in columns if column}))
 
     def _item(self, number: int, row: Row) -> Item:
         roles, image, key = self.roles, tables.inside(row, self.roles.image), f"row {number}"
+        label = group = None
         try:
             key = (self._text(roles.id, row, key) if roles.id else _path_in(image)) or key
             label, group = (self._text(role, row, key) if role else None for role in (roles.label, roles.group))
+            return Item(key, self._source(image, key, row.get(tables.FOLDER, self.table.folder)), label, group)
         except ImageError as error:
-            return Item(key, error)
-        return Item(key, self._source_or_error(image, key, row.get(tables.FOLDER, self.table.folder)), label, group)
+            return Item(key, error, label, group)
 
-    def _source_or_error(self, image: Any, key: str, folder: Path) -> Source | ImageError:
-        try:
-            return self._source(image, key, folder)
-        except ImageError as error:
-            return error
-
-    def _source(self, image: Any, key: str, folder: Path) -> Source:
+    def _source(self, image: Any, key: str, folder: Path) -> Any:
         if isinstance(image, dict):
             image = image.get("bytes") or image.get("path")
-        if image is None or image == "":
+        if image is None or (isinstance(image, str) and not image):
             raise ImageError("missing", "no image in this row", where=key, fix="fill it in, or drop the row")
         if isinstance(image, str) and "://" in image:
-            raise ImageError("not-a-file", "an address, no file", where=key, fix="download the image first")
+            raise ImageError("not-a-file", "a URL, not a file", where=key, fix="download the image first")
         if isinstance(image, (str, Path)):
             return folder / image
-        if isinstance(image, bytes) or hasattr(image, "getexif"):
+        if is_image(image):
             return image
-        what = f"column '{self.roles.image}' holds {type(image).__name__}, no image"
+        what = f"column '{self.roles.image}' holds {type(image).__name__}, not images"
         raise ImageError("not-an-image", what, where=key, fix="use --image-column with the column of images")
 
     def _text(self, column: str, row: Row, key: str) -> str | None:
@@ -131,7 +127,7 @@ class DataSet:
                 raise ImageError("label", what, where=key, fix="correct the row")
             return names[value]
         if isinstance(value, (list, dict, bytes)):
-            what = f"column '{column}' holds {type(value).__name__}, no single value"
+            what = f"column '{column}' holds {type(value).__name__}, not a single value"
             raise InputError(what, where=f"{self.name}, {key}", fix=f"use one of {self._known()}")
         nothing = value is None or value == "" or value != value  # NaN is how Parquet's numbers say nothing
         return None if nothing else str(value)
@@ -141,7 +137,7 @@ class DataSet:
 
 
 def load_data(
-    source: str | Path | Iterable[str | Path],
+    source: object,
     *,
     image_column: str = "",
     label_column: str = "",
@@ -149,135 +145,46 @@ def load_data(
     id_column: str = "",
     split: str = "",
 ) -> DataSet:
-    """The data set `source` names.
+    """The data set `source` names, or is.
 
     A folder of images (labels are the names of the folders they lie in), a table of paths or bytes (CSV, TSV, JSON
     lines, Parquet), WebDataset shards (.tar), what `datasets` saved to disk, a folder of data files, a text file of
     paths, a pattern, a list of paths, or ORG/NAME on the Hugging Face hub. Labels stay as they are written.
+    In memory: a `datasets.Dataset`, a torch DataLoader or Dataset of (image, label), a pair (images, labels) with names
+    or numbers of classes as labels, images without labels, or a data set, which is given back.
 
     Raises: InputError naming the file, the line or the columns there are; EndpointError when the hub is needed and
     does not answer.
     """
-    if isinstance(source, (str, Path)):
-        name, table = str(source), _table(str(source), split)
-    else:
-        listed = [*source]
-        table = _several(listed)
-        name = f"{len(listed)} files"
+    wanted = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
+    if isinstance(source, DataSet):
+        if split or any(wanted.values()):
+            raise InputError("columns or a split for a data set that is loaded", fix="name them when you load it")
+        return source
+    if isinstance(source, Iterator) and not is_image(source):
+        source = [*source]
+    paths = _paths(source)
+    name, table = open_table(source, paths, split)
     if split and not table.splits:
         raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
-    wanted = {"image": image_column, "label": label_column, "group": group_column, "id": id_column}
     for option, column in wanted.items():
-        if column and column not in tables.known(table, column):
-            raise _no_column(table, column, name, option)
+        if column and column not in (known := table.known(column)):
+            fix = f"{did_you_mean(column, known)}use --{option}-column with one of {', '.join(known)}"
+            raise InputError(f"no column '{column}'", where=name, fix=fix)
     image = image_column or _image_column(table, name)
-    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in tables.known(table, c)), "")
+    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in table.known(c)), "")
     own_id = "id" if "id" in table.columns else ""
-    opened = {"source": (name,) if isinstance(source, (str, Path)) else tuple(map(str, listed)), "split": split}
-    opened |= {f"{role}_column": column for role, column in wanted.items()}
-    return DataSet(name, table, Roles(image, label, group_column, id_column or own_id), opened)
+    opened = {"source": paths, "split": split} | {f"{role}_column": column for role, column in wanted.items()}
+    roles = Roles(image, label, group_column, id_column or own_id)
+    return DataSet(name, table, roles, opened if paths is not None else {})
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A kind of data set: `open(source, split)` is its table, for a source that it `reads`, or files of such suffixes.
-
-    What is there is read when rows are asked for. Raises: InputError, from `open`, for what is no such thing after all.
-    """
-
-    open: Callable[[str, str], Table]
-    reads: Callable[[str], bool] = lambda source: False
-    suffixes: tuple[str, ...] = ()
-
-
-def _of_file(read: Callable[[Path], Table], *suffixes: str) -> Reader:
-    return Reader(lambda source, _: read(Path(source)), suffixes=suffixes)
-
-
-def _table(source: str, split: str) -> Table:
-    if not source:
-        raise InputError("an empty path", fix="name a data set")
-    path = Path(source)
-    there, suffix = os.path.lexists(path), path.suffix.lower()
-    if not there and glob.has_magic(source) and (matches := sorted(glob.glob(source, recursive=True))):
-        return _several(matches) if len(matches) > 1 else _table(matches[0], split)
-    for reader in reversed(READERS.values()):
-        if there and suffix in reader.suffixes and not os.path.isdir(path):
-            if not path.is_file():
-                raise InputError("not a regular file", where=path, fix="give a file that can be read more than once")
-            return reader.open(source, split)
-        if reader.reads(source):
-            return reader.open(source, split)
-    hint = did_you_mean(path.name, os.listdir(path.parent)) if os.path.isdir(path.parent) else ""
-    raise InputError(
-        "no such file or folder", where=source, fix=f"{hint}give a folder, a table, or ORG/NAME on the hub"
-    )
-
-
-def _is_saved(source: str) -> bool:
-    """Whether `datasets` saved this folder. Raises: InputError for a folder that cannot be read."""
-    if not os.path.isdir(source):
-        return False
-    try:
-        names = {*os.listdir(source)}
-    except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=source, fix="check its permissions") from error
-    return "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names
-
-
-def _folder(source: str, split: str) -> Table:
-    folder = Path(source)
-    if metadata := _metadata(folder):
-        return _table(str(metadata), split)
-    splits = tables.splits_of(folder)
-    if splits and (metadata := _metadata(folder / tables.pick_split(splits, split, folder))):
-        return replace(_table(str(metadata), ""), splits=splits, split=metadata.parent.name)
-    try:
-        return tables.read_folder(folder, split)
-    except InputError:
-        if shards.data_files(folder):
-            return shards.read_data_folder(folder, split)
-        raise
-
-
-def _is_of_hub(source: str) -> bool:
-    """Whether this can only be ORG/NAME: "photos/cats" where photos/ is here is a slip, and so is "potos/cats.csv"."""
-    path = Path(source)
-    of_a_file = path.suffix.lower() in SUFFIXES or path.suffix.lower() in _suffixes()
-    here = os.path.lexists(path) or os.path.lexists(path.parent)
-    return bool(_HUB.fullmatch(source)) and not here and not of_a_file
-
-
-READERS: dict[str, Reader] = {  # of several that read a source, the last does: what is more special stands below
-    "image": Reader(lambda source, _: tables.of_images(Found((Path(source),))), os.path.lexists),
-    "hub": Reader(hub.read_hub, _is_of_hub),
-    "folder": Reader(_folder, os.path.isdir),
-    "saved": Reader(lambda source, split: hub.read_saved(Path(source), split), _is_saved),
-    "csv": _of_file(tables.read_csv, ".csv"),
-    "tsv": _of_file(lambda path: tables.read_csv(path, "\t"), ".tsv"),
-    "list": _of_file(tables.read_list, ".txt"),
-    "json": _of_file(tables.read_json_lines, ".jsonl", ".ndjson", ".json"),
-    "shards": _of_file(lambda path: shards.read_files([path]), *SHARDS),
-}
-
-
-def _suffixes() -> set[str]:
-    return {suffix for reader in READERS.values() for suffix in reader.suffixes}
-
-
-def _metadata(folder: Path) -> Path | None:
-    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
-
-
-def _several(sources: Sequence[str | Path]) -> Table:
-    """Files that were listed, or that a pattern stands for: data files of one kind, else images."""
-    paths = [Path(source) for source in sources]
-    if len({path.suffix.lower() for path in paths}) == 1 and paths[0].suffix.lower() in SHARDS:
-        return shards.read_files(paths)
-    table = next((path for path in paths if path.suffix.lower() in _suffixes()), None)
-    if table is not None:
-        raise InputError("a table among other files", where=table, fix="give one table at a time, and nothing else")
-    return tables.of_images(find_images(sources))
+def _paths(source: object) -> tuple[str, ...] | None:
+    """The paths that a data set is read from; None where it is in memory."""
+    listed = [source] if isinstance(source, (str, os.PathLike)) else source
+    if isinstance(listed, (list, tuple)) and all(isinstance(path, (str, os.PathLike)) for path in listed):
+        return tuple(map(os.fspath, listed))
+    return None
 
 
 def _image_column(table: Table, name: str) -> str:
@@ -289,12 +196,6 @@ def _image_column(table: Table, name: str) -> str:
     headless = not found and any(Path(column).suffix.lower() in SUFFIXES for column in table.columns)
     fix = "add a header line such as image,label" if headless else "use --image-column with the one that is meant"
     raise InputError(f"{what}; columns: {known}", where=name, fix=fix)
-
-
-def _no_column(table: Table, column: str, name: str, option: str) -> InputError:
-    known = tables.known(table, column)
-    fix = f"{did_you_mean(column, known)}use --{option}-column with one of {', '.join(known)}"
-    return InputError(f"no column '{column}'", where=name, fix=fix)
 
 
 def _path_in(image: Any) -> str | None:

@@ -20,7 +20,8 @@ from open_clip.transform import CenterCropOrPad
 from PIL import Image
 from torchvision.transforms import CenterCrop
 
-from vlmdesc.embeddings.protocol import Prepared, warn_of_long
+from vlmdesc.embeddings.protocol import Prepared, check_texts
+from vlmdesc.embeddings.sources import open_images
 from vlmdesc.errors import ModelError
 
 TEXT_BATCH = 256
@@ -110,16 +111,15 @@ class OpenClipEncoder:
         batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div(255)
         return batch.sub(self._mean).div(self._std)
 
-    def images(self, images: Sequence[Image.Image]) -> Float32[np.ndarray, "n d"]:
-        if not images:
-            return np.empty((0, self.dim), np.float32)
-        return self.forward(np.stack([self.prepare(image).pixels for image in images]))
+    def images(self, images: object) -> Float32[np.ndarray, "n d"]:
+        pixels = [self.prepare(image).pixels for image in open_images(images)]
+        return self.forward(np.stack(pixels)) if pixels else np.empty((0, self.dim), np.float32)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "m d"]:
+        check_texts(self, texts)
         if not texts:
             return np.empty((0, self.dim), np.float32)
-        warn_of_long(self, texts)
         unique = sorted(dict.fromkeys(texts), key=len)  # batches of like length waste little on padding
         parts = [self._text_batch(unique[i : i + TEXT_BATCH]) for i in range(0, len(unique), TEXT_BATCH)]
         row = {text: i for i, text in enumerate(unique)}

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from vlmdesc.embeddings.protocol import Prepared, warn_of_long
+from vlmdesc.embeddings.protocol import Prepared, check_texts
+from vlmdesc.embeddings.sources import open_images
 
 # The basic colour terms of English (Berlin & Kay 1969).
 COLOURS = {
@@ -62,10 +63,9 @@ class FakeEncoder:
         counts = np.stack([np.bincount(row, minlength=len(palette)) for row in nearest])
         return _unit(np.pad(counts, ((0, 0), (0, _HASH_DIMS))))
 
-    def images(self, images: Sequence[Image.Image]) -> Float32[np.ndarray, "n d"]:
-        if not images:
-            return np.empty((0, self.dim), np.float32)
-        return self.forward(np.stack([self.prepare(image).pixels for image in images]))
+    def images(self, images: object) -> Float32[np.ndarray, "n d"]:
+        pixels = [self.prepare(image).pixels for image in open_images(images)]
+        return self.forward(np.stack(pixels)) if pixels else np.empty((0, self.dim), np.float32)
 
     def patches(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n p d"]:
         rows, columns = self.grid
@@ -74,7 +74,7 @@ class FakeEncoder:
         return self.forward(blocks).reshape(len(pixels), rows * columns, self.dim)
 
     def texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "m d"]:
-        warn_of_long(self, texts)
+        check_texts(self, texts)
         return _unit(np.array([self._text(text) for text in texts]).reshape(len(texts), self.dim))
 
     def n_tokens(self, text: str) -> int:

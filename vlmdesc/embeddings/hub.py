@@ -1,4 +1,4 @@
-"""Data sets that `datasets` reads: what its `save_to_disk` wrote, and the hub's.
+"""Data sets that `datasets` reads: in memory, what its `save_to_disk` wrote, and the hub's.
 
 Images stay bytes or paths: each is decoded by our own rules, and one that is broken costs itself only.
 """
@@ -7,31 +7,39 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import ModuleType
+from typing import Any
 
-from vlmdesc.embeddings.shards import only, unreadable
+from vlmdesc.embeddings.shards import of_arrow, reading
 from vlmdesc.embeddings.tables import Row, Table, pick_split
-from vlmdesc.errors import EndpointError, InputError, VlmdescError, check_proxies
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import ModuleType
-
-T = TypeVar("T")
+from vlmdesc.errors import EndpointError, InputError, check_proxies
 
 
 def read_saved(folder: Path, split: str) -> Table:
     """What `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote; mapped, not loaded. Raises: InputError."""
-    loaded = _asked(folder, lambda datasets: datasets.load_from_disk(str(folder)))
-    splits: tuple[str, ...] = ()
+    with reading(folder):
+        loaded = _quiet().load_from_disk(str(folder))
+    return replace(read_loaded(loaded, split, folder), form="saved data set", folder=folder)
+
+
+def read_loaded(loaded: Any, split: str, where: object = "data set") -> Table:
+    """A `datasets.Dataset`, or one of a `DatasetDict`. Raises: InputError."""
+    import datasets
+
     if isinstance(loaded, dict):
         splits = tuple(loaded)
-        split = pick_split(splits, split, folder)
-        loaded = loaded[split]
-    return _table(loaded.with_format(None), "saved data set", folder, folder, splits, split)
+        split = pick_split(splits, split, where)
+        return replace(read_loaded(loaded[split], "", where), splits=splits, split=split)
+    loaded = loaded.with_format(None)
+    for name, kind in loaded.features.items():
+        if isinstance(kind, datasets.Image):
+            loaded = loaded.cast_column(name, datasets.Image(decode=False))
+    return of_arrow("data set", loaded.features.arrow_schema, partial(_rows, loaded, where), Path(), len(loaded))
 
 
 def read_hub(name: str, split: str) -> Table:
@@ -43,73 +51,37 @@ def read_hub(name: str, split: str) -> Table:
     check_proxies("HF_ENDPOINT")
     repository, _, config = name.partition(":")
 
-    def ask(what: Callable[[ModuleType], T]) -> T:
-        try:
-            return _asked(name, what)
-        except InputError as error:
-            fix = "check the spelling, or that the hub can be reached; a local path must exist"
-            raise EndpointError(
-                f"no such file or folder here, and from the hub: {error.what}", where=name, fix=fix
-            ) from error
-
-    splits = ask(lambda datasets: datasets.get_dataset_split_names(repository, config or None))
+    datasets = _quiet()
+    with _asking(name):
+        splits = tuple(datasets.get_dataset_split_names(repository, config or None))
     split = pick_split(splits, split, name)
-    loaded = ask(lambda datasets: datasets.load_dataset(repository, config or None, split=split))
-    return _table(loaded, "hub data set", Path(), name, tuple(splits), split)
+    with _asking(name):
+        loaded = datasets.load_dataset(repository, config or None, split=split)
+    return replace(read_loaded(loaded, "", name), form="hub data set", splits=splits, split=split)
 
 
-def _asked(where: object, ask: Callable[[ModuleType], T]) -> T:
-    """`ask(datasets)`, with whatever it raises as an error of ours."""
+@contextmanager
+def _asking(name: str) -> Iterator[None]:
+    try:
+        with reading(name):
+            yield
+    except InputError as error:
+        what = f"no such file or folder here, and from the hub: {error.what}"
+        fix = "check the spelling, or that the hub can be reached; a local path must exist"
+        raise EndpointError(what, where=name, fix=fix) from error
+
+
+def _quiet() -> ModuleType:
+    """`datasets`, which otherwise talks."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import datasets
 
     datasets.disable_progress_bars()
     for talker in ("datasets", "huggingface_hub"):
         logging.getLogger(talker).setLevel(logging.CRITICAL)
-    try:
-        return ask(datasets)
-    except VlmdescError:
-        raise
-    except Exception as error:  # it raises nearly anything
-        raise unreadable(error, where) from error
-
-
-def _table(loaded: Any, form: str, folder: Path, where: object, splits: tuple[str, ...], split: str) -> Table:
-    import datasets
-
-    features: Mapping[str, Any] = loaded.features
-    images = tuple(name for name, kind in features.items() if isinstance(kind, datasets.Image))
-    packed = tuple(name for name, kind in features.items() if isinstance(kind, dict) and {"bytes", "path"} == set(kind))
-    names = {name: kind.names for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
-    binary = tuple(name for name, kind in features.items() if getattr(kind, "dtype", "") in ("binary", "large_binary"))
-    for name in images:
-        loaded = loaded.cast_column(name, datasets.Image(decode=False))
-
-    return Table(
-        form,
-        {name: _kind(kind) for name, kind in features.items()},
-        partial(_rows, loaded, where),
-        folder,
-        len(loaded),
-        splits,
-        split,
-        images or packed or binary,
-        only(names),
-        names,
-    )
+    return datasets
 
 
 def _rows(loaded: Any, where: object, columns: Sequence[str]) -> Iterator[Row]:
-    try:
+    with reading(where):
         yield from loaded.select_columns(list(columns))
-    except Exception as error:  # truncated in the middle, or changed since it was opened
-        raise unreadable(error, where) from error
-
-
-def _kind(feature: Any) -> str:
-    import datasets
-
-    if isinstance(feature, datasets.ClassLabel):
-        return f"number of one of {len(feature.names)} class names"
-    plain = isinstance(feature, datasets.Value)
-    return str(feature.dtype) if plain else type(feature).__name__.lower()

@@ -1,4 +1,4 @@
-"""One image from a file, bytes or PIL: checked before it is decoded, upright, RGB.
+"""One image from a path, bytes, an open file, PIL or an array: checked before it is decoded, upright, RGB.
 
 Colour profiles are not applied. Damage that Pillow cannot see (a wrong bit inside a JPEG scan, missing PNG pixels)
 passes.
@@ -14,10 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vlmdesc.embeddings.pixels import image_of, is_tensor
 from vlmdesc.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # JPEG reads MPO too
@@ -29,7 +31,8 @@ READING = 1  # to be raised when these rules give other pixels: embeddings are s
 NOTES = ("several frames: the first is used", "grey levels scaled to 8 bits", "wholly transparent: seen as white")
 FRAMES, GREY, CLEAR = NOTES
 
-Source = Path | str | bytes | Image.Image
+Source = Path | str | bytes | Image.Image | IO[bytes] | np.ndarray
+"""One image; a torch tensor (3, H, W) is one too."""
 
 # EXIF orientation -> what sets it upright
 _UPRIGHT = {
@@ -66,17 +69,42 @@ class DecodedImage:
     notes: tuple[str, ...] = ()
 
 
-def contents(source: Source, where: object = None) -> bytes | DecodedImage:
-    """What there is of a source before any decoding: its bytes, or an upright copy of a PIL image.
+def is_image(thing: object) -> bool:
+    """Whether it may be one image: a path, bytes, an open file, a PIL image, or an array of pixels."""
+    if isinstance(thing, np.ndarray) or is_tensor(thing):
+        return bool(getattr(thing, "ndim", 0) in (2, 3))
+    return isinstance(thing, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(thing, "read")
 
-    Raises: ImageError.
+
+def contents(source: object, where: object = None) -> bytes | DecodedImage:
+    """What there is of a source before any decoding: its bytes, or an upright copy of a PIL image or an array.
+
+    Raises: ImageError, too, for what is no source.
     """
+    if isinstance(source, np.ndarray) or is_tensor(source):
+        source = image_of(source, where)
     if isinstance(source, Image.Image):
         return open_image(source, where=where)
-    if isinstance(source, bytes) and len(source) > MAX_BYTES:
-        what = f"{len(source) / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}"
+    if isinstance(source, (str, os.PathLike)):
+        return read_regular(Path(source))
+    data = _read(source, where) if hasattr(source, "read") else source
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        fix = "give a path, bytes, a file opened in binary mode, a PIL image or an array"
+        raise ImageError("not-an-image", f"{type(data).__name__} where an image is meant", where=where, fix=fix)
+    if len(data) > MAX_BYTES:
+        what = f"more than {MAX_BYTES // 2**20} MiB"
         raise ImageError("too-large", what, where=where, fix="shrink it first")
-    return source if isinstance(source, bytes) else read_regular(Path(source))
+    return bytes(data)
+
+
+def _read(file: Any, where: object) -> object:
+    """All of an open file, wherever in it one stands, as Pillow reads it."""
+    try:
+        with suppress(AttributeError, OSError):
+            file.seek(0)
+        return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # closed, or gone
+        raise ImageError("unreadable", f"cannot read: {error}", where=where, fix="give an open file") from error
 
 
 def content_key(content: bytes | DecodedImage) -> bytes:
@@ -91,9 +119,9 @@ def content_key(content: bytes | DecodedImage) -> bytes:
 
 
 def open_image(
-    source: Source, *, where: object = None, fit_px: int = 0, when_big: Callable[[], object] = bool
+    source: object, *, where: object = None, fit_px: int = 0, when_big: Callable[[], object] = bool
 ) -> DecodedImage:
-    """Decode one image.
+    """Decode one image, whatever holds it.
 
     `where` names it in errors, by default by its path. `fit_px` is the side the encoder wants: a JPEG is then decoded
     at a smaller scale, but never below twice that side. `when_big` is called before an image of over 16 million
@@ -101,23 +129,25 @@ def open_image(
 
     Raises: ImageError with a code; whatever the decoder raises becomes one.
     """
-    where = where or (source if isinstance(source, (str, Path)) else f"<{type(source).__name__}>")
+    where = where or (source if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>")
     data = b""
     try:
         if isinstance(source, Image.Image):
             _check_size(source, where)
             rgb, notes = _upright_rgb(source, where)
             return DecodedImage(rgb.copy() if rgb is source else rgb, notes)
-        data = source if isinstance(source, bytes) else read_regular(Path(source))
+        raw = contents(source, where)
+        if isinstance(raw, DecodedImage):
+            return raw
+        data = raw
         return _decode(data, where, fit_px, when_big)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise _no_image(data, where) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            "too-large", f"over {MAX_PIXELS // 10**6} megapixels", where=where, fix="shrink it first"
-        ) from error
+        what = f"over {MAX_PIXELS // 10**6} megapixels"
+        raise ImageError("too-large", what, where=where, fix="shrink it first") from error
     except Exception as error:  # decoders raise nearly anything; one bad image must not end a batch
         short = "truncated" in str(error).lower() or isinstance(error, EOFError)
         code, what = ("truncated", "truncated image") if short else ("broken", f"cannot be decoded: {error}")
@@ -183,7 +213,10 @@ def _upright_rgb(image: Image.Image, where: object) -> tuple[Image.Image, tuple[
     with suppress(Exception):  # corrupt EXIF says nothing about the image
         orientation = image.getexif().get(_ORIENTATION)
     rgb, notes = _to_rgb(image, where)
-    return (rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb), notes
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+        rgb.info = {}  # or whoever opens it next would turn it again
+    return rgb, notes
 
 
 def _to_rgb(image: Image.Image, where: object) -> tuple[Image.Image, tuple[str, ...]]:

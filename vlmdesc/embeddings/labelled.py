@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int
+from numpy.typing import ArrayLike
 
-from vlmdesc.embeddings.data import DataSet, Item, load_data
+from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.embed import embedding
+from vlmdesc.embeddings.kind import IMAGES
 from vlmdesc.embeddings.load import encoder_of
 from vlmdesc.embeddings.pipeline import Encoded
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store, store_of
-from vlmdesc.errors import ImageError, InputError
+from vlmdesc.errors import ImageError, InputError, ShapeError
 from vlmdesc.records import ClassName, Descriptors
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.join import Lookup, join
@@ -68,7 +69,7 @@ class Labelled:
     @classmethod
     def of(
         cls,
-        data: DataSet | str | Path,
+        data: object,
         descriptors: DescriptorSource,
         encoder: Encoder | str,
         *,
@@ -80,12 +81,17 @@ class Labelled:
     ) -> Labelled:
         """The images of a labelled data set, embedded and joined to classes.
 
-        `data` is a data set or what `load_data` takes for one, `descriptors` has the classes. With `once`, of several
+        `data` is what `load_data` takes, or labelled already; `descriptors` has the classes. With `once`, of several
         images of one content, label and group the first is kept. What cannot be used is among `failed`. What is wrong
         with labels and classes is told before an encoder of that name is loaded.
         Raises: InputError when labels and classes do not fit, or no image is left; StoreError.
         """
-        data = load_data(data) if isinstance(data, (str, Path)) else data
+        if isinstance(data, Labelled):
+            if data.classes != (classes := Descriptors.load(descriptors).classes):
+                fix = f"give descriptors of its classes: {few(class_.name for class_ in data.classes)}"
+                raise InputError(f"images of other classes than {few(c.name for c in classes)}", fix=fix)
+            return data
+        data = load_data(data)
         with noted() as notes:
             given, numbers = class_numbers(data, Descriptors.load(descriptors), joining)
             encoder, tick = encoder_of(encoder), counter(progress, stage, int((numbers >= 0).sum()))
@@ -94,6 +100,37 @@ class Labelled:
             if copies := len(found.labels) - len(kept.labels):
                 note(f"{counted(copies, 'copy')} of other images left out")
         return replace(kept, classes=given.classes, notes=tuple(notes))
+
+    @classmethod
+    def from_arrays(
+        cls, embeddings: ArrayLike, labels: ArrayLike, *, classes: DescriptorSource = (), encoder: str = ""
+    ) -> Labelled:
+        """Embeddings (N, D) of norm 1 that were made elsewhere, and the class of each: its number, or its name.
+
+        `classes` are those that are meant, by default as many as the numbers say. `encoder` is its fingerprint.
+        Raises: ShapeError for embeddings that are not finite or not of norm 1, and for labels that do not fit them;
+        InputError for a label of no class.
+        """
+        try:
+            vectors, given = _array(embeddings).astype(np.float32), _array(labels)
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"not an array: {error}", fix="give embeddings (N, D) and labels (N,)") from error
+        if vectors.ndim != 2 or not vectors.size or not IMAGES.sound(vectors).all():
+            what = f"embeddings of shape {vectors.shape}, empty, not finite or not of norm 1"
+            raise ShapeError(what, fix="give what an encoder gives, (N, D)")
+        if given.dtype.kind == "O" and all(isinstance(label, str) for label in given):  # as pandas holds text
+            given = given.astype(str)
+        if given.shape != vectors.shape[:1] or given.dtype.kind not in "iuU":
+            what = f"labels of {given.dtype} and shape {given.shape} for {len(vectors)} embeddings"
+            raise ShapeError(what, fix="give each embedding the number or the name of its class")
+        known = Descriptors.load(classes).classes if classes else ()
+        numbers = join(_named([*map(str, given.tolist())], known), known, allow_absent=True) if known else given
+        if numbers.dtype.kind == "U" or (numbers < 0).any():
+            raise InputError("labels without their classes", fix="give classes=, or numbers from 0")
+        n, contents = len(vectors), tuple(hashlib.sha256(row.tobytes()).hexdigest() for row in vectors)
+        keys, groups = tuple(f"row {row}" for row in range(n)), (None,) * n
+        numbers = numbers.astype(np.intp)
+        return cls(vectors, numbers, keys, tuple(range(n)), contents, groups, classes=known, encoder=encoder)
 
     def fingerprint(self, classes: Sequence[ClassName]) -> str:
         """SHA-256 over contents and labels, in no order: the same images with the same labels, the same hash."""
@@ -108,7 +145,9 @@ def class_numbers(
 
     Raises: InputError whose details are a table of what does not fit.
     """
-    labels = data.labels()
+    labels: Sequence[str | None] = data.labels()
+    if data.table.numbered:
+        labels = _named(labels, descriptors.classes)
     given = _relabelled(labels, descriptors, joining)
     absent_ok = joining.allow_absent or joining.only_present
     numbers = join(given, descriptors.classes, ignore_unknown=joining.ignore_unknown, allow_absent=absent_ok)
@@ -152,35 +191,29 @@ def gather(
     store: Store | None,
     tick: Callable[[], object] = bool,
 ) -> Labelled:
-    """The images of a data set that have a class, embedded; those that cannot be used are told of, not scored.
+    """The images of a data set that have a class, embedded; those that cannot be used are among `failed`.
 
     Raises: InputError when none is left; StoreError.
     """
     kept: list[tuple[Encoded, str, int, str | None]] = []
     failed: list[tuple[ImageError, str | None]] = []
-    wanted = ((row, item) for row, item in enumerate(data) if numbers[row] >= 0)
-    rows: list[int] = []
-
-    def items() -> Iterator[Item]:
-        for row, item in wanted:
-            rows.append(row)
-            yield item
-
-    for place, (item, found) in enumerate(embedding(items(), encoder, store.images(encoder) if store else None)):
+    wanted = (item for number, item in zip(numbers, data, strict=False) if number >= 0)
+    results = embedding(wanted, encoder, store.images(encoder) if store else None)
+    for row, (item, found) in zip(np.flatnonzero(numbers >= 0).tolist(), results, strict=False):
         if isinstance(found, Encoded):
-            kept.append((found, item.id, rows[place], item.group))
+            kept.append((found, item.id, row, item.group))
         else:
             failed.append((found, item.label))
         tick()
     if not kept:
         what, first = f"none of {counted(len(failed), 'image')} can be used", str(failed[0][0])
         raise InputError(what, where=data.name, fix="give other images", details=(f"the first: {first}",))
-    encoded, keys, at, groups = zip(*kept, strict=True)
+    encoded, keys, rows, groups = zip(*kept, strict=True)
     return Labelled(
         np.stack([item.vector for item in encoded]),
-        numbers[list(at)],
+        numbers[list(rows)],
         keys,
-        at,
+        rows,
         tuple(item.content.hex() for item in encoded),
         groups,
         tuple(error for error, _ in failed),
@@ -190,15 +223,15 @@ def gather(
     )
 
 
-def without(photos: Labelled, others: Labelled) -> Labelled:
+def without(images: Labelled, others: Labelled) -> Labelled:
     """The images that are not among others, by content: what is chosen on them has not seen the others."""
     seen = set(others.contents)
-    return take(photos, [i for i, content in enumerate(photos.contents) if content not in seen])
+    return take(images, [i for i, content in enumerate(images.contents) if content not in seen])
 
 
-def distinct(photos: Labelled) -> Labelled:
+def distinct(images: Labelled) -> Labelled:
     """Each content under a label once: a copy would stand by when an image is left out to be judged by the rest."""
-    return take(photos, first_of_each(photos.contents, photos.labels, photos.groups))
+    return take(images, first_of_each(images.contents, images.labels, images.groups))
 
 
 def first_of_each(
@@ -211,21 +244,40 @@ def first_of_each(
     return [*first.values()]
 
 
-def take(photos: Labelled, kept: Sequence[int]) -> Labelled:
+def take(images: Labelled, kept: Sequence[int]) -> Labelled:
     """The images of these numbers."""
 
     def of(column: Sequence[T]) -> tuple[T, ...]:
         return tuple(column[i] for i in kept)
 
     return replace(
-        photos,
-        vectors=photos.vectors[kept],
-        labels=photos.labels[kept],
-        keys=of(photos.keys),
-        rows=of(photos.rows),
-        contents=of(photos.contents),
-        groups=of(photos.groups),
+        images,
+        vectors=images.vectors[kept],
+        labels=images.labels[kept],
+        keys=of(images.keys),
+        rows=of(images.rows),
+        contents=of(images.contents),
+        groups=of(images.groups),
     )
+
+
+def _array(thing: object) -> np.ndarray:
+    """Raises: TypeError for what is no array and no list; numpy would go through others without end."""
+    if not hasattr(thing, "__array__") and not isinstance(thing, (list, tuple)):
+        raise TypeError(type(thing).__name__)
+    return np.asarray(thing)
+
+
+def _named(labels: Sequence[str | None], classes: Sequence[ClassName]) -> Sequence[str | None]:
+    """Numbers of classes, from 0, as ids; as they are where classes are called so. Raises: InputError."""
+    known = Lookup(classes)
+    numbers = {label for label in labels if label is not None and label.removeprefix("-").isdecimal()}
+    if all(label is None or known(label) for label in labels) or not numbers:
+        return labels
+    if wrong := [number for number in numbers if not 0 <= int(number) < len(classes)]:
+        raise InputError(f"class number {wrong[0]} of {len(classes)} classes", fix="count classes from 0")
+    ids = {number: classes[int(number)].id for number in numbers}
+    return [label and ids.get(label, label) for label in labels]
 
 
 def _relabelled(labels: Sequence[str | None], descriptors: Descriptors, joining: Joining) -> list[str | None]:

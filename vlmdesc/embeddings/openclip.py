@@ -32,7 +32,7 @@ from vlmdesc.embeddings.encoder import Built
 from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.embeddings.model_folder import check_config, check_text_files, code_off
 from vlmdesc.errors import EndpointError, ModelError, StoreError, VlmdescError, check_proxies, without_secrets
-from vlmdesc.text import did_you_mean
+from vlmdesc.text import did_you_mean, few
 
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 CONFIG = "open_clip_config.json"
@@ -100,49 +100,47 @@ def parse(name: str) -> Spec:
     """The Spec of a model name. Raises: ModelError with what is known here."""
     if name.startswith("hf-hub:"):
         return Spec(name)
-    if name.startswith("local-dir:"):
-        return _local_dir(name)
+    if folder := _folder(name):
+        _model_config(name)
+        if not any(path.suffix in SUFFIXES for path in folder.iterdir()):
+            raise ModelError("no weights", where=folder, fix=f"put one of *{', *'.join(SUFFIXES)} there")
+        return Spec(name)
     architecture, _, weights = name.partition("/")
     if open_clip.get_model_config(architecture) is None:
+        hint = did_you_mean(architecture, [*ENCODERS, *open_clip.list_models()])
         forms = f"use {', '.join(ENCODERS)}, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO"
-        raise ModelError(
-            f"unknown model '{name}'", fix=did_you_mean(architecture, [*ENCODERS, *open_clip.list_models()]) + forms
-        )
-    return (
-        _local_file(name, architecture, Path(weights[1:]))
-        if weights.startswith("@")
-        else _tagged(architecture, weights)
-    )
+        raise ModelError(f"unknown model '{name}'", fix=hint + forms)
+    local = weights.startswith("@")
+    return _local_file(architecture, Path(weights[1:])) if local else _tagged(architecture, weights)
 
 
 def _tagged(architecture: str, tag: str) -> Spec:
     tags = list_pretrained_tags_by_model(architecture)
     config = get_pretrained_cfg(architecture, tag) if tag else None
     if not config:
-        known = (
-            ", ".join(get_close_matches(tag, tags, 3) or tags[:8]) or "none; give a checkpoint as ARCHITECTURE/@FILE"
-        )
+        known = few(get_close_matches(tag, tags, 3) or tags, 8) or "none; give a checkpoint as ARCHITECTURE/@FILE"
         raise ModelError(f"{architecture} has no weights '{tag}'", fix=f"name one of its tags: {known}")
     quick = bool(config.get("quick_gelu", False))
     if _has_quick_gelu(architecture) and not quick:
-        raise ModelError(
-            f"{architecture} is built with QuickGELU but '{tag}' was trained with GELU",
-            fix=f"use {architecture.removesuffix('-quickgelu')}/{tag}",
-        )
+        what = f"{architecture} is built with QuickGELU but '{tag}' was trained with GELU"
+        raise ModelError(what, fix=f"use {architecture.removesuffix('-quickgelu')}/{tag}")
     return Spec(architecture, tag, quick_gelu=quick)
 
 
-def _local_file(name: str, architecture: str, path: Path) -> Spec:
+def _local_file(architecture: str, path: Path) -> Spec:
     """A checkpoint tells neither its preprocessing nor its activation: take what the architecture's tags agree on."""
-    _check_weights(path)
+    if not path.is_file():
+        raise ModelError("checkpoint not found", where=path, fix="check the path after @")
+    if path.suffix not in SUFFIXES:
+        raise ModelError(
+            f"cannot load a checkpoint of kind '{path.suffix}'", where=path, fix="convert it to safetensors"
+        )
     configs = [get_pretrained_cfg(architecture, tag) for tag in list_pretrained_tags_by_model(architecture)]
     kinds = [{key: config.get(key) for key in PREPROCESSING} for config in configs]
     if not kinds or any(kind != kinds[0] for kind in kinds):
-        raise ModelError(
-            f"the preprocessing of {architecture} weights is not known",
-            where=path,
-            fix='put it beside an open_clip_config.json with "model_cfg" and "preprocess_cfg"; use local-dir:FOLDER',
-        )
+        what = f"the preprocessing of {architecture} weights is not known"
+        fix = 'put it beside an open_clip_config.json with "model_cfg" and "preprocess_cfg"; use local-dir:FOLDER'
+        raise ModelError(what, where=path, fix=fix)
     if "openai" in path.name.lower() and not _has_quick_gelu(architecture):
         raise ModelError("OpenAI weights need QuickGELU", where=path, fix=f"use {architecture}-quickgelu/@{path}")
     return Spec(architecture, str(path), preprocessing=kinds[0])
@@ -161,15 +159,6 @@ def _folder(model: str) -> Path | None:
     return Path(model.removeprefix("local-dir:")) if model.startswith("local-dir:") else None
 
 
-def _local_dir(name: str) -> Spec:
-    folder = Path(name.removeprefix("local-dir:"))
-    _model_config(name)
-    weights = [path for path in folder.iterdir() if path.suffix in SUFFIXES]
-    if not weights:
-        raise ModelError("no weights", where=folder, fix=f"put one of *{', *'.join(SUFFIXES)} there")
-    return Spec(name)
-
-
 def _model_config(model: str) -> dict[str, Any]:
     """What a model is made of: a copy. A folder's or a hub's own word for it is checked first. Raises: ModelError."""
     if model.startswith("hf-hub:"):
@@ -186,23 +175,13 @@ def _checked(config: Path, folder: Path | None = None) -> dict[str, Any]:
     try:
         found = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            f"no readable {CONFIG}: {error}", where=config.parent, fix="use one saved by open_clip"
-        ) from error
+        what = f"no readable {CONFIG}: {error}"
+        raise ModelError(what, where=config.parent, fix="use one saved by open_clip") from error
     for key in ("model_cfg", "preprocess_cfg"):
         if not isinstance(found, dict) or not isinstance(found.get(key), dict):
             raise ModelError(f'no "{key}"', where=config, fix="add it; without it the model would see wrong images")
     check_config(found, config, folder)
     return found["model_cfg"]
-
-
-def _check_weights(path: Path) -> None:
-    if not path.is_file():
-        raise ModelError("checkpoint not found", where=path, fix="check the path after @")
-    if path.suffix not in SUFFIXES:
-        raise ModelError(
-            f"a checkpoint of kind '{path.suffix}' is not loaded", where=path, fix="convert it to safetensors"
-        )
 
 
 def _has_quick_gelu(architecture: str) -> bool:
@@ -212,13 +191,10 @@ def _has_quick_gelu(architecture: str) -> bool:
 def _unloadable(name: str, error: Exception) -> ModelError:
     text = without_secrets(error).strip() or type(error).__name__
     if isinstance(error, UnpicklingError) or "weights_only" in text or "TorchScript" in text:
-        return ModelError(
-            "the checkpoint holds code, not only weights: refused", where=name, fix="convert it to safetensors"
-        )
-    first = " ".join(text.split())[:200]
-    return ModelError(
-        f"cannot load: {first}", where=name, fix="check that the weights belong to this architecture and are whole"
-    )
+        what = "the checkpoint holds code, not only weights: refused"
+        return ModelError(what, where=name, fix="convert it to safetensors")
+    fix = "check that the weights belong to this architecture and are whole"
+    return ModelError(f"cannot load: {' '.join(text.split())[:200]}", where=name, fix=fix)
 
 
 def _unreachable(name: str, error: Exception) -> VlmdescError:
@@ -227,11 +203,8 @@ def _unreachable(name: str, error: Exception) -> VlmdescError:
         return StoreError(f"cannot keep the weights: {error.strerror}", where=name, fix="free space, or set HF_HOME")
     if isinstance(error, (ImportError, MemoryError)) or "Error(s) in loading" in text or "weights_only" in text:
         return _unloadable(name, error)
-    return EndpointError(
-        f"the model hub did not give the weights: {text[:200]}",
-        where=name,
-        fix="go online, or use --model starter, a local checkpoint (ARCHITECTURE/@FILE) or local-dir:FOLDER",
-    )
+    fix = "go online, or use --model starter, a local checkpoint (ARCHITECTURE/@FILE) or local-dir:FOLDER"
+    return EndpointError(f"the model hub did not give the weights: {text[:200]}", where=name, fix=fix)
 
 
 @contextmanager

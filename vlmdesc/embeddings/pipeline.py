@@ -7,24 +7,25 @@ encoded.
 from __future__ import annotations
 
 import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from itertools import groupby, islice
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image
 
 from vlmdesc.embeddings.collection import Collection
-from vlmdesc.embeddings.image import NOTES, DecodedImage, Source, content_key, contents, open_image
+from vlmdesc.embeddings.image import NOTES, DecodedImage, content_key, contents, open_image
 from vlmdesc.embeddings.protocol import Encoder
-from vlmdesc.errors import ImageError, InputError, ModelError, StoreError, VlmdescWarning
+from vlmdesc.embeddings.sources import sources_of
+from vlmdesc.errors import ImageError, InputError, ModelError, StoreError
+from vlmdesc.records.progress import note
 
 T = TypeVar("T")
 BATCH_SIZE = 32
@@ -60,20 +61,22 @@ class _Ready:
 
 def encode_images(
     encoder: Encoder,
-    sources: Iterable[Source | ImageError],
+    images: object,
     *,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
     collection: Collection | None = None,
     must_keep: bool = False,
 ) -> Iterator[Encoded | ImageError]:
-    """Each source's embedding, or the ImageError that says why there is none, in the order given.
+    """The embedding of each image that `images` stands for, or the ImageError that says why there is none, in order.
 
-    Sources are read as they are needed: memory holds a few batches of prepared pixels, however many there are. An
+    `images` is whatever `sources_of` takes: paths, bytes, PIL images, arrays, a list of these, a DataLoader, a folder.
+    They are read as they are needed: memory holds a few batches of prepared pixels, however many there are. An
     ImageError among them comes out in its place. With `must_keep` a store that cannot be written is an error; without,
-    it is warned of and the work goes on.
-    Raises: InputError for a batch size or workers below 1; StoreError.
+    it is noted and the work goes on.
+    Raises: InputError for what stands for no images, or a batch size or workers below 1; StoreError.
     """
+    sources = sources_of(images)
     workers = default_workers() if workers is None else workers
     for what, number in (("batch size", batch_size), ("workers", workers)):
         if number < 1:
@@ -121,7 +124,7 @@ def _given_out(
 
 
 class Keeper:
-    """Puts embeddings in the store, if there is one. What fails is an error, or warned of once and not tried again."""
+    """Puts embeddings in the store, if there is one. What fails is an error, or noted once and not tried again."""
 
     def __init__(self, collection: Collection | None, must_keep: bool = False) -> None:
         self._collection, self._must_keep = collection, must_keep
@@ -134,7 +137,7 @@ class Keeper:
         except StoreError as error:
             if self._must_keep:
                 raise
-            warnings.warn(f"embeddings are not kept: {error}", VlmdescWarning, stacklevel=4)
+            note(f"embeddings are not kept: {error}")
             self._collection = None
 
 
@@ -171,15 +174,15 @@ class _Look:
         self._encoder, self._collection = encoder, collection
         self._turn = Lock()  # of big images: one at a time, from decoding until only the encoder's pixels are left
 
-    def __call__(self, first: int, sources: list[Source | ImageError]) -> list[Encoded | _Ready | ImageError]:
+    def __call__(self, first: int, sources: list[Any]) -> list[Encoded | _Ready | ImageError]:
         items = [self._read(first + i, source) for i, source in enumerate(sources)]
         read = [item for item in items if isinstance(item, _Read)]
         known = iter(_stored(self._collection, read))
         looked = (next(known) if isinstance(item, _Read) else item for item in items)
         return [self._prepare(item) if isinstance(item, _Read) else item for item in looked]
 
-    def _read(self, number: int, source: Source | ImageError) -> _Read | ImageError:
-        key = str(source) if isinstance(source, (str, Path)) else f"image {number}"
+    def _read(self, number: int, source: Any) -> _Read | ImageError:
+        key = str(source) if isinstance(source, (str, os.PathLike)) else f"image {number}"
         try:
             if isinstance(source, ImageError):
                 return source
@@ -189,16 +192,12 @@ class _Look:
             return error
 
     def _prepare(self, item: _Read) -> _Ready | ImageError:
+        fit_px, decoded = self._encoder.image_px, item.raw
         try:
             with ExitStack() as held:
-                decoded = item.raw
                 if isinstance(decoded, bytes):
-                    decoded = open_image(
-                        decoded,
-                        where=item.key,
-                        fit_px=self._encoder.image_px,
-                        when_big=lambda: held.enter_context(self._turn),
-                    )
+                    take_turn = partial(held.enter_context, self._turn)
+                    decoded = open_image(decoded, where=item.key, fit_px=fit_px, when_big=take_turn)
                 return _Ready(item.key, item.content, self._encoder.prepare(decoded.image).pixels, decoded.notes)
         except ImageError as error:
             return error
@@ -207,10 +206,7 @@ class _Look:
 
 
 def read_ahead(
-    look: Callable[[int, list[Source | ImageError]], list[T]],
-    sources: Iterable[Source | ImageError],
-    ahead: int,
-    workers: int,
+    look: Callable[[int, list[Any]], list[T]], sources: Iterable[Any], ahead: int, workers: int
 ) -> Iterator[T]:
     """What `look(number of the first, sources)` makes of a few sources at a time, in threads, in the order given.
 
@@ -220,11 +216,11 @@ def read_ahead(
         waiting: deque[Future[list[T]]] = deque()
         try:
             for first, task in _tasks(sources):
-                if isinstance(task[0], Image.Image):  # its owner may move it on, as ImageSequence does: read it now
+                if _keeps(task[0]):
+                    waiting.append(pool.submit(look, first, task))
+                else:
                     waiting.append(Future())
                     waiting[-1].set_result(look(first, task))
-                else:
-                    waiting.append(pool.submit(look, first, task))
                 if len(waiting) * TASK > ahead:
                     yield from waiting.popleft().result()
             while waiting:
@@ -234,16 +230,15 @@ def read_ahead(
                 future.cancel()
 
 
-def _tasks(sources: Iterable[Source | ImageError]) -> Iterator[tuple[int, list[Source | ImageError]]]:
-    """Sources in lists of a few, each with the number of its first; a PIL image is a list of its own."""
-    number, task = -1, list[Source | ImageError]()
-    for number, source in enumerate(sources):
-        if isinstance(source, Image.Image) and task:
-            yield number - len(task), task
-            task = []
-        task.append(source)
-        if isinstance(source, Image.Image) or len(task) == TASK:
-            yield number + 1 - len(task), task
-            task = []
-    if task:
-        yield number + 1 - len(task), task
+def _keeps(source: object) -> bool:
+    """Whether it stays as it is. The owner of others may move them on, as ImageSequence does: they are read at once."""
+    return isinstance(getattr(source, "source", source), (str, os.PathLike, bytes, ImageError))
+
+
+def _tasks(sources: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """Sources in lists of a few, each with the number of its first; one that may change is a list of its own."""
+    number = 0
+    for stays, run in groupby(sources, _keeps):
+        while task := [*islice(run, TASK if stays else 1)]:
+            yield number, task
+            number += len(task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -11,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from vlmdesc.errors import VlmdescWarning
+from vlmdesc.errors import InputError
+from vlmdesc.records.progress import note
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Encoder(Protocol):
         """Embeddings of prepared images."""
         ...
 
-    def images(self, images: Sequence[Image.Image]) -> Float32[np.ndarray, "n d"]:
-        """Embeddings of upright RGB images: `forward` of each one's `prepare`."""
+    def images(self, images: object) -> Float32[np.ndarray, "n d"]:
+        """Embeddings of images, whatever `sources_of` takes for them: `forward` of each one's `prepare`."""
         ...
 
     def texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "m d"]:
-        """Embeddings of texts."""
+        """Embeddings of texts. Raises: InputError for what is no list of strings."""
         ...
 
     def n_tokens(self, text: str) -> int:
@@ -100,11 +100,17 @@ class PatchEncoder(Protocol):
         ...
 
 
-def warn_of_long(encoder: Encoder, texts: Sequence[str]) -> None:
-    """Warn of each text that has more tokens than the encoder reads: its end would be lost without a word."""
+def check_texts(encoder: Encoder, texts: Sequence[str]) -> None:
+    """Note each text that has more tokens than the encoder reads: its end would be lost without a word.
+
+    Raises: InputError for what is no list of texts.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise InputError("one text where a list of texts is meant", fix="put it in a list: [text]")
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise InputError("not a list of texts", fix='give a list of strings, such as ["a red comb"]')
     limit = encoder.context_length
     for text in dict.fromkeys(texts):
         # A token has one byte at the least, and begin and end are two: most texts need no count.
         if len(text.encode("utf-8", "replace")) + 2 > limit and (n := encoder.n_tokens(text)) > limit:
-            message = f"{encoder.name} reads {limit} of the {n} tokens of '{text}'; the rest is lost: shorten it"
-            warnings.warn(message, VlmdescWarning, stacklevel=3)
+            note(f"{encoder.name} reads {limit} of the {n} tokens of '{text}'; the rest is lost: shorten it")

@@ -7,10 +7,10 @@ for one sample without an image, and takes some file names for patterns.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -68,39 +68,34 @@ def _split_of(file: Path) -> str:
 
 def _parquet(files: Sequence[Path]) -> Table:
     opened = [_footer(file) for file in files]
-    schema = opened[0][0]
+    schema, n = opened[0][0], sum(rows for _, rows in opened)
     for file, (other, _) in zip(files, opened, strict=True):
         if set(other.names) != set(schema.names):
             what = f"columns {', '.join(other.names)} where {files[0].name} has {', '.join(schema.names)}"
             raise InputError(what, where=file, fix="read files of other columns apart")
-    n = sum(rows for _, rows in opened)
     if not n:
         raise InputError("no rows", where=files[0], fix="give a table with one row an image")
-    names = _class_names(schema)
-    kinds = {field.name: _arrow_kind(field.type) for field in schema}
+    return of_arrow("Parquet", schema, partial(_each, _parquet_rows, files), files[0].parent, n)
+
+
+def of_arrow(
+    form: str, schema: pyarrow.Schema, rows: Callable[[Sequence[str]], Iterator[Row]], folder: Path, n: int
+) -> Table:
+    """Rows with the columns of a schema, and what `datasets` writes beside it of what the numbers in them stand for."""
+    names, kinds = _class_names(schema), {field.name: _arrow_kind(field.type) for field in schema}
     columns = kinds | {name: f"number of one of {len(named)} class names" for name, named in names.items()}
     images = _of_kind(kinds, "image") or _of_kind(kinds, "binary")
-    rows, folder = partial(_each, _parquet_rows, files), files[0].parent
-    return Table("Parquet", columns, rows, folder, n, image=images, label=only(names), class_names=names)
+    label = next(iter(names)) if len(names) == 1 else ""
+    return Table(form, columns, rows, folder, n, image=images, label=label, class_names=names)
 
 
 def _footer(file: Path) -> tuple[pyarrow.Schema, int]:
     """Columns and number of rows of a Parquet file. Raises: InputError."""
     from pyarrow import parquet
 
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as opened:
-            head = opened.read(4)
-            opened.seek(-min(4, size), os.SEEK_END)
-            whole = head == opened.read(4) == b"PAR1"
-            if whole:
-                footer = parquet.ParquetFile(opened)
-                return footer.schema_arrow, footer.metadata.num_rows
-    except Exception as error:
-        raise unreadable(error, file) from error
-    what = "a truncated Parquet file" if head == b"PAR1" else "not a Parquet file"
-    raise InputError(what, where=file, fix="download it again")
+    with reading(file), file.open("rb") as opened:
+        footer = parquet.ParquetFile(opened)
+        return footer.schema_arrow, footer.metadata.num_rows
 
 
 def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -204,24 +199,21 @@ def _each(
 ) -> Iterator[Row]:
     """The rows of all files, one after the other; an error names the file."""
     for file in files:
-        try:
+        with reading(file):
             yield from read(file, columns)
-        except VlmdescError:
-            raise
-        except Exception as error:  # damaged in the middle, or changed since it was opened
-            raise unreadable(error, file) from error
 
 
-def unreadable(error: Exception, where: object) -> InputError:
-    """What a reader of others raised, as an error of ours."""
-    what = f"{type(error).__name__}: {' '.join(without_secrets(error).split())[:300]}"
-    return InputError(f"cannot be read as a data set: {what}", where=where, fix="check that the file is whole")
+@contextmanager
+def reading(where: object) -> Iterator[None]:
+    """Whatever a reader of others raises, as an InputError that names the file: it is damaged, or has changed."""
+    try:
+        yield
+    except VlmdescError:
+        raise
+    except Exception as error:
+        what = f"cannot be read as a data set: {type(error).__name__}: {' '.join(without_secrets(error).split())[:300]}"
+        raise InputError(what, where=where, fix="check that the file is whole") from error
 
 
 def _of_kind(columns: Mapping[str, str], kind: str) -> tuple[str, ...]:
     return tuple(name for name, found in columns.items() if found == kind)
-
-
-def only(names: Mapping[str, object]) -> str:
-    """The name there is, if there is one only."""
-    return next(iter(names)) if len(names) == 1 else ""

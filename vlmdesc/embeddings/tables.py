@@ -7,6 +7,7 @@ leaves out images without a suffix and takes a class folder named "train" for a 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,7 @@ from typing import Any
 from vlmdesc.embeddings.find import Found, find_images
 from vlmdesc.errors import InputError
 from vlmdesc.files import read_json, strict_json
+from vlmdesc.text import few
 
 Row = Mapping[str, Any]
 FOLDER = "/folder"  # in a row: what its paths start from, where that is not the same for all; no column is called so
@@ -33,7 +35,8 @@ class Table:
     """Rows of any form: `rows(columns)` reads them anew, as few columns as are asked for, in any thread or process.
 
     `n` is their number where it is known before they are read; `image` and `label` are the columns that hold these
-    beyond doubt; `class_names` what the numbers in a column stand for.
+    beyond doubt; `class_names` what the numbers in a column stand for. Labels that are `numbered` are numbers of
+    classes, whatever these are.
     """
 
     form: str
@@ -47,72 +50,77 @@ class Table:
     label: str = ""
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    numbered: bool = False
+
+    def outer(self, column: str) -> str:
+        """The column to read for a column: itself, or the one it is inside of."""
+        return column if column in self.columns else column.partition(".")[0]
+
+    def known(self, column: str) -> list[str]:
+        """The columns there are; for "json.label" also those inside the column "json", as its first rows tell."""
+        around = self.outer(column)
+        if around == column or around not in self.columns:
+            return [*self.columns]
+        inner = (name for row in islice(self.rows([around]), 100) for name in _names(row.get(around), around))
+        return [*dict.fromkeys([*self.columns, *inner])]
+
+
+def _names(value: Any, around: str) -> Iterator[str]:
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        yield f"{around}.{name}"
+        yield from _names(inner, f"{around}.{name}")
+
+
+def inside(row: Row, column: str) -> Any:
+    """What a row has in a column, or in one inside of it; None where it has no such thing."""
+    value: Any = row
+    for name in [column] if column in row else column.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def read_csv(path: Path, separator: str = ",") -> Table:
     """A table with a header line; every cell stays the text it is. Raises: InputError naming file and line."""
-    n = sum(1 for _ in _csv_rows(path, separator))
-    if not n:
+    rows = partial(_csv_rows, path, separator)
+    found = rows()
+    first = next(found, None)
+    if first is None:
         raise InputError("a header but no rows", where=path, fix="add one row an image")
-    header = _csv_header(path, separator)
-    form = "TSV" if separator == "\t" else "CSV"
-    return Table(form, dict.fromkeys(header, "text"), partial(_csv_rows, path, separator), path.parent, n)
-
-
-def _csv_header(path: Path, separator: str) -> list[str]:
-    header = next((cells for _, cells in _csv_lines(path, separator)), [])
-    if not header:
-        raise InputError("empty file", where=path, fix="give a table with a header line")
-    others = [name for mark, name in ((";", "semicolons"), ("\t", "tabs"), (",", "commas")) if mark in header[0]]
-    if len(header) == 1 and others:
-        what = f"one column only, '{header[0]}', which has {others[0]} in it"
-        raise InputError(what, where=f"{path}:1", fix="separate columns by commas (.csv) or tabs (.tsv)")
-    for i, name in enumerate(header):
-        if not name.strip() or name in header[:i]:
-            what = f"column {i + 1} has {'the name of another' if name.strip() else 'no name'}"
-            raise InputError(what, where=f"{path}:1", fix="give each column its own name")
-    return header
+    form, n = "TSV" if separator == "\t" else "CSV", 1 + sum(1 for _ in found)
+    return Table(form, dict.fromkeys(first, "text"), rows, path.parent, n)
 
 
 def _csv_rows(path: Path, separator: str, _: Sequence[str] = ()) -> Iterator[Row]:
-    header = _csv_header(path, separator)
-    lines = _csv_lines(path, separator)
-    next(lines)
-    for line, cells in lines:
-        if len(cells) != len(header):
-            what = f"{len(cells)} fields where the header has {len(header)}: {', '.join(header)}"
-            raise InputError(what, where=f"{path}:{line}", fix="put quotes around cells that hold a separator")
-        yield dict(zip(header, cells, strict=True))
-
-
-def _csv_lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    reader = None
+    header: list[str] = []
+    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=separator, strict=True)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            for cells in reader:
-                if any("\0" in cell for cell in cells):
-                    raise InputError("a NUL character", where=f"{path}:{reader.line_num}", fix="save it as text")
-                if cells:
-                    yield reader.line_num, cells
+        for cells in filter(None, reader):
+            where = f"{path}:{reader.line_num}"
+            if any("\0" in cell for cell in cells):
+                raise InputError("a NUL character", where=where, fix="save it as text")
+            if not header:
+                header = _checked_header(cells, where)
+            elif len(cells) != len(header):
+                what = f"{len(cells)} fields where the header has {len(header)}: {', '.join(header)}"
+                raise InputError(what, where=where, fix="put quotes around cells that hold a separator")
+            else:
+                yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        line = reader.line_num if reader else 1
-        raise InputError(f"not CSV: {error}", where=f"{path}:{line}", fix="correct that line") from error
-    except UnicodeDecodeError as error:
-        raise InputError("not UTF-8 text", where=f"{path}:{_undecodable(path)}", fix="save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=path, fix="check path and permissions") from error
+        raise InputError(f"not CSV: {error}", where=f"{path}:{reader.line_num}", fix="correct that line") from error
+    if not header:
+        raise InputError("empty file", where=path, fix="give a table with a header line")
 
 
-def _undecodable(path: Path) -> int:
-    """The first line that is not UTF-8."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError:
-                return number
-    return 1
+def _checked_header(header: list[str], where: str) -> list[str]:
+    others = [name for mark, name in ((";", "semicolons"), ("\t", "tabs"), (",", "commas")) if mark in header[0]]
+    if len(header) == 1 and others:
+        what = f"one column only, '{header[0]}', which has {others[0]} in it"
+        raise InputError(what, where=where, fix="separate columns by commas (.csv) or tabs (.tsv)")
+    for i, name in enumerate(header):
+        if not name.strip() or name in header[:i]:
+            what = f"column {i + 1} has {'the name of another' if name.strip() else 'no name'}"
+            raise InputError(what, where=where, fix="give each column its own name")
+    return header
 
 
 def read_json_lines(path: Path) -> Table:
@@ -127,58 +135,52 @@ def read_json_lines(path: Path) -> Table:
 
 
 def _json_rows(path: Path, _: Sequence[str] = ()) -> Iterator[Row]:
+    rows: Iterator[tuple[int, Any]]
     if path.suffix.lower() == ".json":
         found = read_json(path)
-        items = enumerate(found if isinstance(found, list) else [found], 1)
-        rows: Iterator[tuple[str, Any]] = ((f"{path}, item {number}", item) for number, item in items)
+        rows = enumerate(found if isinstance(found, list) else [found], 1)
     else:
-        rows = ((f"{path}:{number}", strict_json(line, str(path), number)) for number, line in _text_lines(path))
-    for where, row in rows:
+        rows = ((number, strict_json(line, str(path), number)) for number, line in _lines(path))
+    for number, row in rows:
         if not isinstance(row, dict):
-            raise InputError("not a JSON object", where=where, fix='write {"image": ..., "label": ...}')
+            raise InputError("not a JSON object", where=f"{path}:{number}", fix='write {"image": ..., "label": ...}')
         yield row
 
 
-def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(io.StringIO(_text(path), newline=None), 1) if line.strip())
+
+
+def _text(path: Path) -> str:
+    """Raises: InputError that names the line that is not UTF-8."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.rstrip("\n")
+        raw = path.read_bytes()
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError("not UTF-8 text", where=f"{path}:{_undecodable(path)}", fix="save it as UTF-8") from error
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError("not UTF-8 text", where=f"{path}:{line}", fix="save it as UTF-8") from error
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=path, fix="check path and permissions") from error
 
 
 def read_list(path: Path) -> Table:
     """A text file with one path a line, relative to the file. Raises: InputError."""
-    paths = [line for _, line in _text_lines(path)]
-    if not paths:
+    found = Found(tuple(Path(line.rstrip("\n")) for _, line in _lines(path)))
+    if not found.paths:
         raise InputError("empty file", where=path, fix="write one path a line")
-    return _of_files([Path(line) for line in paths], "list of files", path.parent)
+    return of_images(found, "list of files", path.parent)
 
 
-def of_images(found: Found, form: str = "files") -> Table:
-    """Images that were named or found; no labels."""
+def of_images(found: Found, form: str = "files", folder: Path = Path()) -> Table:
+    """Images that were named or found; no labels. Raises: InputError where there are none."""
     if not found.paths:
         raise InputError("no images", fix="name image files or folders that have some")
-    return _of_files(found.paths, form, Path(), passed_over(found))
+    rows = partial(_image_rows, found.paths)
+    notes = passed_over(found)
+    return Table(form, {"image": "path"}, rows, folder, len(found.paths), image=("image",), notes=notes)
 
 
-def _of_files(paths: Sequence[Path], form: str, folder: Path, notes: tuple[str, ...] = ()) -> Table:
-    return Table(
-        form,
-        {"image": "path"},
-        partial(_file_rows, paths),
-        folder,
-        len(paths),
-        image=("image",),
-        notes=notes,
-    )
-
-
-def _file_rows(paths: Sequence[Path], _: Sequence[str]) -> Iterator[Row]:
+def _image_rows(paths: Sequence[Path], _: Sequence[str]) -> Iterator[Row]:
     return ({"image": path} for path in paths)
 
 
@@ -189,23 +191,26 @@ def read_folder(root: Path, split: str) -> Table:
         split = pick_split(splits, split, root)
     elif split:
         raise InputError(f"no split '{split}'", where=root, fix="leave --split out: this folder has none")
-    place = root / split if splits else root
+    place = root / split
     found = find_images([place])
+    notes = passed_over(found)
     if not found.paths:
         others = [path.name for path in found.passed_over if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json")]
-        fix = f"give one of its tables: {', '.join(others[:5])}" if others else "give a folder of images or a table"
-        raise InputError("no images in this folder", where=place, fix=fix, details=passed_over(found))
-    n_open = len(found.paths) - len(found.closed)
-    folders = (*(path.parent for path in found.paths[:n_open]), *found.closed)
-    labels = [folder.name if folder != place else None for folder in folders]
-    notes = passed_over(found)
-    depths = {len(path.relative_to(place).parts) for path in found.paths[:n_open]}
+        fix = f"give one of its tables: {few(others)}" if others else "give a folder of images or a table"
+        raise InputError("no images in this folder", where=place, fix=fix, details=notes)
+    labels = [_label(path if path in found.closed else path.parent, place) for path in found.paths]
+    depths = {len(path.relative_to(place).parts) for path in found.paths if path not in found.closed}
     if len(depths) > 1:
         notes += (f"images lie at {len(depths)} depths: the label of each is the folder directly above it",)
-    has = {"image": "path", "id": "path in the folder"} | ({"label": "folder name"} if any(labels) else {})
-    label = "label" if any(labels) else ""
+    has, label = {"image": "path", "id": "path in the folder"}, "label" if any(labels) else ""
+    if label:
+        has |= {"label": "folder name"}
     rows = partial(_folder_rows, root, found.paths, labels)
     return Table("image folder", has, rows, Path(), len(labels), splits, split, ("image",), label, notes=notes)
+
+
+def _label(folder: Path, place: Path) -> str | None:
+    return folder.name if folder != place else None
 
 
 def _folder_rows(root: Path, paths: Sequence[Path], labels: Sequence[str | None], _: Sequence[str]) -> Iterator[Row]:
@@ -232,44 +237,15 @@ def pick_split(splits: Sequence[str], wanted: str, where: object) -> str:
     if len(same) == 1:
         return same[0]
     what = f"no split '{wanted}'" if wanted else f"{len(splits)} splits"
-    raise InputError(
-        what, where=where, fix=f"name the split (--split, or --reference-split of a reference): {', '.join(splits)}"
-    )
+    fix = f"name the split (--split, or --reference-split of a reference): {', '.join(splits)}"
+    raise InputError(what, where=where, fix=fix)
 
 
 def passed_over(found: Found) -> tuple[str, ...]:
     """A note on what was no image, if there was any such thing."""
-    first = ", ".join(path.name for path in found.passed_over[:3])
-    more = ", ..." if len(found.passed_over) > 3 else ""
+    if not found.passed_over:
+        return ()
     heic = any(path.suffix.lower() in (".heic", ".heif") for path in found.passed_over)
     hint = "; HEIC is not read: export as JPEG" if heic else ""
-    note = f"passed over, no images: {len(found.passed_over)} ({first}{more}){hint}"
-    return (note,) if found.passed_over else ()
-
-
-def known(table: Table, column: str) -> list[str]:
-    """The columns there are; for "json.label" also those inside the column "json", as its first rows tell."""
-    around = outer(column, table)
-    if around == column or around not in table.columns:
-        return [*table.columns]
-    inner = (name for row in islice(table.rows([around]), 100) for name in _names(row.get(around), around))
-    return [*dict.fromkeys([*table.columns, *inner])]
-
-
-def _names(value: Any, around: str) -> Iterator[str]:
-    for name, inner in value.items() if isinstance(value, dict) else ():
-        yield f"{around}.{name}"
-        yield from _names(inner, f"{around}.{name}")
-
-
-def outer(column: str, table: Table) -> str:
-    """The column to read for a column: itself, or the one it is inside of."""
-    return column if column in table.columns else column.partition(".")[0]
-
-
-def inside(row: Row, column: str) -> Any:
-    """What a row has in a column, or in one inside of it; None where it has no such thing."""
-    value: Any = row
-    for name in [column] if column in row else column.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+    names = few((path.name for path in found.passed_over), 3)
+    return (f"passed over, not images: {len(found.passed_over)} ({names}){hint}",)

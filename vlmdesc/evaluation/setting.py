@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vlmdesc.classification.heads import HeadCard
 from vlmdesc.classification.heads.head import check_classes, check_encoder
-from vlmdesc.embeddings import tables
 from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, only
 from vlmdesc.embeddings.load import encoder_of
@@ -30,11 +29,13 @@ def open_labelled(data: Source, group: str) -> DataSet | Labelled:
 
     Raises: InputError for a column that is not there, and as `load_data`.
     """
-    if isinstance(data, (str, Path)):
-        return load_data(data, group_column=group)
-    if isinstance(data, Labelled) or group in ("", data.roles.group):
+    if isinstance(data, Labelled):
         return data
-    known = tables.known(data.table, group)
+    if not isinstance(data, DataSet):
+        return load_data(data, group_column=group)
+    if group in ("", data.roles.group):
+        return data
+    known = data.table.known(group)
     if group not in known:
         fix = f"{did_you_mean(group, known)}use one of {', '.join(known)}"
         raise InputError(f"no column '{group}'", where=data.name, fix=fix)

@@ -120,7 +120,7 @@ class Descriptors:
         if isinstance(source, (str, Path)):
             return open_set(source)
         given: object = source
-        if not isinstance(given, Iterable) or isinstance(given, bytes):
+        if not isinstance(given, Iterable) or isinstance(given, bytes) or hasattr(given, "read"):
             what = f"{type(source).__name__} where descriptors are meant"
             raise InputError(what, fix="give a set's name, a file, {class: [text, ...]}, or a list of class names")
         return cls.of(source)
@@ -183,7 +183,9 @@ def _bare(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Classes without descriptors. Raises: InputError for two that read the same."""
     seen = dict[str, str]()
     for name in names:
-        if (key := reads_as(str(name))) in seen:
+        if not isinstance(name, str):
+            raise InputError(f"{type(name).__name__} where a class name is meant", fix="give class names as text")
+        if (key := reads_as(name)) in seen:
             raise InputError("two classes read the same", where=f"'{seen[key]}' and '{name}'", fix="keep one of them")
         seen[key] = name
     return dict.fromkeys(seen.values(), ())
