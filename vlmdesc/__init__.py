@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.load import load_encoder as load_encoder
     from vlmdesc.embeddings.store import Store as Store
     from vlmdesc.errors import VlmdescError as VlmdescError
+    from vlmdesc.evaluation.compare import Comparison as Comparison
+    from vlmdesc.evaluation.compare import compare as compare
+    from vlmdesc.evaluation.run import Evaluation as Evaluation
+    from vlmdesc.evaluation.run import evaluate as evaluate
     from vlmdesc.evaluation.scored import Scored as Scored
+    from vlmdesc.evaluation.specs import Plan as Plan
+    from vlmdesc.evaluation.task import Reproduced as Reproduced
+    from vlmdesc.evaluation.task import Task as Task
+    from vlmdesc.evaluation.task import reproduce as reproduce
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
     from vlmdesc.records import Descriptors as Descriptors
@@ -30,21 +38,29 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classifier": "vlmdesc.classification.classifier",
     "ClassName": "vlmdesc.records",
+    "Comparison": "vlmdesc.evaluation.compare",
     "Descriptor": "vlmdesc.records",
     "Descriptors": "vlmdesc.records",
     "Embeddings": "vlmdesc.records",
+    "Evaluation": "vlmdesc.evaluation.run",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
     "Parts": "vlmdesc.classification.heads",
+    "Plan": "vlmdesc.evaluation.specs",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
+    "Reproduced": "vlmdesc.evaluation.task",
     "Scored": "vlmdesc.evaluation.scored",
     "Store": "vlmdesc.embeddings.store",
+    "Task": "vlmdesc.evaluation.task",
     "VlmdescError": "vlmdesc.errors",
+    "compare": "vlmdesc.evaluation.compare",
     "embed": "vlmdesc.embeddings.embed",
+    "evaluate": "vlmdesc.evaluation.run",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
+    "reproduce": "vlmdesc.evaluation.task",
     "save_head": "vlmdesc.classification.heads",
     "shipped": "vlmdesc.assets",
 }

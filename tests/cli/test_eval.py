@@ -10,9 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from vlmdesc.cli.app import app
 from vlmdesc.evaluation.specs import every
 from vlmdesc.records import Report
 from vlmdesc.testing import COLOURS, FakeEncoder
@@ -25,12 +23,21 @@ ZOO = {
 }
 
 
-def run(command, *arguments):
-    return CliRunner().invoke(app, [command, *map(str, arguments)])
+@pytest.fixture
+def evaluated(run):
+    return lambda *arguments, out="out": run("eval", *arguments, "--model", "fake", "--out", out)
 
 
-def evaluated(*arguments, out="out"):
-    return run("eval", *arguments, "--model", "fake", "--out", out)
+@pytest.fixture
+def found(evaluated):
+    """What the JSON of an evaluation has."""
+
+    def read(*arguments, **options):
+        result = evaluated(*arguments, "--json", **options)
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+    return read
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +70,7 @@ def zoo(home):
     return home / "zoo"
 
 
-def test_all_methods_and_the_stable_part_of_the_json(zoo):
+def test_all_methods_and_the_stable_part_of_the_json(zoo, evaluated):
     result = evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == Path("out/results.json").read_text()
@@ -82,7 +89,7 @@ def test_all_methods_and_the_stable_part_of_the_json(zoo):
     assert len(found["methods"]["name+describe"]["weight"]["curve"]) == 21
 
 
-def test_a_figure_is_what_counting_gives(zoo):
+def test_a_figure_is_what_counting_gives(zoo, evaluated):
     """describe, by hand: every image through the fake encoder and the mean of similarities."""
     evaluated("zoo", "--descriptors", "zoo.json", "--methods", "name,describe,waffle")
     report, fake = Report.load("out/results.json"), FakeEncoder()
@@ -97,13 +104,13 @@ def test_a_figure_is_what_counting_gives(zoo):
             right += answer == name
             names = {c: fake.texts([c])[0] @ image for c in ZOO}
             broken += max(names, key=names.get) == name != answer
-    assert report.methods["describe"]["top1"] == pytest.approx(right / 48, abs=1e-6)
-    assert report.changes["broken"] == broken
-    credit = {row["descriptor"]: row for row in report.credit}
-    assert credit["pink feathers"]["only_with"] >= 0 and len(credit) == 8
+    assert report.methods["describe"].top1 == pytest.approx(right / 48, abs=1e-6)
+    assert report.changes.broken == broken
+    credit = {row.descriptor: row for row in report.credit}
+    assert credit["pink feathers"].only_with >= 0 and len(credit) == 8
 
 
-def test_the_table_and_the_verdict_are_for_people(zoo, monkeypatch):
+def test_the_table_and_the_verdict_are_for_people(zoo, monkeypatch, evaluated):
     monkeypatch.setenv("COLUMNS", "80")
     result = evaluated("zoo", "--descriptors", "zoo.json")
     assert result.stdout.startswith("zoo: 48 images, 4 classes, fake\n")
@@ -113,7 +120,7 @@ def test_the_table_and_the_verdict_are_for_people(zoo, monkeypatch):
     assert "results, predictions and report in out" in result.stderr
 
 
-def test_a_second_evaluation_encodes_no_picture_and_no_text_and_gives_the_same(zoo, monkeypatch):
+def test_a_second_evaluation_encodes_no_picture_and_no_text_and_gives_the_same(zoo, monkeypatch, evaluated):
     first = json.loads(evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json").stdout)
 
     def never(*_):
@@ -126,7 +133,7 @@ def test_a_second_evaluation_encodes_no_picture_and_no_text_and_gives_the_same(z
     assert first.pop("times") and second.pop("times") and first == second
 
 
-def test_predictions_tell_what_was_answered_and_why(zoo):
+def test_predictions_tell_what_was_answered_and_why(zoo, evaluated):
     evaluated("zoo", "--descriptors", "zoo.json", "--methods", "name,describe,waffle")
     rows = pq.read_table("out/predictions.parquet", page_checksum_verification=True).to_pylist()
     assert len(rows) == 3 * 48
@@ -138,11 +145,11 @@ def test_predictions_tell_what_was_answered_and_why(zoo):
     for name, record in report.methods.items():
         right = [r["right"] for r in rows if r["method"] == name]
         if name != "waffle":
-            assert np.mean(right) == pytest.approx(record["top1"], abs=1e-6)
+            assert np.mean(right) == pytest.approx(record.top1, abs=1e-6)
     assert {r["seed"] for r in rows if r["method"] == "waffle"} == {0}
 
 
-def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
+def test_broken_pictures_are_named_and_the_rest_is_scored(zoo, evaluated):
     (zoo / "frog" / "page.png").write_text("<!doctype html>")
     (zoo / "frog" / os.fsdecode(b"caf\xe9.png")).write_bytes((zoo / "frog" / "1.png").read_bytes())
     result = evaluated("zoo", "--descriptors", "zoo.json", "--json")
@@ -158,7 +165,7 @@ def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("zoo",), "no --descriptors"),
+        (("zoo",), "no descriptors"),
         (("zoo", "--descriptors", "zo.json"), "no such file or shipped set"),
         (("zoo", "--descriptors", "zoo.json", "--methods", "descibe"), "did you mean 'describe'"),
         (("zoo", "--descriptors", "zoo.json", "--phrase", "plian"), "did you mean 'plain'"),
@@ -175,7 +182,7 @@ def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
         (("task.toml",), "unknown key 'descriptor'; fix: did you mean 'descriptors'?".split(";")[0]),
     ],
 )
-def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says):
+def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says, run):
     (home / "short.json").write_text(json.dumps({name: ZOO[name] for name in ("frog", "raven")}))
     (home / "more.json").write_text(json.dumps(ZOO | {"hen": ["red"]}))
     (home / "copy").mkdir()
@@ -185,17 +192,17 @@ def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says):
     out = () if "--out" in arguments else ("--out", "out")
     result = run("eval", *arguments, "--model", "fake", *out)
     assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr, result.stderr
-    assert "Traceback" not in result.stderr and not Path("out/results.json").exists()
+    assert not Path("out/results.json").exists()
 
 
-def test_labels_that_do_not_fit_are_told_before_anything_is_encoded(zoo, home, monkeypatch):
+def test_labels_that_do_not_fit_are_told_before_anything_is_encoded(zoo, home, monkeypatch, evaluated):
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
     (home / "short.json").write_text(json.dumps({"frog": ["green"], "ravens": ["black"]}))
     result = evaluated("zoo", "--descriptors", "short.json")
     assert result.exit_code == 2 and "label 'raven' (12 rows): no class; closest: ravens" in result.stderr
 
 
-def test_groups_have_their_own_figures(zoo, home):
+def test_groups_have_their_own_figures(zoo, home, evaluated):
     lines = ["image,label,light"]
     for name in ZOO:
         lines += [f"zoo/{name}/{i}.png,{name},{'night' if i % 4 == 0 else 'day'}" for i in range(12)]
@@ -211,7 +218,7 @@ def test_groups_have_their_own_figures(zoo, home):
     assert record["gap"]["ci95"][0] <= difference <= record["gap"]["ci95"][1]
 
 
-def test_weights_come_from_the_reference_where_there_is_one(zoo, home):
+def test_weights_come_from_the_reference_where_there_is_one(zoo, home, evaluated):
     for c, name in enumerate(("flamingo", "frog")):  # classes may be missing there
         picture(home / "known" / name / "a.png", ("pink", "green")[c], "white", 900 + c)
     arguments = ("zoo", "--descriptors", "zoo.json", "--methods", "photo,describe,name+describe", "--json")
@@ -228,7 +235,7 @@ def test_weights_come_from_the_reference_where_there_is_one(zoo, home):
     assert same.exit_code == 2 and "the reference has no image that is not evaluated on" in same.stderr
 
 
-def test_two_sets_over_the_same_classes(zoo, home):
+def test_two_sets_over_the_same_classes(zoo, home, evaluated):
     (home / "short.json").write_text(json.dumps({name: texts[:1] for name, texts in reversed(ZOO.items())}))
     result = evaluated("zoo", "--descriptors", "zoo.json", "--descriptors", "short.json", "--json")
     found = json.loads(result.stdout)
@@ -241,7 +248,7 @@ def test_two_sets_over_the_same_classes(zoo, home):
     assert found["verdict"]["text"].startswith("Descriptors of zoo beat the name alone")
 
 
-def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home):
+def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home, evaluated):
     names = ["<script>alert(1)</script>", 'quo"te & co', "\u202egnp.exe", "emoji \U0001f414 hen", "=cmd|' /C calc'!A0"]
     lines = ["image,label"]
     for i, name in enumerate(names):
@@ -254,14 +261,14 @@ def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home):
     result = evaluated("table.csv", "--descriptors", "odd.json", "--methods", "all")
     assert result.exit_code == 0, result.stderr
     assert "\u202e" not in result.stdout + result.stderr
-    assert [row["name"] for row in Report.load("out/results.json").classes] == names
+    assert [row.name for row in Report.load("out/results.json").classes] == names
     html = Path("out/report.html").read_text(encoding="utf-8")
     assert "<script" not in html and "<img src=x" not in html and "\u202e" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
 @pytest.mark.parametrize("arguments", [("--only-present",), ("--allow-absent",)])
-def test_one_class_and_one_picture_are_enough(zoo, home, arguments):
+def test_one_class_and_one_picture_are_enough(zoo, home, arguments, evaluated):
     picture(home / "one" / "frog" / "a.png", "green", "white", 1)
     result = evaluated("one", "--descriptors", "zoo.json", "--methods", "all", *arguments, "--json")
     assert result.exit_code == 0, result.stderr
@@ -270,27 +277,27 @@ def test_one_class_and_one_picture_are_enough(zoo, home, arguments):
     assert found["verdict"]["code"] in ("no-gain", "unclear")
 
 
-def test_what_cannot_be_done_is_left_out_and_said(zoo, home):
+def test_what_cannot_be_done_is_left_out_and_said(zoo, home, evaluated):
     (home / "half.json").write_text(json.dumps(ZOO | {"frog": []}))
     result = evaluated("zoo", "--descriptors", "half.json", "--methods", "name,describe,free,waffle", "--json")
     assert result.exit_code == 0 and "left out: free: 1 class without a descriptor" in result.stderr
     assert [*json.loads(result.stdout)["left_out"]] == ["free"]
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_encoded(zoo, home, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_encoded(zoo, home, monkeypatch, evaluated):
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
     result = evaluated("zoo", "--descriptors", "zoo.json", out="/proc/nope")
-    assert result.exit_code == 4 and "/proc/nope" in result.stderr and "Traceback" not in result.stderr
+    assert result.exit_code == 4 and "/proc/nope" in result.stderr
 
 
-def test_results_that_cannot_be_written_are_exit_4_and_embeddings_are_kept(zoo, home):
+def test_results_that_cannot_be_written_are_exit_4_and_embeddings_are_kept(zoo, home, run, evaluated):
     (home / "shut" / "results.json").mkdir(parents=True)  # a folder where the file should go
     result = evaluated("zoo", "--descriptors", "zoo.json", out="shut")
-    assert result.exit_code == 4 and "results.json" in result.stderr and "Traceback" not in result.stderr
+    assert result.exit_code == 4 and "results.json" in result.stderr
     assert json.loads(run("embed", "zoo", "--model", "fake", "--json").stdout)["new"] == 0
 
 
-def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home):
+def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home, evaluated):
     lines = ["image,label"] + [f"zoo/{name}/{i}.png,{name}" for name in ZOO for i in range(3)]
     lines += ["zoo/frog/0.png,frog", "zoo/frog/1.png,raven", "zoo/frog/2.png,"]
     (home / "table.csv").write_text("\n".join(lines))
@@ -303,11 +310,11 @@ def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home):
         "1 row without a class left out",
         "1 class of half without a descriptor, scored by name: frog",
     ]
-    assert all(f"warning: {sentence}" in result.stderr for sentence in said)
+    assert all(f"note: {sentence}" in result.stderr for sentence in said)
     assert all(f"</strong> {sentence}." in Path("out/report.html").read_text() for sentence in said)
 
 
-def test_too_many_groups_are_refused(home):
+def test_too_many_groups_are_refused(home, evaluated):
     (home / "many.csv").write_text("image,label,id\n" + "".join(f"many/{i}.png,red,{i}\n" for i in range(1_001)))
     for i in range(1_001):
         picture(home / "many" / f"{i}.png", "red", "white", i)
@@ -317,7 +324,7 @@ def test_too_many_groups_are_refused(home):
     assert result.exit_code == 2 and "1,001 groups, more than 1,000" in result.stderr
 
 
-def test_files_and_folders_whose_names_are_not_utf8(zoo, home):
+def test_files_and_folders_whose_names_are_not_utf8(zoo, home, run, evaluated):
     odd = os.fsdecode(b"n\xff")
     (home / f"{odd}.json").write_text(json.dumps(ZOO))
     for folder in (odd, "plain"):
@@ -328,20 +335,20 @@ def test_files_and_folders_whose_names_are_not_utf8(zoo, home):
     assert run("compare", f"{odd}/results.json", "plain", "--json").exit_code == 0
 
 
-def test_a_long_descriptor_can_be_scrambled(zoo, home):
+def test_a_long_descriptor_can_be_scrambled(zoo, home, evaluated):
     (home / "long.json").write_text(json.dumps(ZOO | {"frog": [" ".join(["green", "extraordinarily"] * 22)[:490]]}))
     result = evaluated("zoo", "--descriptors", "long.json", "--methods", "name,scrambled", "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["left_out"] == {}
 
 
-def test_errors_of_an_earlier_run_do_not_stay(zoo):
+def test_errors_of_an_earlier_run_do_not_stay(zoo, evaluated):
     (zoo / "frog" / "bad.png").write_text("no image")
     assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 1 and Path("out/errors.jsonl").exists()
     (zoo / "frog" / "bad.png").unlink()
     assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 0 and not Path("out/errors.jsonl").exists()
 
 
-def test_an_interrupt_keeps_the_embeddings(home):
+def test_an_interrupt_keeps_the_embeddings(home, run):
     for i in range(1500):
         picture(home / "many" / ("red" if i % 2 else "blue") / f"{i}.png", "red" if i % 2 else "blue", "white", i)
     (home / "colours.json").write_text(json.dumps({"red": ["red"], "blue": ["blue"]}))
@@ -357,7 +364,7 @@ def test_an_interrupt_keeps_the_embeddings(home):
     assert json.loads(run("embed", "many", "--model", "fake", "--json").stdout)["stored"] > 0
 
 
-def test_a_task_file_says_it_all(zoo, home):
+def test_a_task_file_says_it_all(zoo, home, run):
     (home / "tasks").mkdir()
     (home / "tasks" / "zoo.toml").write_text(
         'name = "small zoo"\ndata = "../zoo"\ndescriptors = ["../zoo.json"]\nmethods = ["name", "describe", "waffle"]\n'
@@ -375,7 +382,7 @@ def test_a_task_file_says_it_all(zoo, home):
     )
 
 
-def test_compare_pairs_two_runs_by_content(zoo, home):
+def test_compare_pairs_two_runs_by_content(zoo, home, run, evaluated):
     evaluated("zoo", "--descriptors", "zoo.json", out="a")
     (home / "worse.json").write_text(json.dumps(ZOO | {"flamingo": ["green feathers"]}))
     (zoo / "frog" / "1.png").rename(zoo / "frog" / "renamed.png")
@@ -401,7 +408,7 @@ def test_compare_pairs_two_runs_by_content(zoo, home):
     assert broken.exit_code == 2 and "no predictions can be read" in broken.stderr
 
 
-def test_compare_refuses_other_labels_and_other_pictures(zoo, home):
+def test_compare_refuses_other_labels_and_other_pictures(zoo, home, run, evaluated):
     evaluated("zoo", "--descriptors", "zoo.json", out="a")
     (zoo / "frog" / "1.png").rename(zoo / "raven" / "frog.png")
     evaluated("zoo", "--descriptors", "zoo.json", out="b")
@@ -415,7 +422,7 @@ def test_compare_refuses_other_labels_and_other_pictures(zoo, home):
     assert "no image in common" in run("compare", "a", "c").stderr
 
 
-def test_reproduce_shows_measured_beside_expected(zoo, home):
+def test_reproduce_shows_measured_beside_expected(zoo, home, run):
     figures = "".join(
         f'[[expected]]\nmodel = "fake"\nmethod = "{method}"\ntop1 = {top1}\nsource = "a paper"\n{more}'
         for method, top1, more in (
@@ -447,7 +454,7 @@ def test_reproduce_shows_measured_beside_expected(zoo, home):
 
 
 @pytest.mark.slow
-def test_real_photographs_with_the_real_model(photos, home):
+def test_real_photographs_with_the_real_model(photos, home, run):
     """The six photographs of the demo: what classify gets right, eval does."""
     shows = {"cat": "cat", "coffee": "cup of coffee", "rocket": "rocket", "astronaut": "astronaut", "temple": "temple"}
     for key, name in (shows | {"flower": "flower"}).items():

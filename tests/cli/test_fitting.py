@@ -385,7 +385,7 @@ def test_a_learning_curve(others):
     pictures = {name: record["learned"]["pictures"] for name, record in found["methods"].items() if "learned" in record}
     assert pictures == {"few-shot-1": 4, "few-shot": 12}
     assert found["methods"]["few-shot-1"]["seeds"]["seed"] == [0, 1]
-    assert Report.load("out/results.json").methods == found["methods"]
+    assert Report.load("out/results.json").to_dict()["methods"] == found["methods"]
     assert "weight" in Path("out/report.html").read_text()
     result = evaluated("--methods", "photo,few-shot", "--per-class", "1", "--reference", others, "--json")
     assert list(json.loads(result.stdout)["methods"]) == ["photo", "few-shot-1", "few-shot"]

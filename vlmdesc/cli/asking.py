@@ -87,7 +87,7 @@ def classes_of(
             raise InputError("which classes?", fix='--classes "hen,zebra", or --classes-from FILE')
         return found, None
     report = Report.load(rivals_from)
-    names = {str(id_): str(name) for id_, name in report.task["class_names"].items()}
+    names = report.task.class_names
     found = found or tuple(ClassName(id_, name) for id_, name in names.items())
     rivals = {id_: [names[rival] for rival in ids] for id_, ids in rivals_of(report).items() if id_ in names}
     if not any(rivals.get(class_.id) for class_ in found):

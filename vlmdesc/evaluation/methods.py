@@ -1,7 +1,7 @@
 """Methods by name: each is a way to fit a head. What is evaluated is a list of heads on the same images.
 
-A method is one entry of `METHODS`: what it is, what part it plays, and how it is fitted. Help, checks and the verdict's
-comparisons follow from the entry.
+A method is one entry of `METHODS`: what it is, how it is fitted, and what it is set against. Help, checks and the
+verdict's comparisons follow from the entry.
 """
 
 from __future__ import annotations
@@ -84,17 +84,9 @@ class Method:
     per_class: int | None = None
 
     @property
-    def kind(self) -> str:
-        """ "name", "descriptors", "mix", "fitted" or "control"."""
-        return METHODS[self.base].kind
-
-    def fit(self, given: Given, seed: int | None = None) -> Fit:
-        """The head, or one for each fold of the images where something is chosen by cross-validation."""
-        return METHODS[self.base].fit(self, given, seed)
-
-    def prompts(self, seed: int | None = None) -> Prompts:
-        """The texts of its columns. Raises: InputError for what cannot be worded."""
-        return METHODS[self.base].prompts(self, seed)
+    def entry(self) -> Entry:
+        """What it is."""
+        return METHODS[self.base]
 
 
 @dataclass(frozen=True)
@@ -113,13 +105,16 @@ class Fit:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a method is: for help, its part in comparisons, its texts, and how a head is fitted.
+    """What a method is: for help, its texts, how a head is fitted, and its place in comparisons.
 
-    `takes` are what its name may say of it: "phrase" or a "template", "pool". Where it does not, `phrase` and `pool`
-    hold, or where there is no `phrase`, or a pool may be said, what the call says. `learns` says from what, "" for
-    nothing. One that is `drawn` has a head for each seed; one that does not `read` descriptors is the same for every
-    set. `part` is what it plays in the verdict: "main" is judged, "name" is the baseline; there it is `called` so.
-    `variants` are run beside it by "all".
+    `kind` is "name", "descriptors", "mix", "fitted" or "control". `takes` are what its name may say of it: "phrase" or
+    a "template", "pool". Where it does not, `phrase` and `pool` hold, or where there is no `phrase`, or a pool may be
+    said, what the call says. `learns` says from what, "" for nothing. One that is `drawn` has a head for each seed; one
+    that does not `read` descriptors is the same for every set. `variants` are run beside it by "all".
+
+    One that the verdict judges says what it is set `against`: its baseline, its control, then others, and how it is
+    `called` in a sentence, {of} for the name of its set. So is a baseline, which may `stand_for` another that was not
+    run. It is compared with the method `beside` it, whatever is judged.
     """
 
     about: str
@@ -132,8 +127,10 @@ class Entry:
     reads: bool = True
     phrase: str = ""
     pool: str = "mean"
-    part: str = ""
     called: str = ""
+    against: tuple[str, ...] = ()
+    stands_for: str = ""
+    beside: str = ""
     variants: tuple[str, ...] = ()
 
 
@@ -141,7 +138,7 @@ ToPickFrom = Callable[[Descriptors, int | None], tuple[Sequence[str], Int[np.nda
 
 
 def _pooled(method: Method, given: Given, seed: int | None) -> Fit:
-    prompts = method.prompts(seed)
+    prompts = method.entry.prompts(method, seed)
     head = Pooled(_card(method, given, method.pool, prompts), encode_prompts(prompts, given.encode))
     return Fit((head,), *_example(prompts))
 
@@ -163,7 +160,7 @@ def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
 
 
 def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
-    worded = method.prompts(seed)
+    worded = method.entry.prompts(method, seed)
     captions, names = captions_of(worded, given.encode)
     prompts = Prompts(names, names, np.arange(len(names)), np.ones(len(names), np.float32), len(names))
     texts = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, lambda _: captions))
@@ -172,7 +169,7 @@ def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
 
 def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickFrom, fit: str) -> Fit:
     """A neighbourhood over the texts that `texts(descriptors, seed)` gives."""
-    worded = method.prompts(seed)
+    worded = method.entry.prompts(method, seed)
     captions, names = captions_of(worded, given.encode)
     pool, own = texts(method.descriptors, seed)
     found = Texts(captions, given.encode(pool), own, names, tuple(pool))
@@ -213,6 +210,16 @@ def _worded(method: Method, seed: int | None) -> Prompts:
     return prompts_of(method.descriptors, method.phrase)
 
 
+def _checked(method: Method, seed: int | None) -> Prompts:
+    pool_of(method.descriptors)  # there is something to pick from
+    return _worded(method, seed)
+
+
+PHRASE, POOL = frozenset({"phrase"}), frozenset({"pool"})
+DESCRIBED = ("name", "waffle", "templates", "swapped")
+SELECTED = ("name", "neighborhood-waffle", "neighborhood-own", "neighborhood-random", "few-shot", "neighborhood-free")
+
+
 def _templates(templates: Sequence[str]) -> Entry:
     n = len(templates)
     return Entry(
@@ -223,7 +230,6 @@ def _templates(templates: Sequence[str]) -> Entry:
         reads=False,
         phrase=f"{n} templates",
         pool="renormalized",
-        part="templates" if templates is EIGHTY else "",
     )
 
 
@@ -232,23 +238,16 @@ def _control(name: str) -> Entry:
         return prompts_of(CONTROLS[name](method.descriptors, seed or 0), method.phrase)
 
     about = f"control: {(CONTROLS[name].__doc__ or name).partition(chr(10))[0].rstrip('.')}"
-    return Entry(about, "control", _pooled, prompts, PHRASE | POOL, drawn=True, part=name)
+    return Entry(about, "control", _pooled, prompts, PHRASE | POOL, drawn=True)
 
 
-def _selected(about: str, texts: ToPickFrom, fit: str, drawn: bool = False) -> Entry:
+def _selected(about: str, texts: ToPickFrom, fit: str = "selected", drawn: bool = False) -> Entry:
     kind = "control" if about.startswith("control") else "fitted"
     learns = LEARNS_FROM_IMAGES if fit == "unlabelled" else LEARNS_FROM_LABELS
-    return Entry(
-        about, kind, partial(_neighborhood, texts=texts, fit=fit), _checked, PHRASE, learns, drawn, phrase=PHOTO
-    )
+    how = partial(_neighborhood, texts=texts, fit=fit)
+    return Entry(about, kind, how, _checked, PHRASE, learns, drawn, phrase=PHOTO)
 
 
-def _checked(method: Method, seed: int | None) -> Prompts:
-    pool_of(method.descriptors)  # there is something to pick from
-    return _worded(method, seed)
-
-
-PHRASE, POOL = frozenset({"phrase"}), frozenset({"pool"})
 METHODS: dict[str, Entry] = {
     "name": Entry(
         "the bare name; name:TEMPLATE for a sentence with {c} in it",
@@ -258,7 +257,6 @@ METHODS: dict[str, Entry] = {
         frozenset({"template"}),
         reads=False,
         phrase="name",
-        part="name",
         called="the name alone",
     ),
     "photo": Entry(
@@ -268,8 +266,8 @@ METHODS: dict[str, Entry] = {
         _worded,
         reads=False,
         phrase=PHOTO,
-        part="name",
         called='the name in "a photo of a ..."',
+        stands_for="name",
     ),
     "templates": _templates(EIGHTY),
     "templates-7": _templates(SEVEN),
@@ -279,8 +277,8 @@ METHODS: dict[str, Entry] = {
         _pooled,
         _worded,
         PHRASE | POOL,
-        part="main",
-        called="Descriptors",
+        called="Descriptors{of}",
+        against=DESCRIBED,
         variants=("/max", "/renormalized", ":dclip", ":dclip-imagenet", ":waffleclip", ":disclip"),
     ),
     "free": Entry(
@@ -290,8 +288,8 @@ METHODS: dict[str, Entry] = {
         _worded,
         POOL,
         phrase="free",
-        part="main",
-        called="Descriptors without the names",
+        called="Descriptors{of} without the names",
+        against=DESCRIBED,
     ),
     "name+describe": Entry(
         "w of photo and 1 - w of free, w chosen on other images",
@@ -300,21 +298,27 @@ METHODS: dict[str, Entry] = {
         _worded,
         PHRASE | POOL,
         phrase="free",
-        part="main",
-        called="Names with descriptors",
+        called="Names with descriptors{of}",
+        against=DESCRIBED,
+        beside="photo",
     ),
     **{name: _control(name) for name in CONTROLS},
-    "neighborhood": _selected(
-        "the name, and the descriptors that tell its few candidates apart on the reference", _descriptors, "selected"
+    "neighborhood": replace(
+        _selected("the name, and the descriptors that tell its few candidates apart on the reference", _descriptors),
+        called="Descriptors{of} selected in the neighbourhood",
+        against=SELECTED,
     ),
-    "neighborhood-free": _selected(
-        "the same without labels: fitted to the images themselves, under pseudo-labels", _descriptors, "unlabelled"
+    "neighborhood-free": replace(
+        _selected(
+            "the same without labels: fitted to the images themselves, under pseudo-labels", _descriptors, "unlabelled"
+        ),
+        against=("name",),
     ),
     "neighborhood-own": _selected(
         "control: the same score, every candidate with its own descriptors, none selected", _descriptors, "own"
     ),
     "neighborhood-waffle": _selected(
-        "control: selected from as many random words and characters", _random_words, "selected", drawn=True
+        "control: selected from as many random words and characters", _random_words, drawn=True
     ),
     "neighborhood-random": _selected(
         "control: the same score, descriptors drawn at random from those of all classes", _random, "own", drawn=True
@@ -335,8 +339,3 @@ METHODS: dict[str, Entry] = {
 def learners() -> list[str]:
     """The methods that learn from labelled images."""
     return [name for name, entry in METHODS.items() if entry.learns == LEARNS_FROM_LABELS]
-
-
-def playing(part: str) -> list[str]:
-    """The methods that play a part in the verdict, the one that is preferred first."""
-    return [name for name, entry in METHODS.items() if entry.part == part]

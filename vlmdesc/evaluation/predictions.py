@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Int
 
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.errors import InputError
+from vlmdesc.errors import ImageError, InputError
 from vlmdesc.evaluation.outcomes import Outcome
 from vlmdesc.files import write_atomic
 from vlmdesc.records import ClassName
 
+RESULTS, PREDICTIONS, ERRORS = "results.json", "predictions.parquet", "errors.jsonl"
 COLUMNS = ("image", "content", "truth", "group", "method", "seed", "right", "ranked", "scores", "confidence", "reasons")
 
 
@@ -33,7 +35,7 @@ class Marks:
     right: Bool[np.ndarray, " n"]
 
 
-def write_predictions(path: Path, photos: Labelled, classes: Sequence[ClassName], outcomes: Sequence[Outcome]) -> None:
+def write_predictions(path: Path, images: Labelled, classes: Sequence[ClassName], outcomes: Sequence[Outcome]) -> None:
     """One row for each image and method (of a control its first seed); atomic, with checksums of every page.
 
     `ranked` are ids of the best classes, best first, `scores` theirs, `reasons` descriptors of the first one.
@@ -43,12 +45,12 @@ def write_predictions(path: Path, photos: Labelled, classes: Sequence[ClassName]
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, _schema(), compression="zstd", write_page_checksum=True) as writer:
         for outcome in outcomes:
-            writer.write_table(_table(photos, ids, outcome))
+            writer.write_table(_table(images, ids, outcome))
     write_atomic(path, buffer.getvalue())
 
 
 def read_predictions(path: Path) -> dict[str, Marks]:
-    """The answers of each method in a file. Raises: InputError when it is none, or damaged."""
+    """The answers of each method in a file. Raises: InputError when it is another file, or damaged."""
     wanted = ["content", "truth", "method", "right"]
     try:
         # From a buffer, since pyarrow takes no path that is not UTF-8.
@@ -66,6 +68,20 @@ def read_predictions(path: Path) -> dict[str, Marks]:
         )
         for name in dict.fromkeys(method.tolist())
     }
+
+
+def write_failures(folder: Path, images: Labelled) -> None:
+    """errors.jsonl with the images that could not be used; none where all could. Raises: StoreError."""
+    lines = [_failure(*pair) for pair in zip(images.failed, images.failed_labels, strict=True)]
+    if lines:
+        write_atomic(folder / ERRORS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    else:
+        (folder / ERRORS).unlink(missing_ok=True)  # of an earlier run
+
+
+def _failure(error: ImageError, label: str | None) -> dict[str, str | None]:
+    stage = "encode" if error.code == "model" else "read"
+    return {"path": error.where, "class": label, "stage": stage, "code": error.code, "message": error.what}
 
 
 def _schema() -> pa.Schema:
@@ -86,16 +102,16 @@ def _schema() -> pa.Schema:
     return pa.schema([(name, types[name]) for name in COLUMNS])
 
 
-def _table(photos: Labelled, ids: pa.Array, outcome: Outcome) -> pa.Table:
-    n = len(photos.labels)
+def _table(images: Labelled, ids: pa.Array, outcome: Outcome) -> pa.Table:
+    n = len(images.labels)
     columns = [
-        pa.array([key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for key in photos.keys]),
-        pa.array(photos.contents),
-        pa.DictionaryArray.from_arrays(pa.array(photos.labels.astype(np.int32)), ids),
-        pa.array(photos.groups, pa.string()).dictionary_encode(),
+        pa.array([key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for key in images.keys]),
+        pa.array(images.contents),
+        pa.DictionaryArray.from_arrays(pa.array(images.labels.astype(np.int32)), ids),
+        pa.array(images.groups, pa.string()).dictionary_encode(),
         pa.array([outcome.method.name] * n).dictionary_encode(),
         pa.array([outcome.seed] * n, pa.int64()),
-        pa.array(outcome.right(photos.labels)),
+        pa.array(outcome.right(images.labels)),
         _lists(outcome.ranked, ids),
         pa.ListArray.from_arrays(_offsets(np.full(n, outcome.scores.shape[1])), pa.array(outcome.scores.ravel())),
         pa.array(outcome.confidence),
