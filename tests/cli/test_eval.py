@@ -382,6 +382,27 @@ def test_a_task_file_says_it_all(zoo, home, run):
     )
 
 
+def test_a_saved_head_is_one_method_more_and_refused_where_it_does_not_fit(zoo, home, run, evaluated, found):
+    (home / "two.json").write_text(json.dumps({"frog": ["green"], "raven": ["black"]}))
+    for c, name in enumerate(("frog", "raven")):
+        picture(home / "two" / name / "a.png", ("green", "black")[c], "white", 9_000 + c)
+    for data, file, out in (("zoo", "zoo.json", "few"), ("two", "two.json", "other")):
+        assert run("fit", data, "--descriptors", file, "--model", "fake", "--out", out).exit_code == 0
+    arguments = ("zoo", "--descriptors", "zoo.json", "--methods", "photo,few-shot,describe", "--reference", "ref")
+    for c, name in enumerate(ZOO):
+        picture(home / "ref" / name / "a.png", "red", "white", 8_000 + c)
+    methods = found(*arguments, "--head", "few")["methods"]
+    assert [*methods][:3] == ["photo", "few-shot", "describe"] and len(methods) == 4
+    saved = [*methods.values()][3]
+    assert saved["kind"] == "fitted" and saved["learned"]["pictures"] == 48
+    predicted = [row for row in pq.read_table("out/predictions.parquet").to_pylist() if row["method"] == [*methods][3]]
+    classified = run("classify", "zoo/frog/1.png", "--head", "few", "--model", "fake", "--json")
+    wanted = json.loads(classified.stdout)["ranked"][0]
+    assert next(row["ranked"][0] for row in predicted if row["image"] == "frog/1.png") in str(wanted)
+    refused = evaluated(*arguments, "--head", "other")
+    assert refused.exit_code == 2 and "other classes" in refused.stderr
+
+
 def test_compare_pairs_two_runs_by_content(zoo, home, run, evaluated):
     evaluated("zoo", "--descriptors", "zoo.json", out="a")
     (home / "worse.json").write_text(json.dumps(ZOO | {"flamingo": ["green feathers"]}))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from PIL import Image
 import vlmdesc as vd
 from tests.evaluation.test_report import TAGS, Parsed
 from vlmdesc.classification.heads.learned import sentence
+from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.embeddings.labelled import Joining
-from vlmdesc.errors import InputError
+from vlmdesc.errors import InputError, ModelError
 from vlmdesc.evaluation.methods import METHODS
 from vlmdesc.evaluation.report import page
 from vlmdesc.testing import COLOURS, FakeEncoder
@@ -226,6 +228,15 @@ def test_an_evaluation_is_one_call_that_gives_a_report_notes_and_files(farm, tmp
     assert json.loads((tmp_path / "new" / "out" / "results.json").read_text()) == json.loads(found.report.to_json())
     same = vd.compare(found, tmp_path / "new" / "out")
     assert same.n == 60 and all(row.delta == 0 and row.p_holm == 1 for row in same.methods)
+
+
+def test_a_head_of_another_encoder_or_other_classes_is_refused(farm):
+    head = fit_pooled(FakeEncoder(), ZOO, "plain", "mean")
+    found = evaluate(farm, ["describe"], heads=[head, head], reference=None).report.methods
+    assert [*found] == ["describe", "mean", "mean (head)"] and found["mean"].top1 == found["describe"].top1
+    for change, error in ({"encoder": "another"}, ModelError), ({"classes": ZOO.classes[::-1]}, InputError):
+        with pytest.raises(error, match="the head"):
+            evaluate(farm, ["describe"], heads=[replace(head, card=replace(head.card, **change))])
 
 
 def test_what_is_wrong_is_told_before_an_encoder_is_opened(farm):

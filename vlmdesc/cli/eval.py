@@ -38,7 +38,7 @@ from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import counted, shown
 
 STATISTICS = "Statistics"
-BESIDE_A_TASK = ("dataset", "methods", "per_class", "model", "out", "device", "precision", "as_json")
+BESIDE_A_TASK = ("dataset", "methods", "per_class", "heads", "model", "out", "device", "precision", "as_json")
 DataOrTask = Annotated[
     list[str],
     typer.Argument(
@@ -76,6 +76,10 @@ Reference = Annotated[
         metavar="DATASET",
     ),
 ]
+Heads = Annotated[
+    list[str],
+    typer.Option("--head", help="A folder that vlmdesc fit wrote: one method more. Again for more.", metavar="FOLDER"),
+]
 PerClass = Annotated[
     str,
     typer.Option(
@@ -106,6 +110,7 @@ def evaluate(
     pool: Pool = "mean",
     reference: Reference = "",
     per_class: PerClass = "",
+    heads: Heads = [],  # noqa: B006
     out: Out = None,
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -128,7 +133,7 @@ def evaluate(
 
     Every method is run on the same images, which are encoded once and kept; differences come with intervals and
     paired tests, and random words are the control to beat. DATASET may be a task file (.toml), which says all the rest:
-    beside it go --model, --methods, --per-class, --out, --device, --precision and --json.
+    beside it go --model, --methods, --per-class, --head, --out, --device, --precision and --json.
 
     Example: vlmdesc eval photos/ --descriptors everyday --methods all
     """
@@ -145,7 +150,12 @@ def evaluate(
         task = task.with_curve(per_class)
     folder = out or Path("vlmdesc-eval")
     with bars() as progress, resumable():
-        found = task.run(lambda: open_encoder(task.model, device, precision), out=folder, progress=progress)
+        found = task.run(
+            lambda: open_encoder(task.model, device, precision),
+            heads=[vd.load_head(head) for head in heads],
+            out=folder,
+            progress=progress,
+        )
     say_notes(found.notes)
     for error in found.failed[:NAMED]:
         say(f"error: {error}")

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32, Int
 
 from vlmdesc.classification.columns import Encode, Prompts, encode_prompts, in_templates, prompts_of
 from vlmdesc.classification.heads import Head, HeadCard
+from vlmdesc.classification.heads.head import check_classes
 from vlmdesc.classification.heads.neighborhood import (
     Texts,
     captions_of,
@@ -71,7 +72,8 @@ class Method:
     """One way to fit a head: `base` is its entry in `METHODS`, `phrase` and `pool` how its texts are worded and pooled.
 
     `seeds` are those of a control, (None,) for the others. `of` names the descriptor set where there are several. A
-    method that images are fitted to may have so many reference images `per_class` only, drawn anew for each seed.
+    method that images are fitted to may have so many reference images `per_class` only, drawn anew for each seed. One
+    that is a `head` already is not in `METHODS`.
     """
 
     name: str
@@ -82,11 +84,23 @@ class Method:
     seeds: tuple[int | None, ...] = (None,)
     of: str = ""
     per_class: int | None = None
+    head: Head | None = None
 
     @property
     def entry(self) -> Entry:
         """What it is."""
-        return METHODS[self.base]
+        return METHODS[self.base] if self.head is None else SAVED
+
+    @classmethod
+    def of_head(cls, head: Head, descriptors: Descriptors, taken: Sequence[str]) -> Method:
+        """A head, named after its card, over the classes of a descriptor set.
+
+        Raises: InputError for one of other classes.
+        """
+        check_classes(head.card, descriptors.classes)
+        name = head.card.name or head.card.kind
+        phrase = str(head.card.settings.get("phrase", ""))
+        return cls(f"{name} (head)" if name in taken else name, "", phrase, head.card.kind, descriptors, head=head)
 
 
 @dataclass(frozen=True)
@@ -101,37 +115,6 @@ class Fit:
     n_texts: int
     weights: Float32[np.ndarray, " folds"] | None = None
     curve: Float[np.ndarray, " grid"] | None = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a method is: for help, its texts, how a head is fitted, and its place in comparisons.
-
-    `kind` is "name", "descriptors", "mix", "fitted" or "control". `takes` are what its name may say of it: "phrase" or
-    a "template", "pool". Where it does not, `phrase` and `pool` hold, or where there is no `phrase`, or a pool may be
-    said, what the call says. `learns` says from what, "" for nothing. One that is `drawn` has a head for each seed; one
-    that does not `read` descriptors is the same for every set. `variants` are run beside it by "all".
-
-    One that the verdict judges says what it is set `against`: its baseline, its control, then others, and how it is
-    `called` in a sentence, {of} for the name of its set. So is a baseline, which may `stand_for` another that was not
-    run. It is compared with the method `beside` it, whatever is judged.
-    """
-
-    about: str
-    kind: str
-    fit: Callable[[Method, Given, int | None], Fit]
-    prompts: Callable[[Method, int | None], Prompts]
-    takes: frozenset[str] = frozenset()
-    learns: str = ""
-    drawn: bool = False
-    reads: bool = True
-    phrase: str = ""
-    pool: str = "mean"
-    called: str = ""
-    against: tuple[str, ...] = ()
-    stands_for: str = ""
-    beside: str = ""
-    variants: tuple[str, ...] = ()
 
 
 ToPickFrom = Callable[[Descriptors, int | None], tuple[Sequence[str], Int[np.ndarray, "c r"]]]
@@ -182,6 +165,13 @@ def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickF
     return Fit((head,), form, n_captions + len(pool))
 
 
+def _saved(method: Method, given: Given, seed: int | None) -> Fit:
+    head = method.head
+    assert head is not None  # noqa: S101 - else it is one of `METHODS`
+    texts = head.parts(given.images[:0], np.empty(0, np.intp)).texts
+    return Fit((head,), str(head.card.settings.get("form", "")), len(texts))
+
+
 def _example(prompts: Prompts) -> tuple[str, int]:
     """An example of texts, and how many count."""
     return prompts.form, int((prompts.weights > 0).sum())
@@ -215,22 +205,49 @@ def _checked(method: Method, seed: int | None) -> Prompts:
     return _worded(method, seed)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What a method is: for help, its texts, how a head is fitted, and its place in comparisons.
+
+    `kind` is "name", "descriptors", "mix", "fitted" or "control". `takes` are what its name may say of it: "phrase" or
+    a "template", "pool". Where it does not, `phrase` and `pool` hold, or where there is no `phrase`, or a pool may be
+    said, what the call says. `learns` says from what, "" for nothing. One that is `drawn` has a head for each seed; one
+    that does not `read` descriptors is the same for every set. `variants` are run beside it by "all".
+
+    One that the verdict judges says what it is set `against`: its baseline, its control, then others, and how it is
+    `called` in a sentence, {of} for the name of its set. So is a baseline, which may `stand_for` another that was not
+    run. It is compared with the method `beside` it, whatever is judged.
+    """
+
+    about: str
+    kind: str
+    fit: Callable[[Method, Given, int | None], Fit] = _pooled
+    prompts: Callable[[Method, int | None], Prompts] = _worded
+    takes: frozenset[str] = frozenset()
+    learns: str = ""
+    drawn: bool = False
+    reads: bool = True
+    phrase: str = ""
+    pool: str = "mean"
+    called: str = ""
+    against: tuple[str, ...] = ()
+    stands_for: str = ""
+    beside: str = ""
+    variants: tuple[str, ...] = ()
+
+
 PHRASE, POOL = frozenset({"phrase"}), frozenset({"pool"})
 DESCRIBED = ("name", "waffle", "templates", "swapped")
 SELECTED = ("name", "neighborhood-waffle", "neighborhood-own", "neighborhood-random", "few-shot", "neighborhood-free")
 
 
 def _templates(templates: Sequence[str]) -> Entry:
+    def prompts(method: Method, seed: int | None) -> Prompts:
+        return in_templates(method.descriptors, templates)
+
     n = len(templates)
-    return Entry(
-        f"{n} sentences with the name, averaged",
-        "name",
-        _pooled,
-        lambda method, _: in_templates(method.descriptors, templates),
-        reads=False,
-        phrase=f"{n} templates",
-        pool="renormalized",
-    )
+    about, phrase = f"{n} sentences with the name, averaged", f"{n} templates"
+    return Entry(about, "name", prompts=prompts, reads=False, phrase=phrase, pool="renormalized")
 
 
 def _control(name: str) -> Entry:
@@ -238,7 +255,7 @@ def _control(name: str) -> Entry:
         return prompts_of(CONTROLS[name](method.descriptors, seed or 0), method.phrase)
 
     about = f"control: {(CONTROLS[name].__doc__ or name).partition(chr(10))[0].rstrip('.')}"
-    return Entry(about, "control", _pooled, prompts, PHRASE | POOL, drawn=True)
+    return Entry(about, "control", prompts=prompts, takes=PHRASE | POOL, drawn=True)
 
 
 def _selected(about: str, texts: ToPickFrom, fit: str = "selected", drawn: bool = False) -> Entry:
@@ -252,9 +269,7 @@ METHODS: dict[str, Entry] = {
     "name": Entry(
         "the bare name; name:TEMPLATE for a sentence with {c} in it",
         "name",
-        _pooled,
-        _worded,
-        frozenset({"template"}),
+        takes=frozenset({"template"}),
         reads=False,
         phrase="name",
         called="the name alone",
@@ -262,8 +277,6 @@ METHODS: dict[str, Entry] = {
     "photo": Entry(
         "a photo of a NAME.",
         "name",
-        _pooled,
-        _worded,
         reads=False,
         phrase=PHOTO,
         called='the name in "a photo of a ..."',
@@ -274,9 +287,7 @@ METHODS: dict[str, Entry] = {
     "describe": Entry(
         "name and descriptor; describe:PHRASE for another wording, describe/POOL for another pooling",
         "descriptors",
-        _pooled,
-        _worded,
-        PHRASE | POOL,
+        takes=PHRASE | POOL,
         called="Descriptors{of}",
         against=DESCRIBED,
         variants=("/max", "/renormalized", ":dclip", ":dclip-imagenet", ":waffleclip", ":disclip"),
@@ -284,9 +295,7 @@ METHODS: dict[str, Entry] = {
     "free": Entry(
         "the descriptors without the name",
         "descriptors",
-        _pooled,
-        _worded,
-        POOL,
+        takes=POOL,
         phrase="free",
         called="Descriptors{of} without the names",
         against=DESCRIBED,
@@ -295,8 +304,7 @@ METHODS: dict[str, Entry] = {
         "w of photo and 1 - w of free, w chosen on other images",
         "mix",
         _mixed,
-        _worded,
-        PHRASE | POOL,
+        takes=PHRASE | POOL,
         phrase="free",
         called="Names with descriptors{of}",
         against=DESCRIBED,
@@ -327,13 +335,15 @@ METHODS: dict[str, Entry] = {
         "the name, and prototypes of the reference images, no descriptors",
         "fitted",
         _few_shot,
-        _worded,
-        PHRASE,
-        LEARNS_FROM_LABELS,
+        takes=PHRASE,
+        learns=LEARNS_FROM_LABELS,
         reads=False,
         phrase=PHOTO,
     ),
 }
+
+
+SAVED = Entry("a head that was fitted before", "fitted", _saved, reads=False)
 
 
 def learners() -> list[str]:

@@ -19,7 +19,8 @@ from jaxtyping import Int
 
 import vlmdesc
 from vlmdesc.cache import make_folder
-from vlmdesc.classification.heads import HeadCard
+from vlmdesc.classification.heads import Head, HeadCard
+from vlmdesc.classification.heads.head import check_encoder, check_width
 from vlmdesc.classification.heads.learned import sentence
 from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.embed import text_vectors
@@ -30,7 +31,7 @@ from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.evaluation import calibrate, examples
 from vlmdesc.evaluation.caveats import caveats, curve_caveats, reference_caveats
-from vlmdesc.evaluation.methods import Given
+from vlmdesc.evaluation.methods import Given, Method
 from vlmdesc.evaluation.metrics import Summary
 from vlmdesc.evaluation.outcomes import Outcome, measure
 from vlmdesc.evaluation.predictions import PREDICTIONS, RESULTS, write_failures, write_predictions
@@ -40,7 +41,7 @@ from vlmdesc.files import cannot_write, write_atomic
 from vlmdesc.records import ClassName, Descriptors, Report
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.progress import Progress, counter, note, noted, silent
-from vlmdesc.records.report import Columns, DescriptorSet, EncoderFacts, Reference, Setting, Times
+from vlmdesc.records.report import DescriptorSet, EncoderFacts, Reference, Setting, Times
 
 Opener = Callable[[], Encoder]
 
@@ -104,6 +105,7 @@ def evaluate(
     encoder: Encoder | str | Opener,
     *,
     methods: Sequence[str] = DEFAULT,
+    heads: Sequence[Head] = (),
     reference: DataSet | str | Path | None = None,
     plan: Plan | None = None,
     store: Store | bool = True,
@@ -113,10 +115,11 @@ def evaluate(
 
     `descriptors` is a set, or several by name over the same classes. Embeddings are kept in the store: a second
     evaluation encodes nothing. Weights and temperatures are chosen on the `reference`, else by cross-validation; some
-    methods learn from it. What is wrong with all this is told before the encoder is opened, by its name or by a
-    function that does it.
+    methods learn from it. `heads` are methods too, each named after its card. What is wrong with all this is told
+    before the encoder is opened, by its name or by a function that does it.
 
-    Raises: InputError where labels and classes do not fit, or a method is unknown; StoreError; as `load_encoder`.
+    Raises: InputError where labels and classes do not fit, or a method is unknown; ModelError for a head of another
+    encoder; StoreError; as `load_encoder`.
     """
     plan, began = plan or Plan(), time.time()
     with noted() as notes:
@@ -127,8 +130,13 @@ def evaluate(
         first, numbers = class_numbers(data, first, plan.joining)
         sets = {name: first} | {other: aligned(set_, first.classes, plan.joining) for other, set_ in others}
         built, left_out = build(methods, sets, plan, reference is not None)
+        for head in heads:
+            built.append(Method.of_head(head, first, [method.name for method in built]))
         of_reference = None if reference is None else _lenient(reference, first, plan.joining)
         opened, kept = _open(encoder), store_of(store)
+        for head in heads:
+            check_encoder(head.card, opened.fingerprint, opened.name)
+            check_width(head, opened.dim)
         more = counter(progress, "images", int((numbers >= 0).sum()))
         images = replace(gather(data, numbers, opened, kept, lambda: more(1)), classes=first.classes)
         limits = [*caveats(images, sets)]
@@ -149,7 +157,7 @@ def evaluate(
             left_out=left_out,
             environment=environment(),
             **figures(found, images, first.classes, plan),
-            times=_times(began),
+            times=Times(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)), round(time.time() - began, 1)),
         )
     return Evaluation(report, data, images, first, found, tuple(notes))
 
@@ -232,19 +240,18 @@ def _setting(
     reference: Reference | None,
     limits: Sequence[str],
 ) -> Setting:
-    classes, roles = images.classes, data.roles
-    hashes = {name: _sha256(replace(set_, history=()).to_json()) for name, set_ in sets.items()}
+    classes = images.classes
     return Setting(
         data=data.name,
         split=data.table.split,
-        columns=Columns(roles.image, roles.label, roles.group, roles.id),
+        columns=vars(data.roles),
         n=len(images.labels),
         classes=len(classes),
         class_names={class_.id: class_.name for class_ in classes},
         data_hash=images.fingerprint(classes),
         failed=len(images.failed),
         unlabelled=images.unlabelled,
-        descriptors={name: DescriptorSet(len(set_.rows), hashes[name]) for name, set_ in sets.items()},
+        descriptors={name: DescriptorSet(len(set_.rows), _sha256(set_)) for name, set_ in sets.items()},
         phrase=plan.phrase,
         pool=plan.pool,
         resamples=plan.resamples,
@@ -254,12 +261,9 @@ def _setting(
     )
 
 
-def _sha256(text: str) -> str:
+def _sha256(descriptors: Descriptors) -> str:
+    text = replace(descriptors, history=()).to_json()
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _times(began: float) -> Times:
-    return Times(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)), round(time.time() - began, 1))
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from vlmdesc.assets import shipped_sets
+from vlmdesc.classification.heads import Head
 from vlmdesc.embeddings.data import load_data
 from vlmdesc.embeddings.labelled import Joining, aligned
 from vlmdesc.embeddings.load import load_encoder
@@ -115,11 +116,13 @@ class Task:
         self,
         encoder: Encoder | str | Opener = "",
         *,
+        heads: Sequence[Head] = (),
         out: str | Path | None = None,
         store: Store | bool = True,
         progress: Progress = silent,
     ) -> Evaluation:
-        """Measure it, by default with its own model, and where there is a folder `out`, save what was found there.
+        """Measure it, by default with its own model, `heads` beside its methods, and save what was found in a folder
+        `out`, where there is one.
 
         What is wrong with the task is told before a model is loaded.
         Raises: InputError, StoreError, EndpointError as `evaluate` and `load_data` do.
@@ -139,6 +142,7 @@ class Task:
             sets,
             encoder or self.model or "starter",
             methods=self.methods,
+            heads=heads,
             reference=load_data(self.reference, split=self.reference_split, **columns) if self.reference else None,
             plan=plan,
             store=store,

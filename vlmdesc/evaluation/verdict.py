@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from vlmdesc.evaluation.methods import METHODS, Method
 from vlmdesc.evaluation.statistics import p_value
-from vlmdesc.records.report import Difference, Interval, Judgement, Verdict
+from vlmdesc.records.report import Difference, Interval, Verdict
 from vlmdesc.text import counted
 
 ALPHA = 0.05
@@ -174,7 +174,7 @@ def judge(
     """The verdict on each descriptor set and selection, by differences on n images; `accuracy` is each method's."""
     by_pair = {(row.a, row.b): row for row in comparisons}
     several = len({method.of for method in methods if method.of}) > 1
-    sets, selection = dict[str, Judgement](), list[Judgement]()
+    sets, selection = dict[str, Verdict](), list[Verdict]()
     for family in families(methods):
         subject = family.main.entry.called.format(of=f" of {family.main.of}" if several else "")
         found = judge_family(family, by_pair, subject, n)
@@ -184,16 +184,16 @@ def judge(
             free = next((m.name for m in methods if m.base == "free" and m.of == family.main.of), family.main.name)
             if free != family.main.name:
                 reach = f"Without the names they reach {100 * accuracy[free]:.1f} % (chance: {100 / n_classes:.1f} %)."
-                found = Judgement(found.code, f"{found.text} {reach}")
+                found = Verdict(found.code, f"{found.text} {reach}")
             sets[family.main.of] = found
     first = next(iter([*sets.values(), *selection]), None)
     if first is None:
         known = ", ".join(name for name, entry in METHODS.items() if entry.called and entry.against)
-        first = Judgement("no-descriptors", f"No method that judges descriptors was measured ({known}).")
+        first = Verdict("no-descriptors", f"No method that judges descriptors was measured ({known}).")
     return Verdict(first.code, first.text, sets if len(sets) > 1 else {}, tuple(selection))
 
 
-def judge_family(family: Family, by_pair: Mapping[tuple[str, str], Difference], subject: str, n: int) -> Judgement:
+def judge_family(family: Family, by_pair: Mapping[tuple[str, str], Difference], subject: str, n: int) -> Verdict:
     """The judgement on one method, called `subject`, by its differences to what it is set against on n images."""
     main, others = family.main, family.others
     baseline, control = main.entry.against[:2]
@@ -205,7 +205,7 @@ def judge_family(family: Family, by_pair: Mapping[tuple[str, str], Difference], 
     said = ("their caption alone", ANY_WORDS) if family.selects else (name, ENSEMBLING)
     code, text = _first(subject, *said, (against.get(baseline), against.get(control)), n)
     more = [_sentence(key, against[key]) for key in main.entry.against[2:] if key in against and key in SENTENCES]
-    return Judgement(code, " ".join((text, *more)))
+    return Verdict(code, " ".join((text, *more)))
 
 
 def _first(

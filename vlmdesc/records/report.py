@@ -22,15 +22,6 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """A frozen record of a report. A field with a default is left out of the JSON where it has that."""
 
 
-class Columns(Frozen, frozen=True):
-    """Which columns of a table held what, "" for none."""
-
-    image: str
-    label: str
-    group: str
-    id: str
-
-
 class DescriptorSet(Frozen, frozen=True):
     """How many rows a descriptor set has, and the SHA-256 of the whole of it, without its history."""
 
@@ -48,13 +39,16 @@ class Reference(Frozen, frozen=True):
 
 
 class Setting(Frozen, frozen=True, kw_only=True, omit_defaults=False):
-    """What was measured on, and how: `n` images of so many `classes`, and what makes the figures mean less."""
+    """What was measured on, and how: `n` images of so many `classes`, and what makes the figures mean less.
+
+    `columns` says which columns of a table held image, label, group and id, "" for none.
+    """
 
     name: str = ""
     about: str = ""
     data: str
     split: str
-    columns: Columns
+    columns: Mapping[str, str]
     n: int
     classes: int
     class_names: Mapping[str, str]
@@ -160,24 +154,19 @@ class Difference(Frozen, frozen=True):
     state: str
 
 
-class Judgement(Frozen, frozen=True):
-    """What was found: a stable code, and the same in words."""
-
-    code: str
-    text: str
-
-
 class Verdict(Frozen, frozen=True):
-    """What was found of the first descriptor set; of each where there are several, and of each selection."""
+    """What was found, as a stable code and in words: of the first descriptor set; where there are several, of each of
+    the `sets`; and of each `selection`.
+    """
 
     code: str
     text: str
-    sets: Mapping[str, Judgement] = msgspec.field(default_factory=dict)
-    selection: tuple[Judgement, ...] = ()
+    sets: Mapping[str, Verdict] = msgspec.field(default_factory=dict)
+    selection: tuple[Verdict, ...] = ()
 
     @property
-    def all(self) -> tuple[Verdict | Judgement, ...]:
-        """Each judgement once."""
+    def all(self) -> tuple[Verdict, ...]:
+        """Each once."""
         others = (*self.sets.values(), *self.selection)
         return (self, *(other for other in others if other.text != self.text))
 
