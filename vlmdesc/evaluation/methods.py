@@ -91,17 +91,6 @@ class Method:
         """What it is."""
         return METHODS[self.base] if self.head is None else SAVED
 
-    @classmethod
-    def of_head(cls, head: Head, descriptors: Descriptors, taken: Sequence[str]) -> Method:
-        """A head, named after its card, over the classes of a descriptor set.
-
-        Raises: InputError for one of other classes.
-        """
-        check_classes(head.card, descriptors.classes)
-        name = head.card.name or head.card.kind
-        phrase = str(head.card.settings.get("phrase", ""))
-        return cls(f"{name} (head)" if name in taken else name, "", phrase, head.card.kind, descriptors, head=head)
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -344,6 +333,21 @@ METHODS: dict[str, Entry] = {
 
 
 SAVED = Entry("a head that was fitted before", "fitted", _saved, reads=False)
+
+
+def with_heads(methods: Sequence[Method], heads: Sequence[Head], descriptors: Descriptors) -> list[Method]:
+    """The methods, and heads over the classes of a descriptor set, each named after its card.
+
+    Raises: InputError for a head of other classes.
+    """
+    found = {method.name: method for method in methods}
+    for head in heads:
+        check_classes(head.card, descriptors.classes)
+        name, phrase = head.card.name or head.card.kind, str(head.card.settings.get("phrase", ""))
+        while name in found:
+            name += " (head)"
+        found[name] = Method(name, "", phrase, head.card.kind, descriptors, head=head)
+    return [*found.values()]
 
 
 def learners() -> list[str]:

@@ -31,7 +31,7 @@ from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.evaluation import calibrate, examples
 from vlmdesc.evaluation.caveats import caveats, curve_caveats, reference_caveats
-from vlmdesc.evaluation.methods import Given, Method
+from vlmdesc.evaluation.methods import Given, with_heads
 from vlmdesc.evaluation.metrics import Summary
 from vlmdesc.evaluation.outcomes import Outcome, measure
 from vlmdesc.evaluation.predictions import PREDICTIONS, RESULTS, write_failures, write_predictions
@@ -130,29 +130,22 @@ def evaluate(
         first, numbers = class_numbers(data, first, plan.joining)
         sets = {name: first} | {other: aligned(set_, first.classes, plan.joining) for other, set_ in others}
         built, left_out = build(methods, sets, plan, reference is not None)
-        for head in heads:
-            built.append(Method.of_head(head, first, [method.name for method in built]))
+        built = with_heads(built, heads, first)
         of_reference = None if reference is None else _lenient(reference, first, plan.joining)
-        opened, kept = _open(encoder), store_of(store)
-        for head in heads:
-            check_encoder(head.card, opened.fingerprint, opened.name)
-            check_width(head, opened.dim)
+        opened, kept = _open(encoder, heads), store_of(store)
         more = counter(progress, "images", int((numbers >= 0).sum()))
         images = replace(gather(data, numbers, opened, kept, lambda: more(1)), classes=first.classes)
-        limits = [*caveats(images, sets)]
-        known = about = None
+        limits, known = [*caveats(images, sets)], None
         if reference is not None and of_reference is not None:
             known = gather(reference, of_reference, opened, kept)
             limits += reference_caveats(known, images, reference.labels())
             known = _unseen(known, images, reference.name)
-            hash_ = known.fingerprint(first.classes)
-            about = Reference(reference.name, reference.table.split, len(known.labels), hash_)
         limits += curve_caveats(built, known)
         for limit in (*limits, *(f"left out: {name}: {why}" for name, why in left_out.items())):
             note(limit)
         found = measure(built, _given(images, known, first, opened, kept, plan.seed), images, plan.seed, progress)
         report = Report(
-            task=_setting(data, images, sets, plan, about, limits),
+            task=_setting(data, images, sets, plan, _reference(reference, known, first), limits),
             encoder=EncoderFacts(opened.name, opened.fingerprint, opened.precision),
             left_out=left_out,
             environment=environment(),
@@ -171,10 +164,14 @@ def _named(descriptors: DescriptorSource | Mapping[str, Descriptors]) -> dict[st
     return {"descriptors": Descriptors.load(descriptors)}
 
 
-def _open(encoder: Encoder | str | Opener) -> Encoder:
-    if isinstance(encoder, (str, Encoder)) or not callable(encoder):
-        return encoder_of(encoder)
-    return encoder()
+def _open(encoder: Encoder | str | Opener, heads: Sequence[Head]) -> Encoder:
+    """The encoder. Raises: ModelError for a head that is for the embeddings of another."""
+    given = isinstance(encoder, (str, Encoder)) or not callable(encoder)
+    opened = encoder_of(encoder) if given else encoder()  # type: ignore[arg-type,operator]
+    for head in heads:
+        check_encoder(head.card, opened.fingerprint, opened.name)
+        check_width(head, opened.dim)
+    return opened
 
 
 def _lenient(data: DataSet, descriptors: Descriptors, joining: Joining) -> Int[np.ndarray, " rows"]:
@@ -190,6 +187,12 @@ def _unseen(reference: Labelled, images: Labelled, name: str) -> Labelled:
         what = "the reference has no image that is not evaluated on"
         raise InputError(what, where=name, fix="give other images, or none")
     return distinct(fresh)
+
+
+def _reference(data: DataSet | None, known: Labelled | None, descriptors: Descriptors) -> Reference | None:
+    if data is None or known is None:
+        return None
+    return Reference(data.name, data.table.split, len(known.labels), known.fingerprint(descriptors.classes))
 
 
 def _given(
