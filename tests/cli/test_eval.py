@@ -29,7 +29,7 @@ def evaluated(run):
 
 
 @pytest.fixture
-def found(evaluated):
+def figures(evaluated):
     """What the JSON of an evaluation has."""
 
     def read(*arguments, **options):
@@ -114,22 +114,17 @@ def test_the_table_and_the_verdict_are_for_people(zoo, monkeypatch, evaluated):
     monkeypatch.setenv("COLUMNS", "80")
     result = evaluated("zoo", "--descriptors", "zoo.json")
     assert result.stdout.startswith("zoo: 48 images, 4 classes, fake\n")
-    assert "waffle (control)" in result.stdout and "flamingo, which has" in result.stdout
-    assert "verdict (meaning): Descriptors beat the name alone by" in result.stdout
+    for words in ("waffle (control)", "flamingo, which has", "verdict (meaning): Descriptors beat the name alone by"):
+        assert words in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "results, predictions and report in out" in result.stderr
 
 
-def test_a_second_evaluation_encodes_no_picture_and_no_text_and_gives_the_same(zoo, monkeypatch, evaluated):
-    first = json.loads(evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json").stdout)
-
-    def never(*_):
-        raise AssertionError("this was encoded before")
-
-    monkeypatch.setattr(FakeEncoder, "forward", never)
-    monkeypatch.setattr(FakeEncoder, "texts", never)
-    again = evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json")
-    second = json.loads(again.stdout)
+def test_a_second_evaluation_encodes_no_picture_and_no_text_and_gives_the_same(zoo, monkeypatch, figures):
+    first = figures("zoo", "--descriptors", "zoo.json", "--methods", "all")
+    for encode in ("forward", "texts"):
+        monkeypatch.setattr(FakeEncoder, encode, lambda *_: pytest.fail("this was encoded before"))
+    second = figures("zoo", "--descriptors", "zoo.json", "--methods", "all")
     assert first.pop("times") and second.pop("times") and first == second
 
 
@@ -160,6 +155,8 @@ def test_broken_pictures_are_named_and_the_rest_is_scored(zoo, evaluated):
     assert listed["code"] == "not-an-image" and (listed["class"], listed["stage"]) == ("frog", "read")
     images = pq.read_table("out/predictions.parquet")["image"].to_pylist()
     assert "frog/caf\\xe9.png" in images
+    (zoo / "frog" / "page.png").unlink()
+    assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 0 and not Path("out/errors.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -179,7 +176,7 @@ def test_broken_pictures_are_named_and_the_rest_is_scored(zoo, evaluated):
         (("zoo", "--descriptors", "zoo.json", "--reference-split", "train"), "a reference split without a reference"),
         (("whole.toml", "--phrase", "dclip"), "a task file and --phrase"),
         (("whole.toml", "--descriptors", "zoo.json"), "a task file and --descriptors"),
-        (("task.toml",), "unknown key 'descriptor'; fix: did you mean 'descriptors'?".split(";")[0]),
+        (("task.toml",), "unknown key 'descriptor'"),
     ],
 )
 def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says, run):
@@ -195,20 +192,21 @@ def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says, run)
     assert not Path("out/results.json").exists()
 
 
-def test_labels_that_do_not_fit_are_told_before_anything_is_encoded(zoo, home, monkeypatch, evaluated):
+def test_what_is_wrong_is_told_before_anything_is_encoded(zoo, home, monkeypatch, evaluated):
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
     (home / "short.json").write_text(json.dumps({"frog": ["green"], "ravens": ["black"]}))
     result = evaluated("zoo", "--descriptors", "short.json")
     assert result.exit_code == 2 and "label 'raven' (12 rows): no class; closest: ravens" in result.stderr
+    result = evaluated("zoo", "--descriptors", "zoo.json", out="/proc/nope")
+    assert result.exit_code == 4 and "/proc/nope" in result.stderr
 
 
-def test_groups_have_their_own_figures(zoo, home, evaluated):
+def test_groups_have_their_own_figures(zoo, home, figures):
     lines = ["image,label,light"]
     for name in ZOO:
         lines += [f"zoo/{name}/{i}.png,{name},{'night' if i % 4 == 0 else 'day'}" for i in range(12)]
     (home / "table.csv").write_text("\n".join(lines))
-    result = evaluated("table.csv", "--descriptors", "zoo.json", "--group-column", "light", "--json")
-    record = json.loads(result.stdout)["methods"]["describe"]
+    record = figures("table.csv", "--descriptors", "zoo.json", "--group-column", "light")["methods"]["describe"]
     assert {group: found["n"] for group, found in record["groups"].items()} == {"day": 36, "night": 12}
     assert record["worst_group"] == "night" and record["gap"]["best"] == "day"
     whole = (36 * record["groups"]["day"]["top1"] + 12 * record["groups"]["night"]["top1"]) / 48
@@ -218,27 +216,26 @@ def test_groups_have_their_own_figures(zoo, home, evaluated):
     assert record["gap"]["ci95"][0] <= difference <= record["gap"]["ci95"][1]
 
 
-def test_weights_come_from_the_reference_where_there_is_one(zoo, home, evaluated):
+def test_weights_come_from_the_reference_where_there_is_one(zoo, home, evaluated, figures):
     for c, name in enumerate(("flamingo", "frog")):  # classes may be missing there
         picture(home / "known" / name / "a.png", ("pink", "green")[c], "white", 900 + c)
-    arguments = ("zoo", "--descriptors", "zoo.json", "--methods", "photo,describe,name+describe", "--json")
-    found = json.loads(evaluated(*arguments, "--reference", "known").stdout)
+    arguments = ("zoo", "--descriptors", "zoo.json", "--methods", "photo,describe,name+describe")
+    found = figures(*arguments, "--reference", "known")
     assert found["task"]["reference"]["n"] == 2 and found["task"]["reference"]["data"] == "known"
     weights = found["methods"]["name+describe"]["weight"]["of_name"]
     assert len(set(weights)) == 1
-    assert json.loads(evaluated(*arguments).stdout)["task"]["reference"] is None
+    assert figures(*arguments)["task"]["reference"] is None
     (home / "known" / "frog" / "same.png").write_bytes((zoo / "frog" / "1.png").read_bytes())
     leaking = evaluated(*arguments, "--reference", "known")
-    assert json.loads(leaking.stdout)["task"]["reference"]["n"] == 2
+    assert Report.load("out/results.json").task.reference.n == 2
     assert "1 image of the reference left out: evaluated on" in leaking.stderr
     same = evaluated(*arguments, "--reference", "zoo")
     assert same.exit_code == 2 and "the reference has no image that is not evaluated on" in same.stderr
 
 
-def test_two_sets_over_the_same_classes(zoo, home, evaluated):
+def test_two_sets_over_the_same_classes(zoo, home, figures):
     (home / "short.json").write_text(json.dumps({name: texts[:1] for name, texts in reversed(ZOO.items())}))
-    result = evaluated("zoo", "--descriptors", "zoo.json", "--descriptors", "short.json", "--json")
-    found = json.loads(result.stdout)
+    found = figures("zoo", "--descriptors", "zoo.json", "--descriptors", "short.json")
     assert [*found["methods"]] == [
         "name", "photo", "templates", "describe@zoo", "describe@short", "waffle@zoo", "waffle@short",
     ]  # fmt: skip
@@ -268,26 +265,11 @@ def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home, evaluated):
 
 
 @pytest.mark.parametrize("arguments", [("--only-present",), ("--allow-absent",)])
-def test_one_class_and_one_picture_are_enough(zoo, home, arguments, evaluated):
+def test_one_class_and_one_picture_are_enough(zoo, home, arguments, figures):
     picture(home / "one" / "frog" / "a.png", "green", "white", 1)
-    result = evaluated("one", "--descriptors", "zoo.json", "--methods", "all", *arguments, "--json")
-    assert result.exit_code == 0, result.stderr
-    found = json.loads(result.stdout)
+    found = figures("one", "--descriptors", "zoo.json", "--methods", "all", *arguments)
     assert found["task"]["n"] == 1 and found["task"]["classes"] == (1 if "--only-present" in arguments else 4)
     assert found["verdict"]["code"] in ("no-gain", "unclear")
-
-
-def test_what_cannot_be_done_is_left_out_and_said(zoo, home, evaluated):
-    (home / "half.json").write_text(json.dumps(ZOO | {"frog": []}))
-    result = evaluated("zoo", "--descriptors", "half.json", "--methods", "name,describe,free,waffle", "--json")
-    assert result.exit_code == 0 and "left out: free: 1 class without a descriptor" in result.stderr
-    assert [*json.loads(result.stdout)["left_out"]] == ["free"]
-
-
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_encoded(zoo, home, monkeypatch, evaluated):
-    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
-    result = evaluated("zoo", "--descriptors", "zoo.json", out="/proc/nope")
-    assert result.exit_code == 4 and "/proc/nope" in result.stderr
 
 
 def test_results_that_cannot_be_written_are_exit_4_and_embeddings_are_kept(zoo, home, run, evaluated):
@@ -315,9 +297,8 @@ def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home, evaluated):
 
 
 def test_too_many_groups_are_refused(home, evaluated):
-    (home / "many.csv").write_text("image,label,id\n" + "".join(f"many/{i}.png,red,{i}\n" for i in range(1_001)))
-    for i in range(1_001):
-        picture(home / "many" / f"{i}.png", "red", "white", i)
+    (home / "many.csv").write_text("image,label,id\n" + "".join(f"a.png,red,{i}\n" for i in range(1_001)))
+    picture(home / "a.png", "red", "white", 0)
     (home / "colours.json").write_text(json.dumps({"red": ["red"], "blue": ["blue"]}))
     arguments = ("many.csv", "--descriptors", "colours.json", "--allow-absent", "--methods", "name")
     result = evaluated(*arguments, "--group-column", "id")
@@ -333,19 +314,6 @@ def test_files_and_folders_whose_names_are_not_utf8(zoo, home, run, evaluated):
     assert "describe@n\\udcff" in result.stdout and "\udcff" not in result.stdout
     assert run("compare", odd, "plain").exit_code == 0
     assert run("compare", f"{odd}/results.json", "plain", "--json").exit_code == 0
-
-
-def test_a_long_descriptor_can_be_scrambled(zoo, home, evaluated):
-    (home / "long.json").write_text(json.dumps(ZOO | {"frog": [" ".join(["green", "extraordinarily"] * 22)[:490]]}))
-    result = evaluated("zoo", "--descriptors", "long.json", "--methods", "name,scrambled", "--json")
-    assert result.exit_code == 0 and json.loads(result.stdout)["left_out"] == {}
-
-
-def test_errors_of_an_earlier_run_do_not_stay(zoo, evaluated):
-    (zoo / "frog" / "bad.png").write_text("no image")
-    assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 1 and Path("out/errors.jsonl").exists()
-    (zoo / "frog" / "bad.png").unlink()
-    assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 0 and not Path("out/errors.jsonl").exists()
 
 
 def test_an_interrupt_keeps_the_embeddings(home, run):
@@ -376,13 +344,11 @@ def test_a_task_file_says_it_all(zoo, home, run):
     assert found["task"]["name"] == "small zoo" and [*found["methods"]] == ["name", "describe", "waffle"]
     assert found["methods"]["waffle"]["seeds"]["seed"] == [0, 1]
     assert found["methods"]["describe"]["phrase"] == "dclip"
-    assert (
-        json.loads(run("eval", "tasks/zoo.toml", "--out", "out", "--methods", "name", "--json").stdout)["main"]
-        == "name"
-    )
+    run("eval", "tasks/zoo.toml", "--out", "out", "--methods", "name")
+    assert Report.load("out/results.json").main == "name"
 
 
-def test_a_saved_head_is_one_method_more_and_refused_where_it_does_not_fit(zoo, home, run, evaluated, found):
+def test_a_saved_head_is_one_method_more_and_refused_where_it_does_not_fit(zoo, home, run, evaluated, figures):
     (home / "two.json").write_text(json.dumps({"frog": ["green"], "raven": ["black"]}))
     for c, name in enumerate(("frog", "raven")):
         picture(home / "two" / name / "a.png", ("green", "black")[c], "white", 9_000 + c)
@@ -391,7 +357,7 @@ def test_a_saved_head_is_one_method_more_and_refused_where_it_does_not_fit(zoo, 
     arguments = ("zoo", "--descriptors", "zoo.json", "--methods", "photo,few-shot,describe", "--reference", "ref")
     for c, name in enumerate(ZOO):
         picture(home / "ref" / name / "a.png", "red", "white", 8_000 + c)
-    methods = found(*arguments, "--head", "few")["methods"]
+    methods = figures(*arguments, "--head", "few")["methods"]
     assert [*methods][:3] == ["photo", "few-shot", "describe"] and len(methods) == 4
     saved = [*methods.values()][3]
     assert saved["kind"] == "fitted" and saved["learned"]["pictures"] == 48
@@ -413,15 +379,13 @@ def test_compare_pairs_two_runs_by_content(zoo, home, run, evaluated):
     assert found["n"] == 47 and (found["a"]["unpaired"], found["b"]["unpaired"]) == (1, 0)
     rows = {row["method"]: row for row in found["methods"]}
     assert rows["name"]["delta"] == 0 and rows["name"]["p"] == 1
-    assert rows["describe"]["delta"] == pytest.approx(
-        (rows["describe"]["fixed"] - rows["describe"]["broken"]) / 47, abs=1e-6
-    )
-    assert rows["describe"]["ci95"][0] <= rows["describe"]["delta"] < 0
+    row = rows["describe"]
+    assert row["delta"] == pytest.approx((row["fixed"] - row["broken"]) / 47, abs=1e-6)
+    assert row["ci95"][0] <= row["delta"] < 0
     people = run("compare", "a", "b", "--methods", "describe")
     assert "47 images in both" in people.stdout and "photo" not in people.stdout
-    assert (
-        "flamingo, which has pink feathers" in people.stdout and "flamingo, which has green feathers" in people.stdout
-    )
+    for colour in ("pink", "green"):
+        assert f"flamingo, which has {colour} feathers" in people.stdout
     assert run("compare", "a", "nowhere").exit_code == 2
     assert "not in both: free" in run("compare", "a", "b", "--methods", "free").stderr
     Path("b/predictions.parquet").write_bytes(b"PAR1 broken")
@@ -434,9 +398,7 @@ def test_compare_refuses_other_labels_and_other_pictures(zoo, home, run, evaluat
     (zoo / "frog" / "1.png").rename(zoo / "raven" / "frog.png")
     evaluated("zoo", "--descriptors", "zoo.json", out="b")
     refused = run("compare", "a", "b")
-    assert (
-        refused.exit_code == 2 and "1 image under another label in the second ('frog' in the first)" in refused.stderr
-    )
+    assert refused.exit_code == 2 and "1 image under another label in the second ('frog' in" in refused.stderr
     for c, name in enumerate(ZOO):
         picture(home / "other" / name / "a.png", "red", "blue", 7_000 + c)
     evaluated("other", "--descriptors", "zoo.json", out="c")
@@ -444,18 +406,14 @@ def test_compare_refuses_other_labels_and_other_pictures(zoo, home, run, evaluat
 
 
 def test_reproduce_shows_measured_beside_expected(zoo, home, run):
-    figures = "".join(
+    rows = (("describe", 0.75, 'note = "unverified"\n'), ("waffle", 0.3, "std = 0.01\n"), ("free", 0.5, ""))
+    expected = "".join(
         f'[[expected]]\nmodel = "fake"\nmethod = "{method}"\ntop1 = {top1}\nsource = "a paper"\n{more}'
-        for method, top1, more in (
-            ("describe", 0.75, 'note = "unverified"\n'),
-            ("waffle", 0.3, "std = 0.01\n"),
-            ("free", 0.5, ""),
-        )
+        for method, top1, more in rows
     )
-    half = json.dumps(ZOO | {"frog": []})
     (home / "published").mkdir()
-    (home / "published" / "half.json").write_text(half)
-    (home / "zoo.toml").write_text(f'data = "zoo"\ndescriptors = ["half.json"]\nmethods = ["name"]\n{figures}')
+    (home / "published" / "half.json").write_text(json.dumps(ZOO | {"frog": []}))
+    (home / "zoo.toml").write_text(f'data = "zoo"\ndescriptors = ["half.json"]\nmethods = ["name"]\n{expected}')
     lost = run("reproduce", "zoo.toml")
     assert lost.exit_code == 2 and "no descriptor file 'half.json'" in lost.stderr and "--published" in lost.stderr
     result = run("reproduce", "zoo.toml", "--published", "published", "--json")
@@ -465,10 +423,8 @@ def test_reproduce_shows_measured_beside_expected(zoo, home, run):
     assert waffle["std"] == 0.01 and free["measured"] is None and "without a descriptor" in free["left_out"]
     people = run("reproduce", "zoo.toml", "--published", "published", "--model", "fake")
     assert "75.00" in people.stdout and "a paper" in people.stdout
-    assert (
-        "nothing is expected of 'fak'"
-        in run("reproduce", "zoo.toml", "--published", "published", "--model", "fak").stderr
-    )
+    odd = run("reproduce", "zoo.toml", "--published", "published", "--model", "fak")
+    assert "nothing is expected of 'fak'" in odd.stderr
     assert Path("vlmdesc-reproduce/zoo-0/report.html").exists()
     (zoo / "frog" / "bad.png").write_text("no image")
     assert run("reproduce", "zoo.toml", "--published", "published").exit_code == 1
