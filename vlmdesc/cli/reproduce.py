@@ -64,13 +64,12 @@ def _print(figures: Sequence[vd.Reproduced]) -> None:
 
     for model in dict.fromkeys(figure.expected.model for figure in figures):
         rows = [figure for figure in figures if figure.expected.model == model]
+        ours = [row.found for row in rows]
         Console().print(Text(shown(model), style="bold"), soft_wrap=True)
         columns = {
             "published %": [_published(row) for row in rows],
-            "measured %": [
-                "left out" if row.ci95 is None else with_interval(row.measured or 0, row.ci95) for row in rows
-            ],
-            "difference": ["" if row.difference is None else f"{100 * row.difference:+.2f}" for row in rows],
+            "measured %": [with_interval(of.measured, of.ci95) if of else "left out" for of in ours],
+            "difference": [f"{100 * of.difference:+.2f}" if of else "" for of in ours],
         }
         print_methods([_named(row) for row in rows], columns)
 
@@ -81,4 +80,4 @@ def _published(row: vd.Reproduced) -> str:
 
 def _named(row: vd.Reproduced) -> tuple[str, ...]:
     source = row.expected.source + (f" ({row.expected.note})" if row.expected.note else "")
-    return row.expected.method, row.prompt_form or row.left_out, source
+    return row.expected.method, row.found.prompt_form if row.found else row.left_out, source

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -18,6 +18,8 @@ from vlmdesc.evaluation.statistics import holm, interval, mcnemar, resampled_mea
 from vlmdesc.records import Report
 from vlmdesc.records.report import Interval
 from vlmdesc.text import counted, few
+
+RESAMPLES = 2_000
 
 
 @dataclass(frozen=True)
@@ -65,60 +67,52 @@ class Comparison:
         return {"schema": 1} | asdict(self)
 
 
-def compare(
-    a: Evaluation | str | Path,
-    b: Evaluation | str | Path,
-    methods: Sequence[str] = (),
-    *,
-    resamples: int = 2_000,
-    seed: int = 0,
-) -> Comparison:
+class _Opened(NamedTuple):
+    """What an evaluation is called, its report, and its answers by method."""
+
+    name: str
+    report: Report
+    answers: dict[str, Marks]
+
+    def side(self, method: str, n: int) -> Side:
+        task, images = self.report.task, len(self.answers[method].contents)
+        return Side(self.name, task.data, task.data_hash, self.report.encoder.name, images - n)
+
+
+def compare(a: Evaluation | str | Path, b: Evaluation | str | Path, methods: Sequence[str] = ()) -> Comparison:
     """The methods that two evaluations, or their folders, share, paired on the images they share; b less a.
 
     Images are known by content; one that stands k times in both is paired k times. Of controls the first seed is
     compared. Raises: InputError when nothing is shared, or an image has another label in b.
     """
-    (name_a, report_a, answers_a), (name_b, report_b, answers_b) = _opened(a), _opened(b)
-    shared = [name for name in answers_a if name in answers_b and (not methods or name in methods)]
+    first, second = _open(a), _open(b)
+    shared = [name for name in first.answers if name in second.answers and (not methods or name in methods)]
     missing = [name for name in methods if name not in shared]
     if missing or not shared:
-        has = f"{name_a} has {few(answers_a, 8)}; {name_b} has {few(answers_b, 8)}"
+        has = "; ".join(f"{found.name} has {few(found.answers, 8)}" for found in (first, second))
         what = f"not in both: {', '.join(missing)}" if missing else "no method in common"
         raise InputError(what, where=has, fix="evaluate both with the same --methods")
-    rows = [_pair(name, answers_a[name], answers_b[name], resamples, seed) for name in shared]
-    rows = [
-        replace(
-            row,
-            p_holm=p,
-            forms=(report_a.methods[row.method].prompt_form, report_b.methods[row.method].prompt_form),
-        )
-        for row, p in zip(rows, holm([row.p for row in rows]), strict=True)
-    ]
+    rows = [_pair(name, first, second) for name in shared]
+    adjusted = holm([row.p for row in rows])
+    rows = [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
     n = rows[0].n
-    unpaired = [len(answers[shared[0]].contents) - n for answers in (answers_a, answers_b)]
-    return Comparison(_side(name_a, report_a, unpaired[0]), _side(name_b, report_b, unpaired[1]), n, tuple(rows))
+    return Comparison(first.side(shared[0], n), second.side(shared[0], n), n, tuple(rows))
 
 
-def _side(name: str, report: Report, unpaired: int) -> Side:
-    return Side(name, report.task.data, report.task.data_hash, report.encoder.name, unpaired)
-
-
-def _opened(source: Evaluation | str | Path) -> tuple[str, Report, dict[str, Marks]]:
-    """What an evaluation is called, its report, and its answers."""
+def _open(source: Evaluation | str | Path) -> _Opened:
     if isinstance(source, Evaluation):
         images, ids = source.images, [class_.id for class_ in source.descriptors.classes]
         truths = tuple(ids[label] for label in images.labels)
-        marks = {
-            name: Marks(images.contents, truths, found[0].right(images.labels))
-            for name, found in source.outcomes.items()
-        }
-        return source.report.task.name or source.data.name, source.report, marks
+        right = {name: found[0].right(images.labels) for name, found in source.outcomes.items()}
+        marks = {name: Marks(images.contents, truths, of) for name, of in right.items()}
+        return _Opened(source.report.task.name or source.data.name, source.report, marks)
     folder = Path(source)
     folder = folder.parent if folder.name == RESULTS else folder
-    return str(folder), Report.load(folder / RESULTS), read_predictions(folder / PREDICTIONS)
+    return _Opened(str(folder), Report.load(folder / RESULTS), read_predictions(folder / PREDICTIONS))
 
 
-def _pair(name: str, a: Marks, b: Marks, resamples: int, seed: int) -> Paired:
+def _pair(name: str, first: _Opened, second: _Opened) -> Paired:
+    a, b = first.answers[name], second.answers[name]
     in_a, in_b = pair(a.contents, b.contents)
     if not len(in_a):
         raise InputError("no image in common", where=name, fix="compare evaluations of the same images")
@@ -127,21 +121,22 @@ def _pair(name: str, a: Marks, b: Marks, resamples: int, seed: int) -> Paired:
         what = f"{counted(len(differ), 'image')} under another label in the second"
         raise InputError(what, where=f"'{a.truths[differ[0]]}' in the first", fix="evaluate both with the same labels")
     labels = np.unique([a.truths[i] for i in in_a], return_inverse=True)[1]
-    first, second = a.right[in_a], b.right[in_b]
-    delta = (second.astype(np.float32) - first)[:, None]
-    low, high = interval(resampled_means(delta, labels, resamples, seed)[:, 0])
+    was, is_ = a.right[in_a], b.right[in_b]
+    delta = (is_.astype(np.float32) - was)[:, None]
+    low, high = interval(resampled_means(delta, labels, RESAMPLES, 0)[:, 0])
+    p = mcnemar(was, is_)
     return Paired(
         name,
         len(in_a),
-        round(float(first.mean()), 6),
-        round(float(second.mean()), 6),
+        round(float(was.mean()), 6),
+        round(float(is_.mean()), 6),
         round(float(delta.mean(dtype=np.float64)), 6),
         (round(low, 6), round(high, 6)),
-        int((second & ~first).sum()),
-        int((first & ~second).sum()),
-        mcnemar(first, second),
-        1.0,
-        ("", ""),
+        int((is_ & ~was).sum()),
+        int((was & ~is_).sum()),
+        p,
+        p,
+        (first.report.methods[name].prompt_form, second.report.methods[name].prompt_form),
     )
 
 
@@ -151,16 +146,9 @@ def pair(a: Sequence[str], b: Sequence[str]) -> tuple[Int[np.ndarray, " n"], Int
     >>> [places.tolist() for places in pair("xyxz", "zxxx")]
     [[0, 2, 3], [1, 2, 0]]
     """
-    place = {key: i for i, key in enumerate(_numbered(b))}
-    shared = [(i, place[key]) for i, key in enumerate(_numbered(a)) if key in place]
+    places = defaultdict[str, deque[int]](deque)
+    for j, key in enumerate(b):
+        places[key].append(j)
+    shared = [(i, places[key].popleft()) for i, key in enumerate(a) if places[key]]
     found = np.array(shared, np.intp).reshape(-1, 2)
     return found[:, 0], found[:, 1]
-
-
-def _numbered(contents: Sequence[str]) -> list[tuple[str, int]]:
-    seen = Counter[str]()
-    numbered = []
-    for content in contents:
-        numbered.append((content, seen[content]))
-        seen[content] += 1
-    return numbered

@@ -184,29 +184,28 @@ def _descriptor_file(name: str, places: Sequence[Path], path: Path) -> str:
     return found
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """A figure of ours: less the expected one, its interval, on how many images, and the first text."""
+
+    measured: float
+    ci95: Interval
+    difference: float
+    n: int
+    prompt_form: str
+
+
 @dataclass(frozen=True)
 class Reproduced:
-    """An expected figure beside what was measured; nothing measured, and why, where the method was left out."""
+    """An expected figure beside what was measured; nothing, and why, where the method was left out."""
 
     expected: Expected
-    measured: float | None = None
-    ci95: Interval | None = None
-    n: int = 0
-    prompt_form: str = ""
+    found: Measured | None
     left_out: str = ""
-
-    @property
-    def difference(self) -> float | None:
-        """Measured less expected."""
-        return None if self.measured is None else round(self.measured - self.expected.top1, 6)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        about = msgspec.to_builtins(self.expected)
-        if self.measured is None:
-            return about | {"measured": None, "left_out": self.left_out}
-        figures = {"measured": self.measured, "ci95": self.ci95, "difference": self.difference}
-        return about | figures | {"n": self.n, "prompt_form": self.prompt_form}
+        nothing = {"measured": None, "left_out": self.left_out}
+        return msgspec.to_builtins(self.expected) | (msgspec.to_builtins(self.found) if self.found else nothing)
 
 
 @dataclass(frozen=True)
@@ -266,7 +265,8 @@ def reproduce(
 
 
 def _beside(expected: Expected, report: Report) -> Reproduced:
-    found = report.methods.get(expected.method)
-    if found is None:
-        return Reproduced(expected, left_out=report.left_out.get(expected.method, ""))
-    return Reproduced(expected, found.top1, found.ci95, report.task.n, found.prompt_form)
+    of = report.methods.get(expected.method)
+    if of is None:
+        return Reproduced(expected, None, report.left_out.get(expected.method, ""))
+    difference = round(of.top1 - expected.top1, 6)
+    return Reproduced(expected, Measured(of.top1, of.ci95, difference, report.task.n, of.prompt_form))

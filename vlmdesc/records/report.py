@@ -65,8 +65,6 @@ class Setting(Frozen, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class EncoderFacts(Frozen, frozen=True):
-    """Which encoder it was."""
-
     name: str
     fingerprint: str
     precision: str
@@ -97,16 +95,12 @@ class Weight(Frozen, frozen=True):
 
 
 class GroupFigures(Frozen, frozen=True):
-    """Top-1 of a group's `n` images."""
-
     n: int
     top1: float
     ci95: Interval
 
 
 class Gap(Frozen, frozen=True):
-    """How far the worst group is behind the best."""
-
     best: str
     value: float
     ci95: Interval
@@ -238,8 +232,6 @@ class Worth(Frozen, frozen=True):
 
 
 class Times(Frozen, frozen=True):
-    """When it began, in UTC, and how long it took."""
-
     started: str
     seconds: float
 
