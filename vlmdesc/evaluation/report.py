@@ -184,5 +184,5 @@ def _classes(report: Report) -> dict[str, Any]:
     changes.sort(key=lambda pair: (-pair[1], -pair[0].n))
     gained = [row for row, change in changes[:MOVED] if change > 0]
     lost = [row for row, change in changes[::-1][:MOVED] if change < 0]
-    scale = axis(row.top1[name] for row in gained + lost for name in (report.base, report.main))
+    scale = axis((row.top1[name] for row in gained + lost for name in (report.base, report.main)), 3)
     return {"rows": changes, "gained": gained, "lost": lost, "scale": scale}
