@@ -20,7 +20,6 @@ from vlmdesc.files import write_atomic
 from vlmdesc.records import ClassName
 
 RESULTS, PREDICTIONS, ERRORS = "results.json", "predictions.parquet", "errors.jsonl"
-COLUMNS = ("image", "content", "truth", "group", "method", "seed", "right", "ranked", "scores", "confidence", "reasons")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ def write_predictions(path: Path, images: Labelled, classes: Sequence[ClassName]
     """
     ids = pa.array([class_.id for class_ in classes])
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, _schema(), compression="zstd", write_page_checksum=True) as writer:
+    schema = _table(images, ids, outcomes[0]).schema
+    with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
         for outcome in outcomes:
             writer.write_table(_table(images, ids, outcome))
     write_atomic(path, buffer.getvalue())
@@ -84,40 +84,22 @@ def _failure(error: ImageError, label: str | None) -> dict[str, str | None]:
     return {"path": error.where, "class": label, "stage": stage, "code": error.code, "message": error.what}
 
 
-def _schema() -> pa.Schema:
-    text = pa.dictionary(pa.int32(), pa.string())
-    types = {
-        "image": pa.string(),
-        "content": pa.string(),
-        "truth": text,
-        "group": text,
-        "method": text,
-        "seed": pa.int64(),
-        "right": pa.bool_(),
-        "ranked": pa.list_(text),
-        "scores": pa.list_(pa.float32()),
-        "confidence": pa.float32(),
-        "reasons": pa.list_(text),
-    }
-    return pa.schema([(name, types[name]) for name in COLUMNS])
-
-
 def _table(images: Labelled, ids: pa.Array, outcome: Outcome) -> pa.Table:
-    n = len(images.labels)
-    columns = [
-        pa.array([key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for key in images.keys]),
-        pa.array(images.contents),
-        pa.DictionaryArray.from_arrays(pa.array(images.labels.astype(np.int32)), ids),
-        pa.array(images.groups, pa.string()).dictionary_encode(),
-        pa.array([outcome.method.name] * n).dictionary_encode(),
-        pa.array([outcome.seed] * n, pa.int64()),
-        pa.array(outcome.right(images.labels)),
-        _lists(outcome.ranked, ids),
-        pa.ListArray.from_arrays(_offsets(np.full(n, outcome.scores.shape[1])), pa.array(outcome.scores.ravel())),
-        pa.array(outcome.confidence),
-        _lists(outcome.reasons, pa.array([*outcome.texts] or [""])),
-    ]
-    return pa.table(columns, schema=_schema())
+    n, keys = len(images.labels), (key.encode("utf-8", "surrogateescape") for key in images.keys)
+    columns = {
+        "image": pa.array([key.decode("utf-8", "backslashreplace") for key in keys]),
+        "content": pa.array(images.contents),
+        "truth": pa.DictionaryArray.from_arrays(pa.array(images.labels.astype(np.int32)), ids),
+        "group": pa.array(images.groups, pa.string()).dictionary_encode(),
+        "method": pa.array([outcome.method.name] * n).dictionary_encode(),
+        "seed": pa.array([outcome.seed] * n, pa.int64()),
+        "right": pa.array(outcome.right(images.labels)),
+        "ranked": _lists(outcome.ranked, ids),
+        "scores": pa.ListArray.from_arrays(_offsets(np.full(n, outcome.scores.shape[1])), outcome.scores.ravel()),
+        "confidence": pa.array(outcome.confidence),
+        "reasons": _lists(outcome.reasons, pa.array([*outcome.texts] or [""])),
+    }
+    return pa.table(columns)
 
 
 def _lists(numbers: Int[np.ndarray, "n k"], names: pa.Array) -> pa.ListArray:
