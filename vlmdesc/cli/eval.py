@@ -32,7 +32,6 @@ from vlmdesc.cli.options import (
     Worded,
     open_encoder,
 )
-from vlmdesc.cli.progress import bars
 from vlmdesc.cli.results import print_evaluation, resumable
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import counted, shown
@@ -137,6 +136,8 @@ def evaluate(
 
     Example: vlmdesc eval photos/ --descriptors everyday --methods all
     """
+    from vlmdesc.cli.progress import bars
+
     chosen = tuple(name.strip() for name in methods.split(",")) if methods else ()
     if len(dataset) == 1 and dataset[0].endswith(".toml"):
         _refuse_others(context)

@@ -12,7 +12,6 @@ import typer
 import vlmdesc as vd
 from vlmdesc.cli.border import say_notes
 from vlmdesc.cli.options import Device, Json, Precision, open_encoder
-from vlmdesc.cli.progress import bars
 from vlmdesc.cli.results import print_methods, resumable, with_interval
 from vlmdesc.errors import ImageError
 from vlmdesc.text import shown
@@ -43,6 +42,8 @@ def reproduce(
 
     Example: vlmdesc reproduce eval/food101.toml --published classify_by_description_release/descriptors
     """
+    from vlmdesc.cli.progress import bars
+
     with bars() as progress, resumable():
         found = vd.reproduce(
             task,

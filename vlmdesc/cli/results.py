@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmdesc.cli.border import say
-from vlmdesc.records.report import Difference
 from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc import Evaluation
     from vlmdesc.embeddings.labelled import Labelled
+    from vlmdesc.records.report import Difference
 
 MIN_ROOM = 18  # characters for the names of methods
 
