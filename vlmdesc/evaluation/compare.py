@@ -106,7 +106,11 @@ def _open(source: Evaluation | str | Path) -> _Opened:
         right = {name: found[0].right(images.labels) for name, found in source.outcomes.items()}
         marks = {name: Marks(images.contents, truths, of) for name, of in right.items()}
         return _Opened(source.report.task.name or source.data.name, source.report, marks)
-    folder = Path(source)
+    given: object = source
+    if not isinstance(given, (str, Path)):
+        what = f"{type(given).__name__} where an evaluation is meant"
+        raise InputError(what, fix="give what evaluate gives, or the folder that it was saved to")
+    folder = Path(given)
     folder = folder.parent if folder.name == RESULTS else folder
     return _Opened(str(folder), Report.load(folder / RESULTS), read_predictions(folder / PREDICTIONS))
 

@@ -124,8 +124,7 @@ def evaluate(
     plan, began = plan or Plan(), time.time()
     with noted() as notes:
         check(methods, reference is not None)
-        data = load_data(data) if isinstance(data, (str, Path)) else data
-        reference = load_data(reference) if isinstance(reference, (str, Path)) else reference
+        data, reference = _data(data), None if reference is None else _data(reference)
         (name, first), *others = _named(descriptors).items()
         first, numbers = class_numbers(data, first, plan.joining)
         sets = {name: first} | {other: aligned(set_, first.classes, plan.joining) for other, set_ in others}
@@ -153,6 +152,14 @@ def evaluate(
             times=Times(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)), round(time.time() - began, 1)),
         )
     return Evaluation(report, data, images, first, found, tuple(notes))
+
+
+def _data(source: DataSet | str | Path) -> DataSet:
+    given: object = load_data(source) if isinstance(source, (str, Path)) else source
+    if not isinstance(given, DataSet):
+        what = f"{type(given).__name__} where a data set is meant"
+        raise InputError(what, fix="give a folder, a table, or what load_data gives")
+    return given
 
 
 def _named(descriptors: DescriptorSource | Mapping[str, Descriptors]) -> dict[str, Descriptors]:
