@@ -39,6 +39,7 @@ def page(report: Report, thumbnails: Mapping[int, bytes]) -> str:
     """The HTML of a report. `thumbnails` are JPEGs by the row of an image in the data set; any may be missing."""
     view = {
         "report": report,
+        "version": report.environment.get("vlmdesc", ""),
         "data": data_name({"data": report.task.data, "name": report.task.name}),
         "tone": TONES.get(report.verdict.code, "open"),
         "kinds": KINDS,
