@@ -134,12 +134,8 @@ def evaluate(
         opened, kept = _open(encoder, heads), store_of(store)
         more = counter(progress, "images", int((numbers >= 0).sum()))
         images = replace(gather(data, numbers, opened, kept, lambda: more(1)), classes=first.classes)
-        limits, known = [*caveats(images, sets)], None
-        if reference is not None and of_reference is not None:
-            known = gather(reference, of_reference, opened, kept)
-            limits += reference_caveats(known, images, reference.labels())
-            known = _unseen(known, images, reference.name)
-        limits += curve_caveats(built, known)
+        known, of_it = _known(reference, of_reference, images, opened, kept)
+        limits = [*caveats(images, sets), *of_it, *curve_caveats(built, known)]
         for limit in (*limits, *(f"left out: {name}: {why}" for name, why in left_out.items())):
             note(limit)
         found = measure(built, _given(images, known, first, opened, kept, plan.seed), images, plan.seed, progress)
@@ -187,13 +183,25 @@ def _lenient(data: DataSet, descriptors: Descriptors, joining: Joining) -> Int[n
     return class_numbers(data, descriptors, lenient)[1]
 
 
-def _unseen(reference: Labelled, images: Labelled, name: str) -> Labelled:
-    """The reference without what is evaluated on and without copies. Raises: InputError when none is left."""
-    fresh = without(reference, images)
+def _known(
+    data: DataSet | None,
+    numbers: Int[np.ndarray, " rows"] | None,
+    images: Labelled,
+    encoder: Encoder,
+    store: Store | None,
+) -> tuple[Labelled | None, list[str]]:
+    """The reference without what is evaluated on and without copies, and what to know about it.
+
+    Raises: InputError when none is left.
+    """
+    if data is None or numbers is None:
+        return None, []
+    found = gather(data, numbers, encoder, store)
+    fresh = without(found, images)
     if not len(fresh.labels):
         what = "the reference has no image that is not evaluated on"
-        raise InputError(what, where=name, fix="give other images, or none")
-    return distinct(fresh)
+        raise InputError(what, where=data.name, fix="give other images, or none")
+    return distinct(fresh), [*reference_caveats(found, images, data.labels())]
 
 
 def _reference(data: DataSet | None, known: Labelled | None, descriptors: Descriptors) -> Reference | None:
