@@ -21,8 +21,9 @@ from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.credit import leave_one_out
 from vlmdesc.evaluation.methods import Given
-from vlmdesc.evaluation.run import figures, measure
-from vlmdesc.evaluation.specs import Wording, build
+from vlmdesc.evaluation.outcomes import measure
+from vlmdesc.evaluation.run import figures
+from vlmdesc.evaluation.specs import Plan, build
 from vlmdesc.records import Descriptors
 from vlmdesc.testing import FakeEncoder
 
@@ -51,16 +52,16 @@ def main(n: int) -> None:
     each = np.bincount(rng.integers(0, CLASSES, DESCRIPTORS - CLASSES), minlength=CLASSES) + 1
     descriptors = Descriptors.of({f"class {c}": [f"descriptor {c} {i}" for i in range(k)] for c, k in enumerate(each)})
     encoder = RandomTexts(centres)
-    methods, _ = build(["all"], {"": descriptors}, Wording())
+    methods, _ = build(["all"], {"": descriptors}, Plan())
     some, fold = calibrate.sample(labels, 0), calibrate.folds(labels, keys, 0)
     card = HeadCard.of("", encoder, descriptors)
     given = Given(card, encoder.texts, images, images[some], labels[some], fold[some])
     texts = unit(rng.standard_normal((DESCRIPTORS, DIM), dtype=np.float32))
     product = statistics.median(seconds(lambda: images @ texts.T) for _ in range(3))
-    heads = seconds(lambda: [method.fit(given, seed) for method in methods for seed in method.seeds])
+    heads = seconds(lambda: [method.entry.fit(method, given, seed) for method in methods for seed in method.seeds])
     began = time.perf_counter()
     outcomes = measure(methods, given, photos)
-    figures(outcomes, photos, descriptors.classes)
+    figures(outcomes, photos, descriptors.classes, Plan())
     everything = time.perf_counter() - began - heads  # to word, draw and encode texts is another matter
     [described] = outcomes["describe"]
     best = described.ranked[:, :2], described.scores[:, :2]

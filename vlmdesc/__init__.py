@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vlmdesc.classification.select import Selected as Selected
     from vlmdesc.classification.select import select as select
     from vlmdesc.concepts.clusters import ClusterNames as ClusterNames
-    from vlmdesc.concepts.clusters import ImageNames as ImageNames
     from vlmdesc.concepts.clusters import name as name
     from vlmdesc.concepts.index import Index as Index
     from vlmdesc.concepts.search import SearchResult as SearchResult
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from vlmdesc.descriptors.patch import read_patch as read_patch
     from vlmdesc.descriptors.patch import write_patch as write_patch
     from vlmdesc.embeddings.data import load_data as load_data
-    from vlmdesc.embeddings.embed import EmbedRun as EmbedRun
     from vlmdesc.embeddings.embed import embed as embed
     from vlmdesc.embeddings.find import find_images as find_images
     from vlmdesc.embeddings.labelled import Joining as Joining
@@ -45,13 +43,18 @@ if TYPE_CHECKING:
     from vlmdesc.embeddings.survey import Survey as Survey
     from vlmdesc.embeddings.survey import survey as survey
     from vlmdesc.embeddings.upkeep import Cache as Cache
-    from vlmdesc.embeddings.upkeep import CacheItem as CacheItem
     from vlmdesc.errors import VlmdescError as VlmdescError
     from vlmdesc.evaluation.audit import audit as audit
+    from vlmdesc.evaluation.compare import compare as compare
     from vlmdesc.evaluation.effect import effect as effect
     from vlmdesc.evaluation.lint import lint as lint
+    from vlmdesc.evaluation.run import Evaluation as Evaluation
+    from vlmdesc.evaluation.run import evaluate as evaluate
     from vlmdesc.evaluation.scored import Scored as Scored
+    from vlmdesc.evaluation.specs import Plan as Plan
     from vlmdesc.evaluation.suggest import suggest as suggest
+    from vlmdesc.evaluation.task import Task as Task
+    from vlmdesc.evaluation.task import reproduce as reproduce
     from vlmdesc.records import ClassName as ClassName
     from vlmdesc.records import Descriptor as Descriptor
     from vlmdesc.records import Descriptors as Descriptors
@@ -68,7 +71,6 @@ _HOMES = {
     "Asker": "vlmdesc.descriptors.describe",
     "Budget": "vlmdesc.descriptors.llm",
     "Cache": "vlmdesc.embeddings.upkeep",
-    "CacheItem": "vlmdesc.embeddings.upkeep",
     "ClassName": "vlmdesc.records",
     "Classifier": "vlmdesc.classification.classifier",
     "ClusterNames": "vlmdesc.concepts.clusters",
@@ -77,16 +79,16 @@ _HOMES = {
     "DescriptorFile": "vlmdesc.descriptors.history",
     "Descriptors": "vlmdesc.records",
     "Edit": "vlmdesc.records",
-    "EmbedRun": "vlmdesc.embeddings.embed",
     "Embeddings": "vlmdesc.records",
     "Endpoint": "vlmdesc.descriptors.describe",
+    "Evaluation": "vlmdesc.evaluation.run",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
-    "ImageNames": "vlmdesc.concepts.clusters",
     "Index": "vlmdesc.concepts.index",
     "Joining": "vlmdesc.embeddings.labelled",
     "Labelled": "vlmdesc.embeddings.labelled",
     "Parts": "vlmdesc.classification.heads",
+    "Plan": "vlmdesc.evaluation.specs",
     "Prediction": "vlmdesc.records",
     "Report": "vlmdesc.records",
     "Scored": "vlmdesc.evaluation.scored",
@@ -94,14 +96,17 @@ _HOMES = {
     "Selected": "vlmdesc.classification.select",
     "Store": "vlmdesc.embeddings.store",
     "Survey": "vlmdesc.embeddings.survey",
+    "Task": "vlmdesc.evaluation.task",
     "VlmdescError": "vlmdesc.errors",
     "audit": "vlmdesc.evaluation.audit",
     "choices": "vlmdesc.registries",
+    "compare": "vlmdesc.evaluation.compare",
     "describe": "vlmdesc.descriptors.describe",
     "diff": "vlmdesc.descriptors.patch",
     "edit": "vlmdesc.descriptors.edit",
     "effect": "vlmdesc.evaluation.effect",
     "embed": "vlmdesc.embeddings.embed",
+    "evaluate": "vlmdesc.evaluation.run",
     "find_images": "vlmdesc.embeddings.find",
     "fit": "vlmdesc.classification.fit",
     "fix": "vlmdesc.descriptors.mend",
@@ -114,6 +119,7 @@ _HOMES = {
     "models": "vlmdesc.embeddings.load",
     "name": "vlmdesc.concepts.clusters",
     "read_patch": "vlmdesc.descriptors.patch",
+    "reproduce": "vlmdesc.evaluation.task",
     "save_head": "vlmdesc.classification.heads",
     "select": "vlmdesc.classification.select",
     "shipped": "vlmdesc.assets",

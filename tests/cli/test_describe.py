@@ -400,7 +400,7 @@ def test_per_class_is_a_limit(server):
         (("--price", "nan,1"), "--price needs two numbers"),
         (("--price", "-1,1"), "--price needs two numbers"),
         (("--base-url", "http://u:p@example.com/v1"), "keys go into the environment"),
-        (("--base-url", "ftp://example.com"), "the base URL is none"),
+        (("--base-url", "ftp://example.com"), "the base URL is not a URL"),
         (("--rivals-from", "none.json"), "none.json"),
     ],
 )

@@ -10,9 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from vlmdesc.cli.app import app
 from vlmdesc.evaluation.specs import every
 from vlmdesc.records import Report
 from vlmdesc.testing import COLOURS, FakeEncoder
@@ -25,12 +23,21 @@ ZOO = {
 }
 
 
-def run(command, *arguments):
-    return CliRunner().invoke(app, [command, *map(str, arguments)])
+@pytest.fixture
+def evaluated(run):
+    return lambda *arguments, out="out": run("eval", *arguments, "--model", "fake", "--out", out)
 
 
-def evaluated(*arguments, out="out"):
-    return run("eval", *arguments, "--model", "fake", "--out", out)
+@pytest.fixture
+def figures(evaluated):
+    """What the JSON of an evaluation has."""
+
+    def read(*arguments, **options):
+        result = evaluated(*arguments, "--json", **options)
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+    return read
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +70,7 @@ def zoo(home):
     return home / "zoo"
 
 
-def test_all_methods_and_the_stable_part_of_the_json(zoo):
+def test_all_methods_and_the_stable_part_of_the_json(zoo, evaluated):
     result = evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == Path("out/results.json").read_text()
@@ -82,7 +89,7 @@ def test_all_methods_and_the_stable_part_of_the_json(zoo):
     assert len(found["methods"]["name+describe"]["weight"]["curve"]) == 21
 
 
-def test_a_figure_is_what_counting_gives(zoo):
+def test_a_figure_is_what_counting_gives(zoo, evaluated):
     """describe, by hand: every image through the fake encoder and the mean of similarities."""
     evaluated("zoo", "--descriptors", "zoo.json", "--methods", "name,describe,waffle")
     report, fake = Report.load("out/results.json"), FakeEncoder()
@@ -97,36 +104,31 @@ def test_a_figure_is_what_counting_gives(zoo):
             right += answer == name
             names = {c: fake.texts([c])[0] @ image for c in ZOO}
             broken += max(names, key=names.get) == name != answer
-    assert report.methods["describe"]["top1"] == pytest.approx(right / 48, abs=1e-6)
-    assert report.changes["broken"] == broken
-    credit = {row["descriptor"]: row for row in report.credit}
-    assert credit["pink feathers"]["only_with"] >= 0 and len(credit) == 8
+    assert report.methods["describe"].top1 == pytest.approx(right / 48, abs=1e-6)
+    assert report.changes.broken == broken
+    credit = {row.descriptor: row for row in report.credit}
+    assert credit["pink feathers"].only_with >= 0 and len(credit) == 8
 
 
-def test_the_table_and_the_verdict_are_for_people(zoo, monkeypatch):
+def test_the_table_and_the_verdict_are_for_people(zoo, monkeypatch, evaluated):
     monkeypatch.setenv("COLUMNS", "80")
     result = evaluated("zoo", "--descriptors", "zoo.json")
     assert result.stdout.startswith("zoo: 48 images, 4 classes, fake\n")
-    assert "waffle (control)" in result.stdout and "flamingo, which has" in result.stdout
-    assert "verdict (meaning): Descriptors beat the name alone by" in result.stdout
+    for words in ("waffle (control)", "flamingo, which has", "verdict (meaning): Descriptors beat the name alone by"):
+        assert words in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "results, predictions and report in out" in result.stderr
 
 
-def test_a_second_evaluation_encodes_no_picture_and_no_text_and_gives_the_same(zoo, monkeypatch):
-    first = json.loads(evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json").stdout)
-
-    def never(*_):
-        raise AssertionError("this was encoded before")
-
-    monkeypatch.setattr(FakeEncoder, "forward", never)
-    monkeypatch.setattr(FakeEncoder, "texts", never)
-    again = evaluated("zoo", "--descriptors", "zoo.json", "--methods", "all", "--json")
-    second = json.loads(again.stdout)
+def test_a_second_evaluation_encodes_no_picture_and_no_text_and_gives_the_same(zoo, monkeypatch, figures):
+    first = figures("zoo", "--descriptors", "zoo.json", "--methods", "all")
+    for encode in ("forward", "texts"):
+        monkeypatch.setattr(FakeEncoder, encode, lambda *_: pytest.fail("this was encoded before"))
+    second = figures("zoo", "--descriptors", "zoo.json", "--methods", "all")
     assert first.pop("times") and second.pop("times") and first == second
 
 
-def test_predictions_tell_what_was_answered_and_why(zoo):
+def test_predictions_tell_what_was_answered_and_why(zoo, evaluated):
     evaluated("zoo", "--descriptors", "zoo.json", "--methods", "name,describe,waffle")
     rows = pq.read_table("out/predictions.parquet", page_checksum_verification=True).to_pylist()
     assert len(rows) == 3 * 48
@@ -138,11 +140,11 @@ def test_predictions_tell_what_was_answered_and_why(zoo):
     for name, record in report.methods.items():
         right = [r["right"] for r in rows if r["method"] == name]
         if name != "waffle":
-            assert np.mean(right) == pytest.approx(record["top1"], abs=1e-6)
+            assert np.mean(right) == pytest.approx(record.top1, abs=1e-6)
     assert {r["seed"] for r in rows if r["method"] == "waffle"} == {0}
 
 
-def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
+def test_broken_pictures_are_named_and_the_rest_is_scored(zoo, evaluated):
     (zoo / "frog" / "page.png").write_text("<!doctype html>")
     (zoo / "frog" / os.fsdecode(b"caf\xe9.png")).write_bytes((zoo / "frog" / "1.png").read_bytes())
     result = evaluated("zoo", "--descriptors", "zoo.json", "--json")
@@ -153,12 +155,14 @@ def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
     assert listed["code"] == "not-an-image" and (listed["class"], listed["stage"]) == ("frog", "read")
     images = pq.read_table("out/predictions.parquet")["image"].to_pylist()
     assert "frog/caf\\xe9.png" in images
+    (zoo / "frog" / "page.png").unlink()
+    assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 0 and not Path("out/errors.jsonl").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("zoo",), "no --descriptors"),
+        (("zoo",), "no descriptors"),
         (("zoo", "--descriptors", "zo.json"), "no such file or shipped set"),
         (("zoo", "--descriptors", "zoo.json", "--methods", "descibe"), "did you mean 'describe'"),
         (("zoo", "--descriptors", "zoo.json", "--phrase", "plian"), "did you mean 'plain'"),
@@ -172,10 +176,10 @@ def test_broken_pictures_are_named_and_the_rest_is_scored(zoo):
         (("zoo", "--descriptors", "zoo.json", "--reference-split", "train"), "a reference split without a reference"),
         (("whole.toml", "--phrase", "dclip"), "a task file and --phrase"),
         (("whole.toml", "--descriptors", "zoo.json"), "a task file and --descriptors"),
-        (("task.toml",), "unknown key 'descriptor'; fix: did you mean 'descriptors'?".split(";")[0]),
+        (("task.toml",), "unknown key 'descriptor'"),
     ],
 )
-def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says):
+def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says, run):
     (home / "short.json").write_text(json.dumps({name: ZOO[name] for name in ("frog", "raven")}))
     (home / "more.json").write_text(json.dumps(ZOO | {"hen": ["red"]}))
     (home / "copy").mkdir()
@@ -185,23 +189,24 @@ def test_wrong_calls_are_exit_2_with_what_to_do(zoo, home, arguments, says):
     out = () if "--out" in arguments else ("--out", "out")
     result = run("eval", *arguments, "--model", "fake", *out)
     assert result.exit_code == 2 and says in result.stderr and "fix:" in result.stderr, result.stderr
-    assert "Traceback" not in result.stderr and not Path("out/results.json").exists()
+    assert not Path("out/results.json").exists()
 
 
-def test_labels_that_do_not_fit_are_told_before_anything_is_encoded(zoo, home, monkeypatch):
+def test_what_is_wrong_is_told_before_anything_is_encoded(zoo, home, monkeypatch, evaluated):
     monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
     (home / "short.json").write_text(json.dumps({"frog": ["green"], "ravens": ["black"]}))
     result = evaluated("zoo", "--descriptors", "short.json")
     assert result.exit_code == 2 and "label 'raven' (12 rows): no class; closest: ravens" in result.stderr
+    result = evaluated("zoo", "--descriptors", "zoo.json", out="/proc/nope")
+    assert result.exit_code == 4 and "/proc/nope" in result.stderr
 
 
-def test_groups_have_their_own_figures(zoo, home):
+def test_groups_have_their_own_figures(zoo, home, figures):
     lines = ["image,label,light"]
     for name in ZOO:
         lines += [f"zoo/{name}/{i}.png,{name},{'night' if i % 4 == 0 else 'day'}" for i in range(12)]
     (home / "table.csv").write_text("\n".join(lines))
-    result = evaluated("table.csv", "--descriptors", "zoo.json", "--group-column", "light", "--json")
-    record = json.loads(result.stdout)["methods"]["describe"]
+    record = figures("table.csv", "--descriptors", "zoo.json", "--group-column", "light")["methods"]["describe"]
     assert {group: found["n"] for group, found in record["groups"].items()} == {"day": 36, "night": 12}
     assert record["worst_group"] == "night" and record["gap"]["best"] == "day"
     whole = (36 * record["groups"]["day"]["top1"] + 12 * record["groups"]["night"]["top1"]) / 48
@@ -211,27 +216,26 @@ def test_groups_have_their_own_figures(zoo, home):
     assert record["gap"]["ci95"][0] <= difference <= record["gap"]["ci95"][1]
 
 
-def test_weights_come_from_the_reference_where_there_is_one(zoo, home):
+def test_weights_come_from_the_reference_where_there_is_one(zoo, home, evaluated, figures):
     for c, name in enumerate(("flamingo", "frog")):  # classes may be missing there
         picture(home / "known" / name / "a.png", ("pink", "green")[c], "white", 900 + c)
-    arguments = ("zoo", "--descriptors", "zoo.json", "--methods", "photo,describe,name+describe", "--json")
-    found = json.loads(evaluated(*arguments, "--reference", "known").stdout)
+    arguments = ("zoo", "--descriptors", "zoo.json", "--methods", "photo,describe,name+describe")
+    found = figures(*arguments, "--reference", "known")
     assert found["task"]["reference"]["n"] == 2 and found["task"]["reference"]["data"] == "known"
     weights = found["methods"]["name+describe"]["weight"]["of_name"]
     assert len(set(weights)) == 1
-    assert json.loads(evaluated(*arguments).stdout)["task"]["reference"] is None
+    assert figures(*arguments)["task"]["reference"] is None
     (home / "known" / "frog" / "same.png").write_bytes((zoo / "frog" / "1.png").read_bytes())
     leaking = evaluated(*arguments, "--reference", "known")
-    assert json.loads(leaking.stdout)["task"]["reference"]["n"] == 2
+    assert Report.load("out/results.json").task.reference.n == 2
     assert "1 image of the reference left out: evaluated on" in leaking.stderr
     same = evaluated(*arguments, "--reference", "zoo")
     assert same.exit_code == 2 and "the reference has no image that is not evaluated on" in same.stderr
 
 
-def test_two_sets_over_the_same_classes(zoo, home):
+def test_two_sets_over_the_same_classes(zoo, home, figures):
     (home / "short.json").write_text(json.dumps({name: texts[:1] for name, texts in reversed(ZOO.items())}))
-    result = evaluated("zoo", "--descriptors", "zoo.json", "--descriptors", "short.json", "--json")
-    found = json.loads(result.stdout)
+    found = figures("zoo", "--descriptors", "zoo.json", "--descriptors", "short.json")
     assert [*found["methods"]] == [
         "name", "photo", "templates", "describe@zoo", "describe@short", "waffle@zoo", "waffle@short",
     ]  # fmt: skip
@@ -241,7 +245,7 @@ def test_two_sets_over_the_same_classes(zoo, home):
     assert found["verdict"]["text"].startswith("Descriptors of zoo beat the name alone")
 
 
-def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home):
+def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home, evaluated):
     names = ["<script>alert(1)</script>", 'quo"te & co', "\u202egnp.exe", "emoji \U0001f414 hen", "=cmd|' /C calc'!A0"]
     lines = ["image,label"]
     for i, name in enumerate(names):
@@ -254,43 +258,28 @@ def test_names_are_shown_and_kept_as_they_are_but_harm_nobody(home):
     result = evaluated("table.csv", "--descriptors", "odd.json", "--methods", "all")
     assert result.exit_code == 0, result.stderr
     assert "\u202e" not in result.stdout + result.stderr
-    assert [row["name"] for row in Report.load("out/results.json").classes] == names
+    assert [row.name for row in Report.load("out/results.json").classes] == names
     html = Path("out/report.html").read_text(encoding="utf-8")
     assert "<script" not in html and "<img src=x" not in html and "\u202e" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
 @pytest.mark.parametrize("arguments", [("--only-present",), ("--allow-absent",)])
-def test_one_class_and_one_picture_are_enough(zoo, home, arguments):
+def test_one_class_and_one_picture_are_enough(zoo, home, arguments, figures):
     picture(home / "one" / "frog" / "a.png", "green", "white", 1)
-    result = evaluated("one", "--descriptors", "zoo.json", "--methods", "all", *arguments, "--json")
-    assert result.exit_code == 0, result.stderr
-    found = json.loads(result.stdout)
+    found = figures("one", "--descriptors", "zoo.json", "--methods", "all", *arguments)
     assert found["task"]["n"] == 1 and found["task"]["classes"] == (1 if "--only-present" in arguments else 4)
     assert found["verdict"]["code"] in ("no-gain", "unclear")
 
 
-def test_what_cannot_be_done_is_left_out_and_said(zoo, home):
-    (home / "half.json").write_text(json.dumps(ZOO | {"frog": []}))
-    result = evaluated("zoo", "--descriptors", "half.json", "--methods", "name,describe,free,waffle", "--json")
-    assert result.exit_code == 0 and "left out: free: 1 class without a descriptor" in result.stderr
-    assert [*json.loads(result.stdout)["left_out"]] == ["free"]
-
-
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_encoded(zoo, home, monkeypatch):
-    monkeypatch.setattr(FakeEncoder, "forward", lambda *_: pytest.fail("encoded"))
-    result = evaluated("zoo", "--descriptors", "zoo.json", out="/proc/nope")
-    assert result.exit_code == 4 and "/proc/nope" in result.stderr and "Traceback" not in result.stderr
-
-
-def test_results_that_cannot_be_written_are_exit_4_and_embeddings_are_kept(zoo, home):
+def test_results_that_cannot_be_written_are_exit_4_and_embeddings_are_kept(zoo, home, run, evaluated):
     (home / "shut" / "results.json").mkdir(parents=True)  # a folder where the file should go
     result = evaluated("zoo", "--descriptors", "zoo.json", out="shut")
-    assert result.exit_code == 4 and "results.json" in result.stderr and "Traceback" not in result.stderr
+    assert result.exit_code == 4 and "results.json" in result.stderr
     assert json.loads(run("embed", "zoo", "--model", "fake", "--json").stdout)["new"] == 0
 
 
-def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home):
+def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home, evaluated):
     lines = ["image,label"] + [f"zoo/{name}/{i}.png,{name}" for name in ZOO for i in range(3)]
     lines += ["zoo/frog/0.png,frog", "zoo/frog/1.png,raven", "zoo/frog/2.png,"]
     (home / "table.csv").write_text("\n".join(lines))
@@ -303,21 +292,20 @@ def test_what_makes_figures_mean_less_is_said_and_kept(zoo, home):
         "1 row without a class left out",
         "1 class of half without a descriptor, scored by name: frog",
     ]
-    assert all(f"warning: {sentence}" in result.stderr for sentence in said)
+    assert all(f"note: {sentence}" in result.stderr for sentence in said)
     assert all(f"</strong> {sentence}." in Path("out/report.html").read_text() for sentence in said)
 
 
-def test_too_many_groups_are_refused(home):
-    (home / "many.csv").write_text("image,label,id\n" + "".join(f"many/{i}.png,red,{i}\n" for i in range(1_001)))
-    for i in range(1_001):
-        picture(home / "many" / f"{i}.png", "red", "white", i)
+def test_too_many_groups_are_refused(home, evaluated):
+    (home / "many.csv").write_text("image,label,id\n" + "".join(f"a.png,red,{i}\n" for i in range(1_001)))
+    picture(home / "a.png", "red", "white", 0)
     (home / "colours.json").write_text(json.dumps({"red": ["red"], "blue": ["blue"]}))
     arguments = ("many.csv", "--descriptors", "colours.json", "--allow-absent", "--methods", "name")
     result = evaluated(*arguments, "--group-column", "id")
     assert result.exit_code == 2 and "1,001 groups, more than 1,000" in result.stderr
 
 
-def test_files_and_folders_whose_names_are_not_utf8(zoo, home):
+def test_files_and_folders_whose_names_are_not_utf8(zoo, home, run, evaluated):
     odd = os.fsdecode(b"n\xff")
     (home / f"{odd}.json").write_text(json.dumps(ZOO))
     for folder in (odd, "plain"):
@@ -328,20 +316,7 @@ def test_files_and_folders_whose_names_are_not_utf8(zoo, home):
     assert run("compare", f"{odd}/results.json", "plain", "--json").exit_code == 0
 
 
-def test_a_long_descriptor_can_be_scrambled(zoo, home):
-    (home / "long.json").write_text(json.dumps(ZOO | {"frog": [" ".join(["green", "extraordinarily"] * 22)[:490]]}))
-    result = evaluated("zoo", "--descriptors", "long.json", "--methods", "name,scrambled", "--json")
-    assert result.exit_code == 0 and json.loads(result.stdout)["left_out"] == {}
-
-
-def test_errors_of_an_earlier_run_do_not_stay(zoo):
-    (zoo / "frog" / "bad.png").write_text("no image")
-    assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 1 and Path("out/errors.jsonl").exists()
-    (zoo / "frog" / "bad.png").unlink()
-    assert evaluated("zoo", "--descriptors", "zoo.json").exit_code == 0 and not Path("out/errors.jsonl").exists()
-
-
-def test_an_interrupt_keeps_the_embeddings(home):
+def test_an_interrupt_keeps_the_embeddings(home, run):
     for i in range(1500):
         picture(home / "many" / ("red" if i % 2 else "blue") / f"{i}.png", "red" if i % 2 else "blue", "white", i)
     (home / "colours.json").write_text(json.dumps({"red": ["red"], "blue": ["blue"]}))
@@ -357,7 +332,7 @@ def test_an_interrupt_keeps_the_embeddings(home):
     assert json.loads(run("embed", "many", "--model", "fake", "--json").stdout)["stored"] > 0
 
 
-def test_a_task_file_says_it_all(zoo, home):
+def test_a_task_file_says_it_all(zoo, home, run):
     (home / "tasks").mkdir()
     (home / "tasks" / "zoo.toml").write_text(
         'name = "small zoo"\ndata = "../zoo"\ndescriptors = ["../zoo.json"]\nmethods = ["name", "describe", "waffle"]\n'
@@ -369,13 +344,32 @@ def test_a_task_file_says_it_all(zoo, home):
     assert found["task"]["name"] == "small zoo" and [*found["methods"]] == ["name", "describe", "waffle"]
     assert found["methods"]["waffle"]["seeds"]["seed"] == [0, 1]
     assert found["methods"]["describe"]["phrase"] == "dclip"
-    assert (
-        json.loads(run("eval", "tasks/zoo.toml", "--out", "out", "--methods", "name", "--json").stdout)["main"]
-        == "name"
-    )
+    run("eval", "tasks/zoo.toml", "--out", "out", "--methods", "name")
+    assert Report.load("out/results.json").main == "name"
 
 
-def test_compare_pairs_two_runs_by_content(zoo, home):
+def test_a_saved_head_is_one_method_more_and_refused_where_it_does_not_fit(zoo, home, run, evaluated, figures):
+    (home / "two.json").write_text(json.dumps({"frog": ["green"], "raven": ["black"]}))
+    for c, name in enumerate(("frog", "raven")):
+        picture(home / "two" / name / "a.png", ("green", "black")[c], "white", 9_000 + c)
+    for data, file, out in (("zoo", "zoo.json", "few"), ("two", "two.json", "other")):
+        assert run("fit", data, "--descriptors", file, "--model", "fake", "--out", out).exit_code == 0
+    arguments = ("zoo", "--descriptors", "zoo.json", "--methods", "photo,few-shot,describe", "--reference", "ref")
+    for c, name in enumerate(ZOO):
+        picture(home / "ref" / name / "a.png", "red", "white", 8_000 + c)
+    methods = figures(*arguments, "--head", "few")["methods"]
+    assert [*methods][:3] == ["photo", "few-shot", "describe"] and len(methods) == 4
+    saved = [*methods.values()][3]
+    assert saved["kind"] == "fitted" and saved["learned"]["pictures"] == 48
+    predicted = [row for row in pq.read_table("out/predictions.parquet").to_pylist() if row["method"] == [*methods][3]]
+    classified = run("classify", "zoo/frog/1.png", "--head", "few", "--model", "fake", "--json")
+    wanted = json.loads(classified.stdout)["ranked"][0]
+    assert next(row["ranked"][0] for row in predicted if row["image"] == "frog/1.png") in str(wanted)
+    refused = evaluated(*arguments, "--head", "other")
+    assert refused.exit_code == 2 and "other classes" in refused.stderr
+
+
+def test_compare_pairs_two_runs_by_content(zoo, home, run, evaluated):
     evaluated("zoo", "--descriptors", "zoo.json", out="a")
     (home / "worse.json").write_text(json.dumps(ZOO | {"flamingo": ["green feathers"]}))
     (zoo / "frog" / "1.png").rename(zoo / "frog" / "renamed.png")
@@ -385,15 +379,13 @@ def test_compare_pairs_two_runs_by_content(zoo, home):
     assert found["n"] == 47 and (found["a"]["unpaired"], found["b"]["unpaired"]) == (1, 0)
     rows = {row["method"]: row for row in found["methods"]}
     assert rows["name"]["delta"] == 0 and rows["name"]["p"] == 1
-    assert rows["describe"]["delta"] == pytest.approx(
-        (rows["describe"]["fixed"] - rows["describe"]["broken"]) / 47, abs=1e-6
-    )
-    assert rows["describe"]["ci95"][0] <= rows["describe"]["delta"] < 0
+    row = rows["describe"]
+    assert row["delta"] == pytest.approx((row["fixed"] - row["broken"]) / 47, abs=1e-6)
+    assert row["ci95"][0] <= row["delta"] < 0
     people = run("compare", "a", "b", "--methods", "describe")
     assert "47 images in both" in people.stdout and "photo" not in people.stdout
-    assert (
-        "flamingo, which has pink feathers" in people.stdout and "flamingo, which has green feathers" in people.stdout
-    )
+    for colour in ("pink", "green"):
+        assert f"flamingo, which has {colour} feathers" in people.stdout
     assert run("compare", "a", "nowhere").exit_code == 2
     assert "not in both: free" in run("compare", "a", "b", "--methods", "free").stderr
     Path("b/predictions.parquet").write_bytes(b"PAR1 broken")
@@ -401,33 +393,27 @@ def test_compare_pairs_two_runs_by_content(zoo, home):
     assert broken.exit_code == 2 and "no predictions can be read" in broken.stderr
 
 
-def test_compare_refuses_other_labels_and_other_pictures(zoo, home):
+def test_compare_refuses_other_labels_and_other_pictures(zoo, home, run, evaluated):
     evaluated("zoo", "--descriptors", "zoo.json", out="a")
     (zoo / "frog" / "1.png").rename(zoo / "raven" / "frog.png")
     evaluated("zoo", "--descriptors", "zoo.json", out="b")
     refused = run("compare", "a", "b")
-    assert (
-        refused.exit_code == 2 and "1 image under another label in the second ('frog' in the first)" in refused.stderr
-    )
+    assert refused.exit_code == 2 and "1 image under another label in the second ('frog' in" in refused.stderr
     for c, name in enumerate(ZOO):
         picture(home / "other" / name / "a.png", "red", "blue", 7_000 + c)
     evaluated("other", "--descriptors", "zoo.json", out="c")
     assert "no image in common" in run("compare", "a", "c").stderr
 
 
-def test_reproduce_shows_measured_beside_expected(zoo, home):
-    figures = "".join(
+def test_reproduce_shows_measured_beside_expected(zoo, home, run):
+    rows = (("describe", 0.75, 'note = "unverified"\n'), ("waffle", 0.3, "std = 0.01\n"), ("free", 0.5, ""))
+    expected = "".join(
         f'[[expected]]\nmodel = "fake"\nmethod = "{method}"\ntop1 = {top1}\nsource = "a paper"\n{more}'
-        for method, top1, more in (
-            ("describe", 0.75, 'note = "unverified"\n'),
-            ("waffle", 0.3, "std = 0.01\n"),
-            ("free", 0.5, ""),
-        )
+        for method, top1, more in rows
     )
-    half = json.dumps(ZOO | {"frog": []})
     (home / "published").mkdir()
-    (home / "published" / "half.json").write_text(half)
-    (home / "zoo.toml").write_text(f'data = "zoo"\ndescriptors = ["half.json"]\nmethods = ["name"]\n{figures}')
+    (home / "published" / "half.json").write_text(json.dumps(ZOO | {"frog": []}))
+    (home / "zoo.toml").write_text(f'data = "zoo"\ndescriptors = ["half.json"]\nmethods = ["name"]\n{expected}')
     lost = run("reproduce", "zoo.toml")
     assert lost.exit_code == 2 and "no descriptor file 'half.json'" in lost.stderr and "--published" in lost.stderr
     result = run("reproduce", "zoo.toml", "--published", "published", "--json")
@@ -437,17 +423,15 @@ def test_reproduce_shows_measured_beside_expected(zoo, home):
     assert waffle["std"] == 0.01 and free["measured"] is None and "without a descriptor" in free["left_out"]
     people = run("reproduce", "zoo.toml", "--published", "published", "--model", "fake")
     assert "75.00" in people.stdout and "a paper" in people.stdout
-    assert (
-        "nothing is expected of 'fak'"
-        in run("reproduce", "zoo.toml", "--published", "published", "--model", "fak").stderr
-    )
+    odd = run("reproduce", "zoo.toml", "--published", "published", "--model", "fak")
+    assert "nothing is expected of 'fak'" in odd.stderr
     assert Path("vlmdesc-reproduce/zoo-0/report.html").exists()
     (zoo / "frog" / "bad.png").write_text("no image")
     assert run("reproduce", "zoo.toml", "--published", "published").exit_code == 1
 
 
 @pytest.mark.slow
-def test_real_photographs_with_the_real_model(photos, home):
+def test_real_photographs_with_the_real_model(photos, home, run):
     """The six photographs of the demo: what classify gets right, eval does."""
     shows = {"cat": "cat", "coffee": "cup of coffee", "rocket": "rocket", "astronaut": "astronaut", "temple": "temple"}
     for key, name in (shows | {"flower": "flower"}).items():

@@ -153,7 +153,7 @@ def test_an_existing_patch_is_kept_unless_it_is_named(home, suggested):
         (("--out", "photos"), "cannot be written (photos)"),
         (("--out", "biased.json"), "a patch needs a name ending in .jsonl"),
         (("--ask", "m", "--base-url", "http://example.com/v1"), "unencrypted"),
-        (("--ask", "m", "--base-url", "no url"), "the base URL is none"),
+        (("--ask", "m", "--base-url", "no url"), "the base URL is not a URL"),
     ],
 )
 def test_wrong_calls_are_exit_2_with_what_to_do(home, monkeypatch, arguments, says, suggested):

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from vlmdesc.assets import shipped, shipped_sets
 from vlmdesc.descriptors.class_list import read_classes, rivals_of
 from vlmdesc.errors import InputError
 from vlmdesc.records import ClassName, Descriptors, Report
 from vlmdesc.records.names import MAX_NAME, reads_as
+from vlmdesc.records.report import Confusion
 
 ZOO = (ClassName("hen", "hen"), ClassName("polar bear", "polar bear"))
 RESULTS = Path(__file__).parents[2] / "eval" / "results" / "tiny-imagenet.json"
@@ -253,10 +255,8 @@ def test_whatever_is_in_a_file_gives_distinct_classes_or_an_input_error(tmp_path
 
 
 def confused(*rows):
-    fields = {key: {} for key in Report.__dataclass_fields__}
-    lists = {"classes": [], "credit": [], "comparisons": [], "base": "name", "main": "describe"}
-    confusions = [{"truth": truth, "answer": answer, "n": n} for truth, answer, n in rows]
-    return Report(**fields | lists | {"confusions": confusions})
+    found = tuple(Confusion(truth, answer, n, 0, f"{truth}.png", 0) for truth, answer, n in rows)
+    return structs.replace(Report.load(RESULTS), confusions=found)
 
 
 def test_rivals_are_counted_in_both_directions():
@@ -280,7 +280,7 @@ def test_there_are_three_rivals_at_most_and_equals_keep_their_order():
 def test_rivals_of_results_that_ship():
     report = Report.load(RESULTS)
     found = rivals_of(report)
-    ids = {row["id"] for row in report.classes}
+    ids = {row.id for row in report.classes}
     assert found.keys() <= ids and all({*rivals} <= ids - {id_} for id_, rivals in found.items())
     # the two most frequent confusions, 21 images each, are of the moving van
     assert set(found["moving van"][:2]) == {"police van", "trolleybus"} and found["wok"][0] == "frying pan"

@@ -3,17 +3,20 @@ import pytest
 
 from vlmdesc import Descriptors
 from vlmdesc.evaluation.calibrate import TEMPERATURES
+from vlmdesc.evaluation.examples import confusions
 from vlmdesc.evaluation.methods import Fit
 from vlmdesc.evaluation.metrics import Summary
 from vlmdesc.evaluation.outcomes import Outcome
-from vlmdesc.evaluation.specs import Wording, build
+from vlmdesc.evaluation.specs import Plan, build
+from vlmdesc.records.report import Seeds
+from vlmdesc.testing import labelled
 
 ZOO = Descriptors.of({name: [f"{name} thing"] for name in ("red", "green", "blue", "white")})
 
 
 def outcome(spec, ranked, seed=None):
     """What a method answered, made up."""
-    [method], _ = build([spec], {"zoo": ZOO}, Wording(seeds=(0, 1)))
+    [method], _ = build([spec], {"zoo": ZOO}, Plan(seeds=2))
     ranked = np.array(ranked, np.int32)
     scores, flat = np.zeros(ranked.shape, np.float32), np.zeros(len(ranked), np.float32)
     nothing, fit = np.zeros((len(ranked), 0), np.int32), Fit((), "a text", 1)
@@ -57,15 +60,15 @@ def test_controls_are_means_over_seeds_and_their_spread_is_in_every_interval():
     assert found.figure("waffle", "top1").value == 0.5 and found.figure("waffle", "top1").ci95 == (0, 1)
     figure = found.group_figures("waffle")["a"]
     assert figure.value == 0.5 and figure.ci95 == (0, 1)
-    assert found.method("waffle")["seeds"] == {"std": 0.5, "min": 0, "max": 1, "seed": [0, 1], "top1": [0, 1]}
+    assert found.method("waffle").seeds == Seeds(0.5, 0, 1, (0, 1), (0, 1))
 
 
 def test_groups_by_hand():
     labels, groups = [0, 0, 1, 1, 2], ["x", "y", "x", None, "y"]
     found = summary({"name": [outcome("name", answers(labels, [1, 0, 1, 0, 1]))]}, labels, groups)
     record = found.method("name")
-    assert {g: (r["n"], r["top1"]) for g, r in record["groups"].items()} == {"x": (2, 1.0), "y": (2, 0.5)}
-    assert record["worst_group"] == "y" and record["gap"]["best"] == "x" and record["gap"]["value"] == 0.5
+    assert {g: (r.n, r.top1) for g, r in record.groups.items()} == {"x": (2, 1.0), "y": (2, 0.5)}
+    assert record.worst_group == "y" and record.gap.best == "x" and record.gap.value == 0.5
 
 
 def test_comparisons_classes_and_confusions_by_hand():
@@ -75,11 +78,10 @@ def test_comparisons_classes_and_confusions_by_hand():
     [row] = found.comparisons([("describe", "name")])
     assert row.delta == pytest.approx(1 / 6, abs=1e-6) and row.p == row.p_holm == 1  # 2 against 1
     assert row.state == "unclear"
-    table = {
-        r["id"]: (r["n"], r["top1"]["describe"], r["fixed"], r["broken"]) for r in found.class_table("name", "describe")
-    }
+    table = {c.id: (c.n, c.top1["describe"], c.fixed, c.broken) for c in found.class_table("name", "describe")}
     assert table == {"red": (2, 1.0, 1, 0), "green": (3, 0.333333, 1, 1), "blue": (1, 0.0, 0, 0)}
-    assert found.confusions("name", "describe") == [
-        {"truth": "green", "answer": "blue", "n": 2, "before": 2},
-        {"truth": "blue", "answer": "white", "n": 1, "before": 1},
-    ]
+    images = labelled(np.zeros((6, 2), np.float32), labels)
+    pairs = confusions(images, found.outcomes["name"][0], found.outcomes["describe"][0], ZOO.classes)
+    assert [(c.truth, c.answer, c.n, c.before, c.row) for c in pairs] == [
+        ("green", "blue", 2, 2, 3), ("blue", "white", 1, 1, 5),
+    ]  # fmt: skip

@@ -53,14 +53,11 @@ def test_paired_by_hand():
     assert paired(2, 3, 3, 2)[0] == pytest.approx(-np.sqrt(2 * (1 + 5 / 25) * (0.5 - Share(5, 10).ci95[0]) ** 2))
 
 
-def test_of_no_picture_nothing_is_known():
+def test_of_no_image_nothing_is_known_and_ten_are_enough_to_judge():
+    assert [Share(0, n).judged for n in (9, 10)] == [False, True]
     none = Share(0, 0)
     assert np.isnan(none.value) and none.ci95 == (0, 1) and not none.judged
     assert difference(none, Share(3, 4)) == difference(Share(3, 4), none) == paired(0, 0, 0, 0) == (-1, 1)
-
-
-def test_ten_pictures_are_enough_to_judge():
-    assert [Share(0, n).judged for n in (9, 10)] == [False, True]
 
 
 @given(counts)
@@ -96,22 +93,15 @@ def test_a_paired_difference_lies_in_its_interval_and_sides_can_be_swapped(table
 
 
 @settings(max_examples=50)
-@given(counts, counts, st.integers(2, 5))
-def test_more_pictures_narrow_intervals(a, b, times):
-    def width(ends):
-        return ends[1] - ends[0]
-
+@given(counts, counts, tables, st.integers(2, 5))
+def test_more_images_narrow_intervals(a, b, table, times):
     more_a, more_b = (Share(share.k * times, share.n * times) for share in (a, b))
-    assert width(more_a.ci95) < width(a.ci95)
-    assert width(difference(more_a, more_b)) < width(difference(a, b))
-
-
-@settings(max_examples=50)
-@given(tables, st.integers(2, 5))
-def test_more_pictures_narrow_a_paired_interval(table, times):
-    low, high = paired(*table)
-    more_low, more_high = paired(*(count * times for count in table))
-    assert more_high - more_low < high - low
+    for few, many in (
+        (a.ci95, more_a.ci95),
+        (difference(a, b), difference(more_a, more_b)),
+        (paired(*table), paired(*(count * times for count in table))),
+    ):
+        assert many[1] - many[0] < few[1] - few[0]
 
 
 def covered(intervals, truth):

@@ -2,10 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from vlmdesc import Descriptors, Plan, Task
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.specs import build, parse
-from vlmdesc.evaluation.task import Task, read_task
-from vlmdesc.records import Descriptors
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "eval").glob("*.toml"))
@@ -26,19 +25,20 @@ def written(tmp_path):
     return write
 
 
+EXPECTED = '[[expected]]\nmodel = "m"\nmethod = "name"\ntop1 = {}\nsource = "s"\n'
 WHOLE = 'data = "birds"\ndescriptors = ["zoo.json"]\n'
 
 
 def test_names_are_looked_for_beside_the_task(written, tmp_path):
     (tmp_path / "birds").mkdir()
-    task = read_task(written(WHOLE + 'methods = ["name", "waffle"]\nseeds = 3\n[aliases]\n"poulet" = "hen"\n'))
+    task = Task.load(written(WHOLE + 'methods = ["name", "waffle"]\nseeds = 3\n[aliases]\n"poulet" = "hen"\n'))
     assert task.data == str(tmp_path / "birds") and task.descriptors == (str(tmp_path / "zoo.json"),)
-    assert task.methods == ("name", "waffle") and task.plan().wording.seeds == (0, 1, 2)
-    assert task.plan().joining.aliases == {"poulet": "hen"} and task.expected == ()
-    assert read_task(written('data = "' + "x" * 300 + '"\ndescriptors = ["everyday"]\n')).data == "x" * 300
-    with_classes = read_task(written(WHOLE + 'classes_from = "zoo.json"\n'))
+    assert task.methods == ("name", "waffle") and task.seeds == 3
+    assert task.aliases == {"poulet": "hen"} and task.expected == ()
+    assert Task.load(written('data = "' + "x" * 300 + '"\ndescriptors = ["everyday"]\n')).data == "x" * 300
+    with_classes = Task.load(written(WHOLE + 'classes_from = "zoo.json"\n'))
     assert with_classes.classes_from == str(tmp_path / "zoo.json")
-    assert read_task(written('data = "ORG/birds"\ndescriptors = ["everyday"]\n')).data == "ORG/birds"
+    assert Task.load(written('data = "ORG/birds"\ndescriptors = ["everyday"]\n')).data == "ORG/birds"
 
 
 @pytest.mark.parametrize(
@@ -46,40 +46,44 @@ def test_names_are_looked_for_beside_the_task(written, tmp_path):
     [
         ("data = ", "not TOML"),
         (WHOLE + 'metods = ["name"]\n', "unknown key 'metods'; fix: did you mean 'methods'"),
-        ('data = "birds"\n', "'descriptors' is missing"),
-        (WHOLE + 'methods = "name"\n', "'methods' must be a list, found 'name'"),
-        (WHOLE + "methods = [1]\n", "'methods' must be text, found 1"),
-        (WHOLE + "seeds = true\n", "'seeds' must be a whole number, found True"),
-        (WHOLE + "only_present = 1\n", "'only_present' must be true or false, found 1"),
-        (WHOLE + "[aliases]\nhen = 3\n", "'aliases' must be text, found 3"),
+        ('data = "birds"\n', "missing required field `descriptors`"),
+        (WHOLE + 'methods = "name"\n', "Expected `array`, got `str` - at `methods`"),
+        (WHOLE + "methods = [1]\n", "Expected `str`, got `int` - at `methods[0]`"),
+        (WHOLE + "seeds = true\n", "Expected `int`, got `bool` - at `seeds`"),
+        (WHOLE + "only_present = 1\n", "Expected `bool`, got `int` - at `only_present`"),
+        (WHOLE + "[aliases]\nhen = 3\n", "Expected `str`, got `int` - at `aliases[...]`"),
         ('data = "birds"\ndescriptors = ["birds.json"]\n', "no descriptor file 'birds.json'"),
-        (
-            WHOLE + '[[expected]]\nmodel = "m"\nmethod = "name"\ntop1 = "0.5"\nsource = "s"\n',
-            "top1 and std are fractions",
-        ),
-        (
-            WHOLE + '[[expected]]\nmodel = "m"\nmethod = "name"\ntop1 = 62.0\nsource = "s"\n',
-            "top1 and std are fractions",
-        ),
         (WHOLE + 'classes_from = "zo.json"\n', "no descriptor file 'zo.json'"),
-        (WHOLE + '[[expected]]\nmodel = "fake"\n', "an [[expected]] needs model, method, top1 and source"),
-        (WHOLE + "[[expected]]\ntop = 1\n", "an [[expected]] needs"),
-        (WHOLE + 'expected = ["x"]\n', "an [[expected]] needs"),
+        (
+            WHOLE + EXPECTED.format('"0.5"'),
+            "at `expected[0].top1`; fix: see the tasks in eval/; top1 and std are fractions",
+        ),
+        (WHOLE + EXPECTED.format("62.0"), "Expected `float` <= 1.0 - at `expected[0].top1`"),
+        (WHOLE + '[[expected]]\nmodel = "fake"\n', "missing required field `method` - at `expected[0]`"),
+        (WHOLE + EXPECTED.format("0.5") + "top = 1\n", "unknown field `top` - at `expected[0]`"),
+        (WHOLE + 'expected = ["x"]\n', "Expected `object`, got `str` - at `expected[0]`"),
     ],
 )
 def test_what_is_wrong_in_a_task_is_named(written, text, says):
     with pytest.raises(InputError) as caught:
-        read_task(written(text))
+        Task.load(written(text))
     assert says in f"{caught.value.what}; fix: {caught.value.fix}" and "task.toml" in caught.value.where
 
 
-def test_too_few_seeds_or_resamples_and_unknown_methods_are_refused():
-    for odd in ({"seeds": 0}, {"resamples": 10}, {"seed": -1}):
-        task = Task("d", ("everyday",), **odd)
-        with pytest.raises(InputError, match="seeds"):
-            task.plan()
-    with pytest.raises(InputError, match="unknown method"):
-        Task("d", ("everyday",), methods=("descibe",)).plan()
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        ({"seeds": 0}, "0 seeds"),
+        ({"resamples": 10}, "10 resamples"),
+        ({"methods": ("descibe",)}, "unknown method"),
+        ({"descriptors": ()}, "no descriptors"),
+        ({"reference_split": "train"}, "a reference split without a reference"),
+        ({"methods": ("few-shot",)}, "learns from labelled images"),
+    ],
+)
+def test_what_is_wrong_is_told_before_the_data_set_is_opened(odd, says):
+    with pytest.raises(InputError, match=says):
+        Task(**{"data": "nowhere", "descriptors": ("everyday",)} | odd).run()
 
 
 def test_classes_may_come_from_another_set():
@@ -87,7 +91,7 @@ def test_classes_may_come_from_another_set():
     names = [c.name for c in Descriptors.load(ROOT / "cache/descriptors/imagenet.json").classes]
     assert len(set(names)) == 1000
     task = Task("d", ("imagenet",), classes_from="imagenet")
-    [found] = task.sets().values()
+    [found] = task._sets().values()
     assert found.find("tench, Tinca tinca") == found.find("n01440764") == 0
 
 
@@ -101,12 +105,12 @@ def test_shipped_tasks_are_whole(path, tmp_path, request):
         request.getfixturevalue("shared")  # skips where it is missing
     for name in ("imagenet", *PAPERS):  # what --published would have
         Descriptors.of({"hen": ["a red comb"], "cat": ["whiskers"]}).save(tmp_path / f"descriptors_{name}.json")
-    task = read_task(path, [tmp_path])
+    task = Task.load(path, [tmp_path])
     head = path.read_text(encoding="utf-8").partition("name = ")[0]
     assert f"eval/{path.name}" in head and head.startswith("# ")
-    assert task.name == path.stem and task.about and task.plan()
+    assert task.name == path.stem and task.about
     zoo = Descriptors.of({"hen": ["a red comb"], "cat": ["whiskers"]})
-    assert build(task.methods, {"zoo": zoo}, task.plan().wording, bool(task.reference))[1] == {}
+    assert build(task.methods, {"zoo": zoo}, Plan(task.phrase, task.pool), bool(task.reference))[1] == {}
     for row in task.expected:
         assert parse(row.method) and 0 < row.top1 < 1 and row.source
         assert row.method in task.methods or "all" in task.methods
@@ -132,6 +136,6 @@ def test_shipped_tasks_are_whole(path, tmp_path, request):
 def test_published_figures_are_those_of_the_papers(task, model, method, top1, tmp_path):
     for name in ("imagenet", *PAPERS):
         Descriptors.of({"hen": ["a red comb"]}).save(tmp_path / f"descriptors_{name}.json")
-    expected = read_task(ROOT / "eval" / f"{task}.toml", [tmp_path]).expected
+    expected = Task.load(ROOT / "eval" / f"{task}.toml", [tmp_path]).expected
     found = [r.top1 for r in expected if (r.model, r.method) == (f"ViT-{model}-quickgelu/openai", method)]
     assert found == [top1]

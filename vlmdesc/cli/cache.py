@@ -18,7 +18,7 @@ from vlmdesc.errors import InputError, StoreError
 from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
-    from vlmdesc import CacheItem
+    from vlmdesc.embeddings.upkeep import CacheItem
 
 cache = typer.Typer(
     help="What is kept on disk: embeddings, and answers that took time or money. $VLMDESC_CACHE says where.",

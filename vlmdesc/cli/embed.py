@@ -31,7 +31,7 @@ from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
-    from vlmdesc import EmbedRun
+    from vlmdesc.embeddings.embed import EmbedRun
 
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be used.")]
 Errors = Annotated[Path, typer.Option(help="Where images that cannot be used are listed, if there are any.")]

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
+import vlmdesc as vd
 from vlmdesc.assets import shipped_sets
+from vlmdesc.cli.border import say, say_notes
+from vlmdesc.cli.failures import NAMED
 from vlmdesc.cli.options import (
     LABELS,
     AllowAbsent,
@@ -29,11 +32,12 @@ from vlmdesc.cli.options import (
     complete,
     open_encoder,
 )
-from vlmdesc.cli.results import measured, print_report
+from vlmdesc.cli.results import print_evaluation, resumable
 from vlmdesc.errors import ImageError, InputError
+from vlmdesc.text import counted, shown
 
 STATISTICS = "Statistics"
-BESIDE_A_TASK = ("dataset", "methods", "per_class", "model", "out", "device", "precision", "as_json")
+BESIDE_A_TASK = ("dataset", "methods", "per_class", "heads", "model", "out", "device", "precision", "as_json")
 DataOrTask = Annotated[
     list[str],
     typer.Argument(
@@ -71,6 +75,10 @@ Reference = Annotated[
         metavar="DATASET",
     ),
 ]
+Heads = Annotated[
+    list[str],
+    typer.Option("--head", help="A folder that vlmdesc fit wrote: one method more. Again for more.", metavar="FOLDER"),
+]
 PerClass = Annotated[
     str,
     typer.Option(
@@ -101,6 +109,7 @@ def evaluate(
     pool: Pool = "mean",
     reference: Reference = "",
     per_class: PerClass = "",
+    heads: Heads = [],  # noqa: B006
     out: Out = None,
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -123,49 +132,39 @@ def evaluate(
 
     Every method is run on the same images, which are encoded once and kept; differences come with intervals and
     paired tests, and random words are the control to beat. DATASET may be a task file (.toml), which says all the rest:
-    beside it go --model, --methods, --per-class, --out, --device, --precision and --json.
+    beside it go --model, --methods, --per-class, --head, --out, --device, --precision and --json.
 
     Example: vlmdesc eval photos/ --descriptors everyday --methods all
     """
-    from vlmdesc.evaluation.specs import DEFAULT, curve
-    from vlmdesc.evaluation.task import Task, read_task
+    from vlmdesc.cli.progress import bars
 
     chosen = tuple(name.strip() for name in methods.split(",")) if methods else ()
     if len(dataset) == 1 and dataset[0].endswith(".toml"):
         _refuse_others(context)
-        task = read_task(Path(dataset[0]))
-        task = replace(task, methods=chosen or task.methods, model=model or task.model)
+        task = vd.Task.load(dataset[0])
     else:
-        if not descriptors:
-            sets = ", ".join(shipped_sets())
-            raise InputError("no --descriptors", fix=f"give a descriptor file, or a set that ships: {sets}")
-        task = Task(
-            dataset[0] if len(dataset) == 1 else tuple(dataset),
-            tuple(descriptors),
-            split=split,
-            image_column=image_column,
-            label_column=label_column,
-            group_column=group_column,
-            id_column=id_column,
-            reference=reference,
-            reference_split=reference_split,
-            model=model,
-            methods=chosen or DEFAULT,
-            phrase=phrase,
-            pool=pool,
-            seeds=seeds,
-            resamples=resamples,
-            seed=seed,
-            loose_labels=loose_labels,
-            only_present=only_present,
-            allow_absent=allow_absent,
-            ignore_unknown=ignore_unknown,
-        )
+        options = {key: value for key, value in context.params.items() if key in vd.Task.__dataclass_fields__}
+        data = dataset[0] if len(dataset) == 1 else tuple(dataset)
+        task = vd.Task(data, **options | {"descriptors": tuple(descriptors), "methods": vd.Task.methods})
+    task = replace(task, methods=chosen or task.methods, model=model or task.model)
     if per_class:
-        task = replace(task, methods=curve(task.methods, per_class))
-    found = measured(task, out or Path("vlmdesc-eval"), lambda: open_encoder(task.model, device, precision))
-    print(found.report.to_json(), end="") if as_json else print_report(found.report)
-    if found.photos.failed:
+        task = task.with_curve(per_class)
+    folder = out or Path("vlmdesc-eval")
+    with bars() as progress, resumable():
+        found = task.run(
+            lambda: open_encoder(task.model, device, precision),
+            heads=[vd.load_head(head) for head in heads],
+            out=folder,
+            progress=progress,
+        )
+    say_notes(found.notes)
+    for error in found.failed[:NAMED]:
+        say(f"error: {error}")
+    say(f"results, predictions and report in {shown(folder)}")
+    if found.failed:
+        say(f"{counted(len(found.failed), 'image')} could not be used, listed in {shown(folder / 'errors.jsonl')}")
+    print(found.report.to_json(), end="") if as_json else print_evaluation(found)
+    if found.failed:
         raise typer.Exit(ImageError.exit_code)
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import vlmdesc as vd
+from vlmdesc.cli.border import say_notes
 from vlmdesc.cli.options import Device, Json, Precision, open_encoder
-from vlmdesc.cli.results import measured, print_methods, with_interval
-from vlmdesc.errors import ImageError, InputError
+from vlmdesc.cli.results import print_methods, resumable, with_interval
+from vlmdesc.errors import ImageError
 from vlmdesc.text import shown
 
 if TYPE_CHECKING:
-    from vlmdesc.records import Report
+    from vlmdesc.evaluation.task import Reproduced
 
 TaskFile = Annotated[
     Path, typer.Argument(help="A task file with [[expected]] figures; see eval/.", metavar="TASK.toml")
@@ -45,63 +45,43 @@ def reproduce(
 
     Example: vlmdesc reproduce eval/food101.toml --published classify_by_description_release/descriptors
     """
-    from vlmdesc.evaluation.task import read_task
+    from vlmdesc.cli.progress import bars
 
-    found = read_task(task, [published] if published else [])
-    known = [*dict.fromkeys(row.model for row in found.expected)]
-    if not known:
-        raise InputError("no [[expected]] figures", where=task, fix="use vlmdesc eval")
-    strange = [model for model in models if model not in known]
-    if strange:
-        raise InputError(f"nothing is expected of '{strange[0]}'", where=task, fix=f"models: {', '.join(known)}")
-    rows: list[dict[str, Any]] = []
-    failed = False
-    for model in models or known:
-        folder = (out or Path("vlmdesc-reproduce")) / f"{task.stem}-{known.index(model)}"
-        wanted = tuple(dict.fromkeys((*found.methods, *(row.method for row in found.expected if row.model == model))))
-        asked = replace(found, model=model, methods=wanted)
-        evaluation = measured(asked, folder, partial(open_encoder, model, device, precision))
-        rows += [held_against(vars(row), evaluation.report) for row in found.expected if row.model == model]
-        failed = failed or bool(evaluation.photos.failed)
-    if as_json:
-        print(json.dumps({"schema": 1, "task": found.name or task.stem, "figures": rows}))
-    else:
-        _print(rows)
-    if failed:
+    with bars() as progress, resumable():
+        found = vd.reproduce(
+            task,
+            models=models,
+            out=out or "vlmdesc-reproduce",
+            folders=[published] if published else [],
+            open_encoder=lambda model: open_encoder(model, device, precision),
+            progress=progress,
+        )
+    say_notes(found.notes)
+    print(json.dumps(found.to_dict())) if as_json else _print(found.figures)
+    if found.failed:
         raise typer.Exit(ImageError.exit_code)
 
 
-def held_against(expected: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """An expected figure beside what was measured; nothing measured where the method was left out."""
-    record = report.methods.get(expected["method"])
-    if record is None:
-        return dict(expected) | {"measured": None, "left_out": report.left_out.get(expected["method"], "")}
-    return dict(expected) | {
-        "measured": record["top1"],
-        "ci95": record["ci95"],
-        "difference": round(record["top1"] - expected["top1"], 6),
-        "n": report.task["n"],
-        "prompt_form": record["prompt_form"],
-    }
-
-
-def _print(rows: Sequence[Mapping[str, Any]]) -> None:
+def _print(figures: Sequence[Reproduced]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    for model in dict.fromkeys(row["model"] for row in rows):
-        of_model = [row for row in rows if row["model"] == model]
+    for model in dict.fromkeys(figure.expected.model for figure in figures):
+        rows = [figure for figure in figures if figure.expected.model == model]
+        ours = [row.found for row in rows]
         Console().print(Text(shown(model), style="bold"), soft_wrap=True)
         columns = {
-            "published %": [
-                f"{100 * r['top1']:.2f}" + (f" ±{100 * r['std']:.2f}" if r["std"] else "") for r in of_model
-            ],
-            "measured %": [with_interval(r["measured"], r["ci95"]) if "ci95" in r else "left out" for r in of_model],
-            "difference": [f"{100 * r['difference']:+.2f}" if "ci95" in r else "" for r in of_model],
+            "published %": [_published(row) for row in rows],
+            "measured %": [with_interval(of.measured, of.ci95) if of else "left out" for of in ours],
+            "difference": [f"{100 * of.difference:+.2f}" if of else "" for of in ours],
         }
-        print_methods([_named(row) for row in of_model], columns)
+        print_methods([_named(row) for row in rows], columns)
 
 
-def _named(row: Mapping[str, Any]) -> tuple[str, ...]:
-    source = row["source"] + (f" ({row['note']})" if row["note"] else "")
-    return row["method"], row.get("prompt_form") or row["left_out"], source
+def _published(row: Reproduced) -> str:
+    return f"{100 * row.expected.top1:.2f}" + (f" ±{100 * row.expected.std:.2f}" if row.expected.std else "")
+
+
+def _named(row: Reproduced) -> tuple[str, ...]:
+    source = row.expected.source + (f" ({row.expected.note})" if row.expected.note else "")
+    return row.expected.method, row.found.prompt_form if row.found else row.left_out, source

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from vlmdesc.errors import InputError, VlmdescError
 from vlmdesc.files import read_json, read_text
@@ -93,7 +92,7 @@ def rivals_of(report: Report, limit: int = RIVALS) -> dict[str, list[str]]:
     """Class id -> ids of the classes it is confused with most, in either direction: `limit` at most."""
     counts: dict[str, Counter[str]] = {}
     for row in report.confusions:
-        pair: list[Any] = [row["truth"], row["answer"]]
+        pair = [row.truth, row.answer]
         for class_, rival in (pair, pair[::-1]):
-            counts.setdefault(class_, Counter())[rival] += row["n"]
+            counts.setdefault(class_, Counter())[rival] += row.n
     return {class_: [rival for rival, _ in found.most_common(limit)] for class_, found in counts.items()}

@@ -280,7 +280,7 @@ def classes_of(
             raise InputError("which classes?", fix="give class names, a file of them, or a data set")
         return found, None
     report = rivals if isinstance(rivals, Report) else Report.load(rivals)
-    names = {str(id_): str(name) for id_, name in report.task["class_names"].items()}
+    names = {str(id_): str(name) for id_, name in report.task.class_names.items()}
     found = found or tuple(ClassName(id_, name) for id_, name in names.items())
     against = {id_: [names[rival] for rival in ids] for id_, ids in rivals_of(report).items() if id_ in names}
     if not any(against.get(class_.id) for class_ in found):

@@ -265,7 +265,7 @@ class Chat:
             tokens = [_count(usage.get(f"{kind}_tokens")) for kind in ("prompt", "completion")]
             text = str(content).encode(errors="replace").decode()  # half an emoji could not be sent back
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-            raise _PassingError(self._safe(f"a reply that is none: {raw[:80].decode(errors='replace')!r}")) from None
+            raise _PassingError(self._safe(f"not a reply: {raw[:80].decode(errors='replace')!r}")) from None
         if is_secret(self._key) and _holds(text, self._key):
             raise _PassingError("a reply that repeats the key")
         refused = message.get("refusal") or choice.get("finish_reason") == "content_filter"
@@ -301,9 +301,9 @@ def check_url(base_url: str, has_key: bool, allow_http: bool = False) -> str:
         parts = urlsplit(base_url)
         port = parts.port
     except ValueError:  # it quotes the URL
-        raise InputError("the base URL is none", fix="for example https://api.example.com/v1") from None
+        raise InputError("the base URL is not a URL", fix="for example https://api.example.com/v1") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError("the base URL is none", fix="for example https://api.example.com/v1")
+        raise InputError("the base URL is not a URL", fix="for example https://api.example.com/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InputError("the base URL holds a user, a query or a fragment", fix="keys go into the environment")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

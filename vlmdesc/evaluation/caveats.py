@@ -16,20 +16,20 @@ from vlmdesc.text import counted, few
 MOST_GROUPS = 1_000
 
 
-def caveats(photos: Labelled, sets: Mapping[str, Descriptors]) -> Iterator[str]:
+def caveats(images: Labelled, sets: Mapping[str, Descriptors]) -> Iterator[str]:
     """One sentence for each thing to know.
 
     Raises: InputError where there are more groups than can be told apart.
     """
-    if len(set(photos.groups)) > MOST_GROUPS:
-        what = f"{len(set(photos.groups)):,} groups, more than {MOST_GROUPS:,}"
+    if len(set(images.groups)) > MOST_GROUPS:
+        what = f"{len(set(images.groups)):,} groups, more than {MOST_GROUPS:,}"
         raise InputError(what, where="the group column", fix="use --group-column with a column of few values")
-    if copies := len(photos.contents) - len(set(photos.contents)):
+    if copies := len(images.contents) - len(set(images.contents)):
         yield f"{counted(copies, 'image')} seen before, byte for byte: intervals are narrower than they should be"
-    if torn := _torn(photos):
+    if torn := _torn(images):
         yield f"{counted(torn, 'image')} under a second label, where one of two answers must be wrong"
-    if photos.unlabelled:
-        yield f"{counted(photos.unlabelled, 'row')} without a class left out"
+    if images.unlabelled:
+        yield f"{counted(images.unlabelled, 'row')} without a class left out"
     for name, descriptors in sets.items():
         if len(descriptors.classes) == 1:
             yield "one class only: every image will be it"
@@ -39,7 +39,7 @@ def caveats(photos: Labelled, sets: Mapping[str, Descriptors]) -> Iterator[str]:
             yield f"{counted(len(bare), 'class')} of {name} without a descriptor, scored by name: {names}"
 
 
-def reference_caveats(reference: Labelled, photos: Labelled, labels: Sequence[str | None]) -> Iterator[str]:
+def reference_caveats(reference: Labelled, images: Labelled, labels: Sequence[str | None]) -> Iterator[str]:
     """The same of a reference; `labels` are those of all its rows."""
     if failed := reference.failed:
         yield f"{counted(len(failed), 'image')} of the reference could not be used; the first: {failed[0]}"
@@ -48,7 +48,7 @@ def reference_caveats(reference: Labelled, photos: Labelled, labels: Sequence[st
     if strange:
         of = few(dict.fromkeys(strange))
         yield f"{counted(len(strange), 'image')} of the reference passed over, whose labels are no class: {of}"
-    if shared := len(reference.labels) - len(without(reference, photos).labels):
+    if shared := len(reference.labels) - len(without(reference, images).labels):
         yield f"{counted(shared, 'image')} of the reference left out: evaluated on"
     if torn := _torn(reference):
         yield f"{counted(torn, 'image')} of the reference under a second label, one of them wrong"
@@ -62,6 +62,6 @@ def curve_caveats(methods: Sequence[Method], reference: Labelled | None) -> Iter
             yield f"{method.name} learns from all of the reference: no class has more than {counted(most, 'image')}"
 
 
-def _torn(photos: Labelled) -> int:
+def _torn(images: Labelled) -> int:
     """How many images have a second label."""
-    return len(set(zip(photos.contents, photos.labels.tolist(), strict=True))) - len(set(photos.contents))
+    return len(set(zip(images.contents, images.labels.tolist(), strict=True))) - len(set(images.contents))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from vlmdesc.classification.explain import because
 from vlmdesc.classification.heads.pooled import Pooled
@@ -13,82 +14,84 @@ from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation.credit import leave_one_out
 from vlmdesc.evaluation.outcomes import REASONS, Outcome
 from vlmdesc.records import ClassName
+from vlmdesc.records.report import Confusion, Examples, Flip, Flips, Reason, Worth
 
 EXAMPLES = 12  # images shown of those fixed, and of those broken
+PAIRS_SHOWN = 50  # confusions kept
 
 
-def changes(images: Labelled, before: Outcome, after: Outcome, classes: Sequence[ClassName]) -> dict[str, Any]:
+def flips(images: Labelled, before: Outcome, after: Outcome, classes: Sequence[ClassName]) -> Flips:
     """Images that are right after and were wrong before, and the reverse: how many, and the clearest of them."""
     was, is_ = before.right(images.labels), after.right(images.labels)
-    which = {"fixed": is_ & ~was, "broken": was & ~is_}
     margin = after.scores[:, 0] - after.scores[:, :2][:, -1]  # of one class alone there is no margin
-    examples = {
-        kind: [_example(int(i), images, before, after, classes) for i in _clearest(changed, margin, images.labels)]
-        for kind, changed in which.items()
-    }
-    return {kind: int(changed.sum()) for kind, changed in which.items()} | {"examples": examples}
+    order = np.argsort(-margin, kind="stable")
+
+    def clearest(changed: Bool[np.ndarray, " n"]) -> tuple[Flip, ...]:
+        """Those of widest margin, one of each class."""
+        first = dict[int, int]()
+        for i in order[changed[order]].tolist():
+            first.setdefault(int(images.labels[i]), i)
+        return tuple(_flip(i, images, before, after, classes) for i in [*first.values()][:EXAMPLES])
+
+    fixed, broken = is_ & ~was, was & ~is_
+    return Flips(int(fixed.sum()), int(broken.sum()), Examples(clearest(fixed), clearest(broken)))
 
 
-def _clearest(changed: np.ndarray, margin: np.ndarray, labels: np.ndarray) -> list[int]:
-    """The changed images of widest margin, one of each class."""
-    order = [i for i in np.argsort(-margin, kind="stable") if changed[i]]
-    first = dict[int, int]()
-    for i in order:
-        first.setdefault(int(labels[i]), int(i))
-    return [*first.values()][:EXAMPLES]
+def _flip(i: int, images: Labelled, before: Outcome, after: Outcome, classes: Sequence[ClassName]) -> Flip:
+    """One image, with the descriptors of the second answer, of the true class and of the first answer."""
+    truth, was, is_ = int(images.labels[i]), int(before.ranked[i, 0]), int(after.ranked[i, 0])
+    reasons = list[Reason]()
+    for c in dict.fromkeys((is_, truth, was)) if after.reasons.shape[1] else ():
+        [hits] = because(after.fit.heads[0].parts(images.vectors[i : i + 1], np.array([c])), REASONS)
+        reasons += [Reason(classes[c].id, h.text, round(h.score, 4)) for h in hits if not np.isnan(h.score)]
+    ids = classes[truth].id, classes[was].id, classes[is_].id
+    return Flip(images.keys[i], images.rows[i], *ids, tuple(reasons))
 
 
-def _example(i: int, images: Labelled, before: Outcome, after: Outcome, classes: Sequence[ClassName]) -> dict[str, Any]:
-    """One image: its true class, both answers, and the descriptors of the second answer and of the true class."""
-    truth, was, is_ = (int(x) for x in (images.labels[i], before.ranked[i, 0], after.ranked[i, 0]))
-    ids = {"truth": truth, "before": was, "after": is_}
-    why = [row for class_ in dict.fromkeys((is_, truth, was)) for row in _reasons(i, class_, images, after, classes)]
-    about = {"image": images.keys[i], "row": images.rows[i]} | {k: classes[c].id for k, c in ids.items()}
-    return about | {"reasons": why}
-
-
-def _reasons(
-    i: int, class_: int, images: Labelled, outcome: Outcome, classes: Sequence[ClassName]
-) -> list[dict[str, Any]]:
-    if not outcome.reasons.shape[1]:
-        return []
-    [hits] = because(outcome.fit.heads[0].parts(images.vectors[i : i + 1], np.array([class_])), REASONS)
-    return [
-        {"class": classes[class_].id, "descriptor": hit.text, "similarity": round(hit.score, 4)}
-        for hit in hits
-        if not np.isnan(hit.score)
-    ]
-
-
-def with_examples(
-    confusions: Sequence[Mapping[str, Any]], images: Labelled, outcome: Outcome, classes: Sequence[ClassName]
-) -> list[dict[str, Any]]:
-    """Confused pairs, each with the first image of it."""
-    place = {class_.id: c for c, class_ in enumerate(classes)}
+def confusions(
+    images: Labelled, before: Outcome, after: Outcome, classes: Sequence[ClassName]
+) -> tuple[Confusion, ...]:
+    """The pairs of true and answered class that are confused most after, how often before, and the first image."""
+    now, was = (_confused(images.labels, outcome.ranked[:, 0]) for outcome in (after, before))
     first = dict[tuple[int, int], int]()
-    for i, pair in enumerate(zip(images.labels.tolist(), outcome.ranked[:, 0].tolist(), strict=True)):
+    for i, pair in enumerate(zip(images.labels.tolist(), after.ranked[:, 0].tolist(), strict=True)):
         first.setdefault(pair, i)
-    at = [first[place[row["truth"]], place[row["answer"]]] for row in confusions]
-    return [{**row, "image": images.keys[i], "row": images.rows[i]} for row, i in zip(confusions, at, strict=True)]
+    order = sorted(now, key=lambda pair: (-now[pair], pair))[:PAIRS_SHOWN]
+    return tuple(
+        Confusion(
+            classes[pair[0]].id,
+            classes[pair[1]].id,
+            now[pair],
+            was[pair],
+            images.keys[first[pair]],
+            images.rows[first[pair]],
+        )
+        for pair in order
+    )
 
 
-def credit(images: Labelled, outcome: Outcome, classes: Sequence[ClassName]) -> list[dict[str, Any]]:
+def _confused(labels: Int[np.ndarray, " n"], answers: Int[np.ndarray, " n"]) -> Counter[tuple[int, int]]:
+    wrong = answers != labels
+    return Counter(zip(labels[wrong].tolist(), answers[wrong].tolist(), strict=True))
+
+
+def credit(images: Labelled, outcome: Outcome, classes: Sequence[ClassName]) -> tuple[Worth, ...]:
     """Each descriptor's worth; empty for a head that it is not defined for, and for names."""
     [head, *others] = outcome.fit.heads
     if others or not isinstance(head, Pooled) or not head.folds or len(classes) < 2:
-        return []
-    if outcome.method.kind == "name":
-        return []
+        return ()
+    if outcome.method.entry.kind == "name":
+        return ()
     found = leave_one_out(head, images, (outcome.ranked[:, :2], outcome.scores[:, :2]))
     worth = (found.only_with - found.only_without) / len(images.labels)
-    return [
-        {
-            "class": classes[found.owner[k]].id,
-            "descriptor": outcome.texts[found.columns[k]],
-            "credit": round(float(worth[k]), 6),
-            "only_with": int(found.only_with[k]),
-            "only_without": int(found.only_without[k]),
-        }
+    return tuple(
+        Worth(
+            classes[found.owner[k]].id,
+            outcome.texts[found.columns[k]],
+            round(float(worth[k]), 6),
+            int(found.only_with[k]),
+            int(found.only_without[k]),
+        )
         for k in np.argsort(found.columns).tolist()
         if found.defined[k]
-    ]
+    )

@@ -1,7 +1,7 @@
 """Methods by name: each is a way to fit a head. What is evaluated is a list of heads on the same images.
 
-A method is one entry of `METHODS`: what it is, what part it plays, and how it is fitted. Help, checks and the verdict's
-comparisons follow from the entry.
+A method is one entry of `METHODS`: what it is, how it is fitted, and what it is set against. Help, checks and the
+verdict's comparisons follow from the entry.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32, Int
 
 from vlmdesc.classification.columns import Encode, Prompts, encode_prompts, in_templates, prompts_of
 from vlmdesc.classification.heads import Head, HeadCard
+from vlmdesc.classification.heads.head import check_classes
 from vlmdesc.classification.heads.neighborhood import (
     Texts,
     captions_of,
@@ -71,7 +72,8 @@ class Method:
     """One way to fit a head: `base` is its entry in `METHODS`, `phrase` and `pool` how its texts are worded and pooled.
 
     `seeds` are those of a control, (None,) for the others. `of` names the descriptor set where there are several. A
-    method that images are fitted to may have so many reference images `per_class` only, drawn anew for each seed.
+    method that images are fitted to may have so many reference images `per_class` only, drawn anew for each seed. One
+    that is a `head` already is not in `METHODS`.
     """
 
     name: str
@@ -82,19 +84,12 @@ class Method:
     seeds: tuple[int | None, ...] = (None,)
     of: str = ""
     per_class: int | None = None
+    head: Head | None = None
 
     @property
-    def kind(self) -> str:
-        """ "name", "descriptors", "mix", "fitted" or "control"."""
-        return METHODS[self.base].kind
-
-    def fit(self, given: Given, seed: int | None = None) -> Fit:
-        """The head, or one for each fold of the images where something is chosen by cross-validation."""
-        return METHODS[self.base].fit(self, given, seed)
-
-    def prompts(self, seed: int | None = None) -> Prompts:
-        """The texts of its columns. Raises: InputError for what cannot be worded."""
-        return METHODS[self.base].prompts(self, seed)
+    def entry(self) -> Entry:
+        """What it is."""
+        return METHODS[self.base] if self.head is None else SAVED
 
 
 @dataclass(frozen=True)
@@ -111,37 +106,11 @@ class Fit:
     curve: Float[np.ndarray, " grid"] | None = None
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What a method is: for help, its part in comparisons, its texts, and how a head is fitted.
-
-    `takes` are what its name may say of it: "phrase" or a "template", "pool". Where it does not, `phrase` and `pool`
-    hold, or where there is no `phrase`, or a pool may be said, what the call says. `learns` says from what, "" for
-    nothing. One that is `drawn` has a head for each seed; one that does not `read` descriptors is the same for every
-    set. `part` is what it plays in the verdict: "main" is judged, "name" is the baseline; there it is `called` so.
-    `variants` are run beside it by "all".
-    """
-
-    about: str
-    kind: str
-    fit: Callable[[Method, Given, int | None], Fit]
-    prompts: Callable[[Method, int | None], Prompts]
-    takes: frozenset[str] = frozenset()
-    learns: str = ""
-    drawn: bool = False
-    reads: bool = True
-    phrase: str = ""
-    pool: str = "mean"
-    part: str = ""
-    called: str = ""
-    variants: tuple[str, ...] = ()
-
-
 ToPickFrom = Callable[[Descriptors, int | None], tuple[Sequence[str], Int[np.ndarray, "c r"]]]
 
 
 def _pooled(method: Method, given: Given, seed: int | None) -> Fit:
-    prompts = method.prompts(seed)
+    prompts = method.entry.prompts(method, seed)
     head = Pooled(_card(method, given, method.pool, prompts), encode_prompts(prompts, given.encode))
     return Fit((head,), *_example(prompts))
 
@@ -163,7 +132,7 @@ def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
 
 
 def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
-    worded = method.prompts(seed)
+    worded = method.entry.prompts(method, seed)
     captions, names = captions_of(worded, given.encode)
     prompts = Prompts(names, names, np.arange(len(names)), np.ones(len(names), np.float32), len(names))
     texts = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, lambda _: captions))
@@ -172,7 +141,7 @@ def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
 
 def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickFrom, fit: str) -> Fit:
     """A neighbourhood over the texts that `texts(descriptors, seed)` gives."""
-    worded = method.prompts(seed)
+    worded = method.entry.prompts(method, seed)
     captions, names = captions_of(worded, given.encode)
     pool, own = texts(method.descriptors, seed)
     found = Texts(captions, given.encode(pool), own, names, tuple(pool))
@@ -183,6 +152,13 @@ def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickF
         head = (fit_own if fit == "own" else fit_neighborhood)(card, found, *given.drawn(method.per_class, seed))
     form, n_captions = _example(worded)
     return Fit((head,), form, n_captions + len(pool))
+
+
+def _saved(method: Method, given: Given, seed: int | None) -> Fit:
+    head = method.head
+    assert head is not None  # noqa: S101 - else it is one of `METHODS`
+    texts = head.parts(given.images[:0], np.empty(0, np.intp)).texts
+    return Fit((head,), str(head.card.settings.get("form", "")), len(texts))
 
 
 def _example(prompts: Prompts) -> tuple[str, int]:
@@ -213,18 +189,54 @@ def _worded(method: Method, seed: int | None) -> Prompts:
     return prompts_of(method.descriptors, method.phrase)
 
 
+def _checked(method: Method, seed: int | None) -> Prompts:
+    pool_of(method.descriptors)  # there is something to pick from
+    return _worded(method, seed)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a method is: for help, its texts, how a head is fitted, and its place in comparisons.
+
+    `kind` is "name", "descriptors", "mix", "fitted" or "control". `takes` are what its name may say of it: "phrase" or
+    a "template", "pool". Where it does not, `phrase` and `pool` hold, or where there is no `phrase`, or a pool may be
+    said, what the call says. `learns` says from what, "" for nothing. One that is `drawn` has a head for each seed; one
+    that does not `read` descriptors is the same for every set. `variants` are run beside it by "all".
+
+    One that the verdict judges says what it is set `against`: its baseline, its control, then others, and how it is
+    `called` in a sentence, {of} for the name of its set. So is a baseline, which may `stand_for` another that was not
+    run. It is compared with the method `beside` it, whatever is judged.
+    """
+
+    about: str
+    kind: str
+    fit: Callable[[Method, Given, int | None], Fit] = _pooled
+    prompts: Callable[[Method, int | None], Prompts] = _worded
+    takes: frozenset[str] = frozenset()
+    learns: str = ""
+    drawn: bool = False
+    reads: bool = True
+    phrase: str = ""
+    pool: str = "mean"
+    called: str = ""
+    against: tuple[str, ...] = ()
+    stands_for: str = ""
+    beside: str = ""
+    variants: tuple[str, ...] = ()
+
+
+PHRASE, POOL = frozenset({"phrase"}), frozenset({"pool"})
+DESCRIBED = ("name", "waffle", "templates", "swapped")
+SELECTED = ("name", "neighborhood-waffle", "neighborhood-own", "neighborhood-random", "few-shot", "neighborhood-free")
+
+
 def _templates(templates: Sequence[str]) -> Entry:
+    def prompts(method: Method, seed: int | None) -> Prompts:
+        return in_templates(method.descriptors, templates)
+
     n = len(templates)
-    return Entry(
-        f"{n} sentences with the name, averaged",
-        "name",
-        _pooled,
-        lambda method, _: in_templates(method.descriptors, templates),
-        reads=False,
-        phrase=f"{n} templates",
-        pool="renormalized",
-        part="templates" if templates is EIGHTY else "",
-    )
+    about, phrase = f"{n} sentences with the name, averaged", f"{n} templates"
+    return Entry(about, "name", prompts=prompts, reads=False, phrase=phrase, pool="renormalized")
 
 
 def _control(name: str) -> Entry:
@@ -232,89 +244,78 @@ def _control(name: str) -> Entry:
         return prompts_of(CONTROLS[name](method.descriptors, seed or 0), method.phrase)
 
     about = f"control: {(CONTROLS[name].__doc__ or name).partition(chr(10))[0].rstrip('.')}"
-    return Entry(about, "control", _pooled, prompts, PHRASE | POOL, drawn=True, part=name)
+    return Entry(about, "control", prompts=prompts, takes=PHRASE | POOL, drawn=True)
 
 
-def _selected(about: str, texts: ToPickFrom, fit: str, drawn: bool = False) -> Entry:
+def _selected(about: str, texts: ToPickFrom, fit: str = "selected", drawn: bool = False) -> Entry:
     kind = "control" if about.startswith("control") else "fitted"
     learns = LEARNS_FROM_IMAGES if fit == "unlabelled" else LEARNS_FROM_LABELS
-    return Entry(
-        about, kind, partial(_neighborhood, texts=texts, fit=fit), _checked, PHRASE, learns, drawn, phrase=PHOTO
-    )
+    how = partial(_neighborhood, texts=texts, fit=fit)
+    return Entry(about, kind, how, _checked, PHRASE, learns, drawn, phrase=PHOTO)
 
 
-def _checked(method: Method, seed: int | None) -> Prompts:
-    pool_of(method.descriptors)  # there is something to pick from
-    return _worded(method, seed)
-
-
-PHRASE, POOL = frozenset({"phrase"}), frozenset({"pool"})
 METHODS: dict[str, Entry] = {
     "name": Entry(
         "the bare name; name:TEMPLATE for a sentence with {c} in it",
         "name",
-        _pooled,
-        _worded,
-        frozenset({"template"}),
+        takes=frozenset({"template"}),
         reads=False,
         phrase="name",
-        part="name",
         called="the name alone",
     ),
     "photo": Entry(
         "a photo of a NAME.",
         "name",
-        _pooled,
-        _worded,
         reads=False,
         phrase=PHOTO,
-        part="name",
         called='the name in "a photo of a ..."',
+        stands_for="name",
     ),
     "templates": _templates(EIGHTY),
     "templates-7": _templates(SEVEN),
     "describe": Entry(
         "name and descriptor; describe:PHRASE for another wording, describe/POOL for another pooling",
         "descriptors",
-        _pooled,
-        _worded,
-        PHRASE | POOL,
-        part="main",
-        called="Descriptors",
+        takes=PHRASE | POOL,
+        called="Descriptors{of}",
+        against=DESCRIBED,
         variants=("/max", "/renormalized", ":dclip", ":dclip-imagenet", ":waffleclip", ":disclip"),
     ),
     "free": Entry(
         "the descriptors without the name",
         "descriptors",
-        _pooled,
-        _worded,
-        POOL,
+        takes=POOL,
         phrase="free",
-        part="main",
-        called="Descriptors without the names",
+        called="Descriptors{of} without the names",
+        against=DESCRIBED,
     ),
     "name+describe": Entry(
         "w of photo and 1 - w of free, w chosen on other images",
         "mix",
         _mixed,
-        _worded,
-        PHRASE | POOL,
+        takes=PHRASE | POOL,
         phrase="free",
-        part="main",
-        called="Names with descriptors",
+        called="Names with descriptors{of}",
+        against=DESCRIBED,
+        beside="photo",
     ),
     **{name: _control(name) for name in CONTROLS},
-    "neighborhood": _selected(
-        "the name, and the descriptors that tell its few candidates apart on the reference", _descriptors, "selected"
+    "neighborhood": replace(
+        _selected("the name, and the descriptors that tell its few candidates apart on the reference", _descriptors),
+        called="Descriptors{of} selected in the neighbourhood",
+        against=SELECTED,
     ),
-    "neighborhood-free": _selected(
-        "the same without labels: fitted to the images themselves, under pseudo-labels", _descriptors, "unlabelled"
+    "neighborhood-free": replace(
+        _selected(
+            "the same without labels: fitted to the images themselves, under pseudo-labels", _descriptors, "unlabelled"
+        ),
+        against=("name",),
     ),
     "neighborhood-own": _selected(
         "control: the same score, every candidate with its own descriptors, none selected", _descriptors, "own"
     ),
     "neighborhood-waffle": _selected(
-        "control: selected from as many random words and characters", _random_words, "selected", drawn=True
+        "control: selected from as many random words and characters", _random_words, drawn=True
     ),
     "neighborhood-random": _selected(
         "control: the same score, descriptors drawn at random from those of all classes", _random, "own", drawn=True
@@ -323,20 +324,32 @@ METHODS: dict[str, Entry] = {
         "the name, and prototypes of the reference images, no descriptors",
         "fitted",
         _few_shot,
-        _worded,
-        PHRASE,
-        LEARNS_FROM_LABELS,
+        takes=PHRASE,
+        learns=LEARNS_FROM_LABELS,
         reads=False,
         phrase=PHOTO,
     ),
 }
 
 
+SAVED = Entry("a head that was fitted before", "fitted", _saved, reads=False)
+
+
+def with_heads(methods: Sequence[Method], heads: Sequence[Head], descriptors: Descriptors) -> list[Method]:
+    """The methods, and heads over the classes of a descriptor set, each named after its card.
+
+    Raises: InputError for a head of other classes.
+    """
+    found = {method.name: method for method in methods}
+    for head in heads:
+        check_classes(head.card, descriptors.classes)
+        name, phrase = head.card.name or head.card.kind, str(head.card.settings.get("phrase", ""))
+        while name in found:
+            name += " (head)"
+        found[name] = Method(name, "", phrase, head.card.kind, descriptors, head=head)
+    return [*found.values()]
+
+
 def learners() -> list[str]:
     """The methods that learn from labelled images."""
     return [name for name, entry in METHODS.items() if entry.learns == LEARNS_FROM_LABELS]
-
-
-def playing(part: str) -> list[str]:
-    """The methods that play a part in the verdict, the one that is preferred first."""
-    return [name for name, entry in METHODS.items() if entry.part == part]

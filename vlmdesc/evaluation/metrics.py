@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
@@ -14,11 +13,21 @@ from jaxtyping import Bool, Float, Float32, Int
 from vlmdesc.evaluation.calibrate import calibration_error
 from vlmdesc.evaluation.outcomes import Outcome
 from vlmdesc.evaluation.statistics import by_group, holm, interval, mcnemar_over_seeds, over_seeds, resampled_means
-from vlmdesc.evaluation.verdict import Difference
+from vlmdesc.evaluation.verdict import state
 from vlmdesc.records import ClassName
+from vlmdesc.records.report import (
+    Calibration,
+    ClassFigures,
+    Difference,
+    Gap,
+    GroupFigures,
+    Interval,
+    MethodFigures,
+    Seeds,
+    Weight,
+)
 
 Samples = Float[np.ndarray, " r"]
-PAIRS_SHOWN = 50  # confusions kept
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,11 @@ class Sampled:
         return Sampled(self.value - other.value, self.samples - other.samples)
 
     @property
-    def ci95(self) -> tuple[float, float]:
+    def rounded(self) -> float:
+        return round(self.value, 6)
+
+    @property
+    def ci95(self) -> Interval:
         low, high = interval(self.samples)
         return round(low, 6), round(high, 6)
 
@@ -114,72 +127,59 @@ class Summary:
         everyone = by_group(np.ones((len(self.labels), 1), bool), self.group_numbers, len(self.group_names))
         return resampled_means(everyone, self.labels, self.resamples, self.seed)
 
-    def method(self, name: str) -> dict[str, Any]:
-        """The record of one method."""
-        first = self.outcomes[name][0]
-        figures = {metric: self.figure(name, metric) for metric in ("top1", "top5", "mean_per_class")}
-        record: dict[str, Any] = {metric: round(figure.value, 6) for metric, figure in figures.items()}
-        record |= {
-            "ci95": figures["top1"].ci95,
-            "ci95_top5": figures["top5"].ci95,
-            "ci95_mean_per_class": figures["mean_per_class"].ci95,
-            "prompt_form": first.fit.form,
-            "phrase": first.method.phrase,
-            "pool": first.method.pool,
-            "kind": first.method.kind,
-            "texts": first.fit.n_texts,
-            "calibration": self._calibration(first),
-        }
-        if first.method.of:
-            record["descriptors"] = first.method.of
-        if first.learned is not None:
-            record["learned"] = dict(first.learned)
-        if len(self.outcomes[name]) > 1:
-            record["seeds"] = self._spread(name)
-        if first.fit.weights is not None and first.fit.curve is not None:
-            record["weight"] = {"of_name": _floats(first.fit.weights), "curve": _floats(first.fit.curve)}
-        if self.group_names:
-            record |= self._by_group(name)
-        return record
+    def method(self, name: str) -> MethodFigures:
+        """The figures of one method."""
+        found = self.outcomes[name]
+        first, fit = found[0], found[0].fit
+        top1, top5, mean = (self.figure(name, metric) for metric in ("top1", "top5", "mean_per_class"))
+        groups = self.group_figures(name) if self.group_names else {}
+        sizes = Counter(self.groups)
+        worst, gap = _gap(groups) if groups else (None, None)
+        weighed = fit.weights is not None and fit.curve is not None
+        return MethodFigures(
+            top1.rounded,
+            top5.rounded,
+            mean.rounded,
+            top1.ci95,
+            top5.ci95,
+            mean.ci95,
+            fit.form,
+            first.method.phrase,
+            first.method.pool,
+            first.method.entry.kind,
+            fit.n_texts,
+            self._calibration(first),
+            descriptors=first.method.of,
+            learned=None if first.learned is None else dict(first.learned),
+            seeds=self._spread(name) if len(found) > 1 else None,
+            weight=Weight(_floats(fit.weights), _floats(fit.curve)) if weighed else None,
+            groups={group: GroupFigures(sizes[group], of.rounded, of.ci95) for group, of in groups.items()},
+            worst_group=worst,
+            gap=gap,
+        )
 
-    def _calibration(self, outcome: Outcome) -> dict[str, Any]:
-        right = outcome.right(self.labels)
-        error = calibration_error(outcome.confidence, right)
-        assert outcome.temperatures is not None  # noqa: S101 - it is a method's first
-        return {"ece": round(error, 6), "temperature": _floats(outcome.temperatures)}
+    def _calibration(self, outcome: Outcome) -> Calibration:
+        error = calibration_error(outcome.confidence, outcome.right(self.labels))
+        return Calibration(round(error, 6), _floats(outcome.temperatures))
 
-    def _spread(self, name: str) -> dict[str, Any]:
+    def _spread(self, name: str) -> Seeds:
         """Over the seeds, as published: population standard deviation, least and most."""
         each = self.right[name].mean(axis=0, dtype=np.float64)
-        seeds = [outcome.seed for outcome in self.outcomes[name]]
-        spread = {"std": each.std(), "min": each.min(), "max": each.max()}
-        return {key: round(float(value), 6) for key, value in spread.items()} | {"seed": seeds, "top1": _floats(each)}
+        seeds = tuple(outcome.seed or 0 for outcome in self.outcomes[name])
+        std, least, most = _floats(np.array([each.std(), each.min(), each.max()]))
+        return Seeds(std, least, most, seeds, _floats(each))
 
-    def _by_group(self, name: str) -> dict[str, Any]:
-        figures, sizes = self.group_figures(name), Counter(self.groups)
-        worst = min(figures, key=lambda group: figures[group].value)
-        best = max(figures, key=lambda group: figures[group].value)
-        gap = figures[best] - figures[worst]
-        return {
-            "groups": {
-                group: {"n": sizes[group], "top1": round(figure.value, 6), "ci95": figure.ci95}
-                for group, figure in figures.items()
-            },
-            "worst_group": worst,
-            "gap": {"best": best, "value": round(gap.value, 6), "ci95": gap.ci95},
-        }
-
-    def comparisons(self, pairs: Sequence[tuple[str, str]]) -> list[Difference]:
+    def comparisons(self, pairs: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
         """Paired differences of top-1, with exact McNemar p and Holm's over all pairs. A control is always `b`."""
         deltas = [self.figure(a, "top1") - self.figure(b, "top1") for a, b in pairs]
         p_values = [mcnemar_over_seeds(self.right[a][:, 0], self.right[b]) for a, b in pairs]
-        return [
-            Difference(a, b, round(delta.value, 6), delta.ci95, p, p_holm, len(self.labels))
+        return tuple(
+            Difference(a, b, delta.rounded, delta.ci95, p, p_holm, state(delta.ci95, p_holm, len(self.labels)))
             for (a, b), delta, p, p_holm in zip(pairs, deltas, p_values, holm(p_values), strict=True)
-        ]
+        )
 
-    def class_table(self, base: str, main: str) -> list[dict[str, Any]]:
-        """Each class that has images: n, top-1 of every method, and images fixed and broken from `base` to `main`."""
+    def class_table(self, base: str, main: str) -> tuple[ClassFigures, ...]:
+        """Each class that has images."""
         sizes = np.bincount(self.labels, minlength=len(self.classes))
         accuracy = {
             name: np.bincount(self.labels, right.mean(axis=1), len(self.classes)) / np.maximum(sizes, 1)
@@ -187,37 +187,25 @@ class Summary:
         }
         before, after = self.right[base][:, 0], self.right[main][:, 0]
         fixed, broken = (np.bincount(self.labels[x], minlength=len(sizes)) for x in (after & ~before, before & ~after))
-        return [
-            {
-                "id": self.classes[c].id,
-                "name": self.classes[c].name,
-                "n": int(sizes[c]),
-                "top1": {name: round(float(values[c]), 6) for name, values in accuracy.items()},
-                "fixed": int(fixed[c]),
-                "broken": int(broken[c]),
-            }
+        return tuple(
+            ClassFigures(
+                self.classes[c].id,
+                self.classes[c].name,
+                int(sizes[c]),
+                {name: round(float(values[c]), 6) for name, values in accuracy.items()},
+                int(fixed[c]),
+                int(broken[c]),
+            )
             for c in np.flatnonzero(sizes).tolist()
-        ]
-
-    def confusions(self, base: str, main: str) -> list[dict[str, Any]]:
-        """The pairs of true and answered class that `main` confuses most, and how often `base` does."""
-        counts = [self._confused(name) for name in (main, base)]
-        order = sorted(counts[0], key=lambda pair: (-counts[0][pair], pair))
-        return [
-            {
-                "truth": self.classes[truth].id,
-                "answer": self.classes[answer].id,
-                "n": counts[0][truth, answer],
-                "before": counts[1][truth, answer],
-            }
-            for truth, answer in order[:PAIRS_SHOWN]
-        ]
-
-    def _confused(self, name: str) -> Counter[tuple[int, int]]:
-        answers = self.outcomes[name][0].ranked[:, 0]
-        wrong = answers != self.labels
-        return Counter(zip(self.labels[wrong].tolist(), answers[wrong].tolist(), strict=True))
+        )
 
 
-def _floats(values: np.ndarray) -> list[float]:
-    return [round(float(value), 6) for value in values]
+def _gap(groups: Mapping[str, Sampled]) -> tuple[str, Gap]:
+    worst = min(groups, key=lambda group: groups[group].value)
+    best = max(groups, key=lambda group: groups[group].value)
+    gap = groups[best] - groups[worst]
+    return worst, Gap(best, gap.rounded, gap.ci95)
+
+
+def _floats(values: np.ndarray | None) -> tuple[float, ...]:
+    return () if values is None else tuple(round(float(value), 6) for value in values)

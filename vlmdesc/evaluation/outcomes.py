@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float32, Int, Int32
 
 from vlmdesc.classification.explain import rank
 from vlmdesc.classification.heads import Head
-from vlmdesc.classification.heads.learned import measure
+from vlmdesc.classification.heads.learned import measure as measure_learned
 from vlmdesc.classification.score import ranking
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.methods import Fit, Given, Method
+from vlmdesc.records.progress import Progress, counter, silent
 
 BLOCK = 2_048  # images at a time: a block of scores stays in the processor's cache
 TOP, REASONS = 5, 3
@@ -45,22 +46,32 @@ class Outcome:
         return (self.ranked[:, :top] == labels[:, None]).any(axis=1)
 
 
-def outcome(
-    method: Method,
-    seed: int | None,
-    given: Given,
-    images: Labelled,
-    fold: Int[np.ndarray, " n"],
-    tick: Callable[[int], object] = bool,
-) -> Outcome:
-    """What a method with one seed answers to each image; `tick` is told how many are done.
+def measure(
+    methods: Sequence[Method], given: Given, images: Labelled, seed: int = 0, progress: Progress = silent
+) -> dict[str, list[Outcome]]:
+    """The answers of each method, one outcome for each of its seeds: a list of heads on the same images.
+
+    One head at a time: of all but a method's first seed only the answers are kept.
+    """
+    fold = calibrate.folds(images.labels, images.contents, seed)
+    more = counter(progress, "methods", sum(len(method.seeds) for method in methods))
+    found: dict[str, list[Outcome]] = {}
+    for method in methods:
+        for seed_ in method.seeds:
+            found.setdefault(method.name, []).append(outcome(method, seed_, given, images, fold))
+            more(1)
+    return found
+
+
+def outcome(method: Method, seed: int | None, given: Given, images: Labelled, fold: Int[np.ndarray, " n"]) -> Outcome:
+    """What a method with one seed answers to each image.
 
     Temperatures are chosen on what weights are chosen on; those of heads that the reference was given to, on the images
     themselves, by cross-validation.
     """
-    fit, first = method.fit(given, seed), seed == method.seeds[0]
+    fit, first = method.entry.fit(method, given, seed), seed == method.seeds[0]
     temperatures = _temperatures(fit, given, images, fold) if first else None
-    explained = first and method.kind != "name"
+    explained = first and method.entry.kind != "name"
     n, k = len(images.labels), min(TOP, len(given.card.classes))
     answers, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     confidence, why = np.zeros(n, np.float32), np.full((n, REASONS if explained else 0), -1, np.int32)
@@ -74,12 +85,10 @@ def outcome(
             confidence[at] = calibrate.confidences(found, temperatures[fold[at]])
         if explained:
             why[at] = _reasons(fit.heads, block, best[:, 0], found, fold[at])
-        tick(len(block))
     if not first:
         return Outcome(method, seed, answers, scores, confidence, why, Fit((), fit.form, fit.n_texts))
-    none = np.empty(0, np.intp)
-    texts = fit.heads[0].parts(images.vectors[:0], none).texts if explained else ()
-    learned = measure(fit.heads[0], images.vectors, images.labels)
+    texts = fit.heads[0].parts(images.vectors[:0], np.empty(0, np.intp)).texts if explained else ()
+    learned = measure_learned(fit.heads[0], images.vectors, images.labels)
     return Outcome(method, seed, answers, scores, confidence, why, fit, texts, temperatures, learned)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Int
 
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.errors import InputError
+from vlmdesc.errors import ImageError, InputError
 from vlmdesc.evaluation.outcomes import Outcome
 from vlmdesc.files import write_atomic
 from vlmdesc.records import ClassName
 
-COLUMNS = ("image", "content", "truth", "group", "method", "seed", "right", "ranked", "scores", "confidence", "reasons")
+RESULTS, PREDICTIONS, ERRORS = "results.json", "predictions.parquet", "errors.jsonl"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Marks:
     right: Bool[np.ndarray, " n"]
 
 
-def write_predictions(path: Path, photos: Labelled, classes: Sequence[ClassName], outcomes: Sequence[Outcome]) -> None:
+def write_predictions(path: Path, images: Labelled, classes: Sequence[ClassName], outcomes: Sequence[Outcome]) -> None:
     """One row for each image and method (of a control its first seed); atomic, with checksums of every page.
 
     `ranked` are ids of the best classes, best first, `scores` theirs, `reasons` descriptors of the first one.
@@ -41,14 +42,15 @@ def write_predictions(path: Path, photos: Labelled, classes: Sequence[ClassName]
     """
     ids = pa.array([class_.id for class_ in classes])
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, _schema(), compression="zstd", write_page_checksum=True) as writer:
+    schema = _table(images, ids, outcomes[0]).schema
+    with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
         for outcome in outcomes:
-            writer.write_table(_table(photos, ids, outcome))
+            writer.write_table(_table(images, ids, outcome))
     write_atomic(path, buffer.getvalue())
 
 
 def read_predictions(path: Path) -> dict[str, Marks]:
-    """The answers of each method in a file. Raises: InputError when it is none, or damaged."""
+    """The answers of each method in a file. Raises: InputError when it is another file, or damaged."""
     wanted = ["content", "truth", "method", "right"]
     try:
         # From a buffer, since pyarrow takes no path that is not UTF-8.
@@ -68,40 +70,36 @@ def read_predictions(path: Path) -> dict[str, Marks]:
     }
 
 
-def _schema() -> pa.Schema:
-    text = pa.dictionary(pa.int32(), pa.string())
-    types = {
-        "image": pa.string(),
-        "content": pa.string(),
-        "truth": text,
-        "group": text,
-        "method": text,
-        "seed": pa.int64(),
-        "right": pa.bool_(),
-        "ranked": pa.list_(text),
-        "scores": pa.list_(pa.float32()),
-        "confidence": pa.float32(),
-        "reasons": pa.list_(text),
+def write_failures(folder: Path, images: Labelled) -> None:
+    """errors.jsonl with the images that could not be used; none where all could. Raises: StoreError."""
+    lines = [_failure(*pair) for pair in zip(images.failed, images.failed_labels, strict=True)]
+    if lines:
+        write_atomic(folder / ERRORS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    else:
+        (folder / ERRORS).unlink(missing_ok=True)  # of an earlier run
+
+
+def _failure(error: ImageError, label: str | None) -> dict[str, str | None]:
+    stage = "encode" if error.code == "model" else "read"
+    return {"path": error.where, "class": label, "stage": stage, "code": error.code, "message": error.what}
+
+
+def _table(images: Labelled, ids: pa.Array, outcome: Outcome) -> pa.Table:
+    n, keys = len(images.labels), (key.encode("utf-8", "surrogateescape") for key in images.keys)
+    columns = {
+        "image": pa.array([key.decode("utf-8", "backslashreplace") for key in keys]),
+        "content": pa.array(images.contents),
+        "truth": pa.DictionaryArray.from_arrays(pa.array(images.labels.astype(np.int32)), ids),
+        "group": pa.array(images.groups, pa.string()).dictionary_encode(),
+        "method": pa.array([outcome.method.name] * n).dictionary_encode(),
+        "seed": pa.array([outcome.seed] * n, pa.int64()),
+        "right": pa.array(outcome.right(images.labels)),
+        "ranked": _lists(outcome.ranked, ids),
+        "scores": pa.ListArray.from_arrays(_offsets(np.full(n, outcome.scores.shape[1])), outcome.scores.ravel()),
+        "confidence": pa.array(outcome.confidence),
+        "reasons": _lists(outcome.reasons, pa.array([*outcome.texts] or [""])),
     }
-    return pa.schema([(name, types[name]) for name in COLUMNS])
-
-
-def _table(photos: Labelled, ids: pa.Array, outcome: Outcome) -> pa.Table:
-    n = len(photos.labels)
-    columns = [
-        pa.array([key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for key in photos.keys]),
-        pa.array(photos.contents),
-        pa.DictionaryArray.from_arrays(pa.array(photos.labels.astype(np.int32)), ids),
-        pa.array(photos.groups, pa.string()).dictionary_encode(),
-        pa.array([outcome.method.name] * n).dictionary_encode(),
-        pa.array([outcome.seed] * n, pa.int64()),
-        pa.array(outcome.right(photos.labels)),
-        _lists(outcome.ranked, ids),
-        pa.ListArray.from_arrays(_offsets(np.full(n, outcome.scores.shape[1])), pa.array(outcome.scores.ravel())),
-        pa.array(outcome.confidence),
-        _lists(outcome.reasons, pa.array([*outcome.texts] or [""])),
-    ]
-    return pa.table(columns, schema=_schema())
+    return pa.table(columns)
 
 
 def _lists(numbers: Int[np.ndarray, "n k"], names: pa.Array) -> pa.ListArray:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
+from statistics import NormalDist
 
 from vlmdesc.evaluation.statistics import LEVEL
 
+Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 ENOUGH = 10  # images, for a share to be judged
 
 
@@ -30,9 +32,9 @@ class Share:
     def ci95(self) -> tuple[float, float]:
         if not self.n:
             return 0.0, 1.0
-        z2 = _z() ** 2
+        z2 = Z**2
         middle = (self.k + z2 / 2) / (self.n + z2)
-        half = _z() * sqrt(self.k * (self.n - self.k) / self.n + z2 / 4) / (self.n + z2)
+        half = Z * sqrt(self.k * (self.n - self.k) / self.n + z2 / 4) / (self.n + z2)
         return max(0.0, min(middle - half, self.value)), min(1.0, max(middle + half, self.value))
 
     @property
@@ -82,9 +84,3 @@ def _arms(share: Share) -> tuple[float, float]:
 
 def _norm(x: float, y: float, correlation: float) -> float:
     return sqrt(max(0.0, x * x - 2 * correlation * x * y + y * y))
-
-
-def _z() -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf((1 + LEVEL) / 2)

@@ -25,7 +25,6 @@ from vlmdesc.text import counted, shown
 
 LETTERS = 300  # of one text
 MOVED = 12  # classes shown that gained most, and that lost most
-TALL, LINE, EDGE = 300.0, 17.0, 14.0  # pixels: the slope chart, a label in it, and the space above and below
 
 KINDS = {
     "Names alone": ("name",),
@@ -40,10 +39,11 @@ def page(report: Report, thumbnails: Mapping[int, bytes]) -> str:
     """The HTML of a report. `thumbnails` are JPEGs by the row of an image in the data set; any may be missing."""
     view = {
         "report": report,
-        "data": data_name(report.task),
-        "tone": TONES.get(report.verdict["code"], "open"),
+        "version": report.environment.get("vlmdesc", ""),
+        "data": data_name({"data": report.task.data, "name": report.task.name}),
+        "tone": TONES.get(report.verdict.code, "open"),
         "kinds": KINDS,
-        "labels": class_labels(report.task["class_names"]),
+        "labels": class_labels(report.task.class_names),
         "images": {row: b64encode(jpeg).decode() for row, jpeg in thumbnails.items()},
         "classes": _classes(report),
     }
@@ -179,47 +179,11 @@ def axis(values: Iterable[float], most: int = 6) -> Axis:
     return Axis(ticks[0], ticks[-1], ticks)
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places between `low` and `high` near the wanted ones, in their order, at least `gap` apart.
-
-    The nearest in the sense of least squares (pool adjacent violators), so that labels share what they are moved by.
-
-    >>> spread([10.0, 10.0, 40.0], 6.0, 0.0, 100.0), spread([1.0, 1.0], 6.0, 0.0, 100.0)
-    ([7.0, 13.0, 40.0], [0.0, 6.0])
-    """
-    order = sorted(range(len(wanted)), key=wanted.__getitem__)
-    blocks: list[tuple[float, int]] = []  # sum and number of places, the gaps before them taken off
-    for rank, i in enumerate(order):
-        blocks.append((wanted[i] - rank * gap, 1))
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
-            (a, n), (b, m) = blocks.pop(), blocks.pop()
-            blocks.append((a + b, n + m))
-    top = high - (len(wanted) - 1) * gap
-    means = [max(low, min(top, total / n)) for total, n in blocks for _ in range(n)]
-    place = {i: mean + rank * gap for rank, (i, mean) in enumerate(zip(order, means, strict=True))}
-    return [place[i] for i in range(len(wanted))]
-
-
 def _classes(report: Report) -> dict[str, Any]:
-    """Every class with its change from base to main, gains first, and the ends as slope charts over one scale."""
-    both = (report.base, report.main)
-    changes = [(row, row["top1"][report.main] - row["top1"][report.base]) for row in report.classes]
-    changes.sort(key=lambda pair: (-pair[1], -pair[0]["n"]))
+    """Every class with its change from base to main, gains first, and those that moved most, with a scale for them."""
+    changes = [(row, row.top1[report.main] - row.top1[report.base]) for row in report.classes]
+    changes.sort(key=lambda pair: (-pair[1], -pair[0].n))
     gained = [row for row, change in changes[:MOVED] if change > 0]
     lost = [row for row, change in changes[::-1][:MOVED] if change < 0]
-    scale = axis(row["top1"][name] for row in gained + lost for name in both)
-    return {"rows": changes, "gained": _slopes(gained, both, scale), "lost": _slopes(lost, both, scale)}
-
-
-def _slopes(rows: Sequence[Record], methods: tuple[str, str], scale: Axis) -> dict[str, Any]:
-    """A slope chart in pixels from its top: a line for each class and its label, and labels for where they begin."""
-    before, after = ([row["top1"][name] for row in rows] for name in methods)
-    y = {value: EDGE + (1 - scale.part(value)) * (TALL - 2 * EDGE) for value in {*before, *after}}
-    places = spread([y[value] for value in after], LINE, EDGE, TALL - EDGE)
-    starts = sorted({*before})
-    marks = spread([y[value] for value in starts], LINE, EDGE, TALL - EDGE)
-    lines = [
-        {"row": row, "before": a, "after": b, "y": (y[a], y[b]), "label": place}
-        for row, a, b, place in zip(rows, before, after, places, strict=True)
-    ]
-    return {"tall": TALL, "lines": lines, "starts": [*zip(starts, marks, strict=True)]}
+    scale = axis((row.top1[name] for row in gained + lost for name in (report.base, report.main)), 3)
+    return {"rows": changes, "gained": gained, "lost": lost, "scale": scale}

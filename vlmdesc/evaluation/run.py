@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,243 +18,270 @@ import numpy as np
 from jaxtyping import Int
 
 import vlmdesc
-from vlmdesc.classification.heads import HeadCard
+from vlmdesc.cache import make_folder
+from vlmdesc.classification.heads import Head, HeadCard
+from vlmdesc.classification.heads.head import check_encoder, check_width
+from vlmdesc.classification.heads.learned import sentence
 from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.labelled import Joining, Labelled, aligned, class_numbers, distinct, gather, without
+from vlmdesc.embeddings.load import encoder_of
 from vlmdesc.embeddings.protocol import Encoder
-from vlmdesc.embeddings.store import Store
-from vlmdesc.errors import InputError, VlmdescWarning
+from vlmdesc.embeddings.store import Store, store_of
+from vlmdesc.errors import ImageError, InputError
 from vlmdesc.evaluation import calibrate, examples
 from vlmdesc.evaluation.caveats import caveats, curve_caveats, reference_caveats
-from vlmdesc.evaluation.methods import Given, Method
+from vlmdesc.evaluation.methods import Given, with_heads
 from vlmdesc.evaluation.metrics import Summary
-from vlmdesc.evaluation.outcomes import Outcome, outcome
-from vlmdesc.evaluation.roles import drawn, pairs, selection_verdicts, verdicts
-from vlmdesc.evaluation.specs import DEFAULT, Wording, build
-from vlmdesc.evaluation.verdict import NO_DESCRIPTORS, Difference
+from vlmdesc.evaluation.outcomes import Outcome, measure
+from vlmdesc.evaluation.predictions import PREDICTIONS, RESULTS, write_failures, write_predictions
+from vlmdesc.evaluation.specs import DEFAULT, Plan, build, check
+from vlmdesc.evaluation.verdict import base_and_main, judge, pairs
+from vlmdesc.files import cannot_write, write_atomic
 from vlmdesc.records import ClassName, Descriptors, Report
+from vlmdesc.records.descriptors import DescriptorSource
+from vlmdesc.records.progress import Progress, counter, note, noted, silent
+from vlmdesc.records.report import DescriptorSet, EncoderFacts, Reference, Setting, Times
 
-Tick = Callable[[int], object]
-Stage = Callable[[str, int | None], Tick]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is measured, and how: method specs, wording, how labels find classes, bootstrap resamples and the seed."""
-
-    methods: Sequence[str] = DEFAULT
-    wording: Wording = field(default_factory=Wording)
-    joining: Joining = field(default_factory=Joining)
-    resamples: int = 2_000
-    seed: int = 0
+Opener = Callable[[], Encoder]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """A report, and what its views are drawn from: the data set, its images, and the outcomes of each method."""
+    """A report, and what its views are drawn from: the data set, its images, and the outcomes of each method.
+
+    `notes` are what a person should know, besides the caveats of the report what was left out.
+    """
 
     report: Report
     data: DataSet
-    photos: Labelled
+    images: Labelled
     descriptors: Descriptors
     outcomes: Mapping[str, Sequence[Outcome]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> tuple[ImageError, ...]:
+        """The images that could not be used."""
+        return self.images.failed
+
+    @property
+    def learned(self) -> dict[str, str]:
+        """What methods learned from images, each as a sentence."""
+        methods = {name: of for name, of in self.report.methods.items() if of.learned is not None}
+        return {name + (", first draw" if of.seeds else ""): sentence(of.learned or {}) for name, of in methods.items()}
+
+    def save(self, folder: str | Path) -> None:
+        """Write results.json, predictions.parquet, report.html, and errors.jsonl where images failed.
+
+        Raises: StoreError.
+        """
+        from vlmdesc.evaluation.report import page
+        from vlmdesc.evaluation.thumbnails import shown_rows, thumbnails
+
+        folder = Path(folder)
+        make_folder(folder)
+        first = [outcomes[0] for outcomes in self.outcomes.values()]
+        write_predictions(folder / PREDICTIONS, self.images, self.descriptors.classes, first)
+        self.report.save(folder / RESULTS)
+        small = thumbnails(self.data, shown_rows(self.report))
+        write_atomic(folder / "report.html", page(self.report, small).encode())
+        write_failures(folder, self.images)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report, as results.json has it."""
+        return self.report.to_dict()
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.report!r})"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
 
 
 def evaluate(
     data: DataSet | str | Path,
-    descriptors: Descriptors | Mapping[str, Descriptors],
-    encoder: Encoder,
-    store: Store | None = None,
+    descriptors: DescriptorSource | Mapping[str, Descriptors],
+    encoder: Encoder | str | Opener,
     *,
-    plan: Plan | None = None,
+    methods: Sequence[str] = DEFAULT,
+    heads: Sequence[Head] = (),
     reference: DataSet | str | Path | None = None,
-    stage: Stage = lambda name, total: bool,
+    plan: Plan | None = None,
+    store: Store | bool = True,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Do descriptors help over the name, over templates, over random words? Every method on the same images.
 
-    `descriptors` is a set, or several by name over the same classes. Embeddings come from the store, by default the
-    user's, and are kept there: a second evaluation encodes nothing. Weights and temperatures are chosen on the
-    `reference`, else by cross-validation; some methods learn from it. `stage(name, total)` is told what
-    begins and gives what to call as it goes.
+    `descriptors` is a set, or several by name over the same classes. Embeddings are kept in the store: a second
+    evaluation encodes nothing. Weights and temperatures are chosen on the `reference`, else by cross-validation; some
+    methods learn from it. `heads` are methods too, each named after its card. What is wrong with all this is told
+    before the encoder is opened, by its name or by a function that does it.
 
-    Raises: InputError where labels and classes do not fit, or a method is unknown; StoreError.
+    Raises: InputError where labels and classes do not fit, or a method is unknown; ModelError for a head of another
+    encoder; StoreError; as `load_encoder`.
     """
-    plan, store, began = plan or Plan(), store or Store(), time.time()
-    data, reference = _opened(data), None if reference is None else _opened(reference)
-    named = {"descriptors": descriptors} if isinstance(descriptors, Descriptors) else descriptors
-    if not named:
-        raise InputError("no descriptors", fix="give a descriptor set")
-    name, *others = named
-    first, numbers = class_numbers(data, named[name], plan.joining)
-    sets = {name: first} | {other: aligned(named[other], first.classes, plan.joining) for other in others}
-    methods, left_out = build(plan.methods, sets, plan.wording, reference is not None)
-    of_reference = _reference_numbers(reference, first, plan.joining) if reference else None
-    tick = stage("images", int((numbers >= 0).sum()))
-    photos = gather(data, numbers, encoder, store, lambda: tick(1))
-    known, of_it = _known(reference, of_reference, photos, encoder, store)
-    known_limits = [*caveats(photos, sets), *of_it, *curve_caveats(methods, known)]
-    for sentence in known_limits:
-        warnings.warn(sentence, VlmdescWarning, stacklevel=2)
-    given = _given(photos, known, first, encoder, store, plan.seed)
-    found = measure(methods, given, photos, plan.seed, stage)
-    report = Report(
-        task=_task(data, photos, sets, plan) | {"reference": _about(reference, known, first), "caveats": known_limits},
-        encoder=_encoder(encoder),
-        left_out=left_out,
-        environment=environment(),
-        times=_times(began),
-        **figures(found, photos, first.classes, plan.resamples, plan.seed),
-    )
-    return Evaluation(report, data, photos, first, found)
+    plan, began = plan or Plan(), time.time()
+    with noted() as notes:
+        check(methods, reference is not None)
+        data, reference = _data(data), None if reference is None else _data(reference)
+        (name, first), *others = _named(descriptors).items()
+        first, numbers = class_numbers(data, first, plan.joining)
+        sets = {name: first} | {other: aligned(set_, first.classes, plan.joining) for other, set_ in others}
+        built, left_out = build(methods, sets, plan, reference is not None)
+        built = with_heads(built, heads, first)
+        of_reference = None if reference is None else _lenient(reference, first, plan.joining)
+        opened, kept = _open(encoder, heads), store_of(store)
+        more = counter(progress, "images", int((numbers >= 0).sum()))
+        images = replace(gather(data, numbers, opened, kept, lambda: more(1)), classes=first.classes)
+        known, of_it = _known(reference, of_reference, images, opened, kept)
+        limits = [*caveats(images, sets), *of_it, *curve_caveats(built, known)]
+        for limit in (*limits, *(f"left out: {name}: {why}" for name, why in left_out.items())):
+            note(limit)
+        found = measure(built, _given(images, known, first, opened, kept, plan.seed), images, plan.seed, progress)
+        report = Report(
+            task=_setting(data, images, sets, plan, _reference(reference, known, first), limits),
+            encoder=EncoderFacts(opened.name, opened.fingerprint, opened.precision),
+            left_out=left_out,
+            environment=environment(),
+            **figures(found, images, first.classes, plan),
+            times=Times(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)), round(time.time() - began, 1)),
+        )
+    return Evaluation(report, data, images, first, found, tuple(notes))
 
 
-def _given(
-    images: Labelled, reference: Labelled | None, descriptors: Descriptors, encoder: Encoder, store: Store, seed: int
-) -> Given:
-    """What heads are fitted with. Weights and temperatures are chosen on the reference, else by cross-validation."""
-    on = reference or images
-    some = calibrate.sample(on.labels, seed)
-    folds = None if reference else calibrate.folds(images.labels, images.contents, seed)[some]
-    return Given(
-        HeadCard.of("", encoder, descriptors),
-        partial(text_vectors, encoder=encoder, store=store),
-        images.vectors,
-        on.vectors[some],
-        on.labels[some],
-        folds,
-        reference,
-        seed,
-    )
+def _data(source: DataSet | str | Path) -> DataSet:
+    given: object = load_data(source) if isinstance(source, (str, Path)) else source
+    if not isinstance(given, DataSet):
+        what = f"{type(given).__name__} where a data set is meant"
+        raise InputError(what, fix="give a folder, a table, or what load_data gives")
+    return given
 
 
-def measure(
-    methods: Sequence[Method], given: Given, images: Labelled, seed: int = 0, stage: Stage = lambda name, total: bool
-) -> dict[str, list[Outcome]]:
-    """The answers of each method, one outcome for each of its seeds: a list of heads on the same images.
-
-    One head at a time: of all but a method's first seed only the answers are kept.
-    """
-    fold = calibrate.folds(images.labels, images.contents, seed)
-    each = [(method, seed_) for method in methods for seed_ in method.seeds]
-    tick = stage("methods", len(each))
-    found: dict[str, list[Outcome]] = {}
-    for method, seed_ in each:
-        found.setdefault(method.name, []).append(outcome(method, seed_, given, images, fold))
-        tick(1)
-    return found
+def _named(descriptors: DescriptorSource | Mapping[str, Descriptors]) -> dict[str, Descriptors]:
+    """Descriptor sets by name. Raises: InputError."""
+    if isinstance(descriptors, Mapping) and descriptors:
+        sets = {str(name): set_ for name, set_ in descriptors.items() if isinstance(set_, Descriptors)}
+        if len(sets) == len(descriptors):
+            return sets
+    return {"descriptors": Descriptors.load(descriptors)}
 
 
-def figures(
-    outcomes: Mapping[str, Sequence[Outcome]],
-    images: Labelled,
-    classes: Sequence[ClassName],
-    resamples: int = 2_000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """The parts of a `Report` that follow from answers: no model, no disk."""
-    methods = [found[0].method for found in outcomes.values()]
-    base, main = drawn(methods)
-    summary = Summary(outcomes, images.labels, images.groups, classes, resamples, seed)
-    comparisons = summary.comparisons(pairs(methods))
-    before, after = outcomes[base][0], outcomes[main][0]
-    return {
-        "methods": {name: summary.method(name) for name in outcomes},
-        "comparisons": [difference.record() for difference in comparisons],
-        "verdict": _verdict(summary, methods, comparisons),
-        "base": base,
-        "main": main,
-        "classes": summary.class_table(base, main),
-        "confusions": examples.with_examples(summary.confusions(base, main), images, after, classes),
-        "changes": examples.changes(images, before, after, classes),
-        "credit": examples.credit(images, after, classes),
-    }
+def _open(encoder: Encoder | str | Opener, heads: Sequence[Head]) -> Encoder:
+    """The encoder. Raises: ModelError for a head that is for the embeddings of another."""
+    given = isinstance(encoder, (str, Encoder)) or not callable(encoder)
+    opened = encoder_of(encoder) if given else encoder()  # type: ignore[operator]
+    for head in heads:
+        check_encoder(head.card, opened.fingerprint, opened.name)
+        check_width(head, opened.dim)
+    return opened
 
 
-def _verdict(summary: Summary, methods: Sequence[Method], comparisons: Sequence[Difference]) -> dict[str, Any]:
-    """The verdict on the first descriptor set, and on each where there are several."""
-    free = {m.name: summary.figure(m.name, "top1").value for m in methods if m.base == "free"}
-    chance = 1 / len(summary.classes)
-    found = {of: vars(v) for of, v in verdicts(methods, comparisons, free, chance).items()}
-    selected = [vars(verdict) for verdict in selection_verdicts(methods, comparisons)]
-    first = next(iter(found.values()))
-    if selected and first["code"] == NO_DESCRIPTORS:
-        first = selected[0]
-    more = ({"sets": found} if len(found) > 1 else {}) | ({"selection": selected} if selected else {})
-    return dict(first) | more
-
-
-def _opened(data: DataSet | str | Path) -> DataSet:
-    return data if isinstance(data, DataSet) else load_data(data)
-
-
-def _reference_numbers(data: DataSet, descriptors: Descriptors, joining: Joining) -> Int[np.ndarray, " rows"]:
+def _lenient(data: DataSet, descriptors: Descriptors, joining: Joining) -> Int[np.ndarray, " rows"]:
     """Class numbers of the reference, -1 for none: some classes may have no image, others are passed over."""
     lenient = Joining(joining.aliases, joining.loose, allow_absent=True, ignore_unknown=True)
     return class_numbers(data, descriptors, lenient)[1]
 
 
 def _known(
-    data: DataSet | None, numbers: Int[np.ndarray, " rows"] | None, photos: Labelled, encoder: Encoder, store: Store
+    data: DataSet | None,
+    numbers: Int[np.ndarray, " rows"] | None,
+    images: Labelled,
+    encoder: Encoder,
+    store: Store | None,
 ) -> tuple[Labelled | None, list[str]]:
-    """The reference, if there is one, without what is evaluated on and without copies, and what to know about it.
+    """The reference without what is evaluated on and without copies, and what to know about it.
 
     Raises: InputError when none is left.
     """
     if data is None or numbers is None:
         return None, []
     found = gather(data, numbers, encoder, store)
-    fresh = without(found, photos)
+    fresh = without(found, images)
     if not len(fresh.labels):
         what = "the reference has no image that is not evaluated on"
         raise InputError(what, where=data.name, fix="give other images, or none")
-    return distinct(fresh), [*reference_caveats(found, photos, data.labels())]
+    return distinct(fresh), [*reference_caveats(found, images, data.labels())]
 
 
-def _task(data: DataSet, photos: Labelled, sets: Mapping[str, Descriptors], plan: Plan) -> dict[str, Any]:
-    classes = next(iter(sets.values())).classes
+def _reference(data: DataSet | None, known: Labelled | None, descriptors: Descriptors) -> Reference | None:
+    if data is None or known is None:
+        return None
+    return Reference(data.name, data.table.split, len(known.labels), known.fingerprint(descriptors.classes))
+
+
+def _given(
+    images: Labelled,
+    reference: Labelled | None,
+    descriptors: Descriptors,
+    encoder: Encoder,
+    store: Store | None,
+    seed: int,
+) -> Given:
+    """What heads are fitted with. Weights and temperatures are chosen on the reference, else by cross-validation."""
+    on = reference or images
+    some = calibrate.sample(on.labels, seed)
+    folds = None if reference else calibrate.folds(images.labels, images.contents, seed)[some]
+    card, encode = HeadCard.of("", encoder, descriptors), partial(text_vectors, encoder=encoder, store=store)
+    return Given(card, encode, images.vectors, on.vectors[some], on.labels[some], folds, reference, seed)
+
+
+def figures(
+    outcomes: Mapping[str, Sequence[Outcome]], images: Labelled, classes: Sequence[ClassName], plan: Plan
+) -> dict[str, Any]:
+    """The fields of a `Report` that follow from answers: no model, no disk."""
+    methods = [found[0].method for found in outcomes.values()]
+    base, main = base_and_main(methods)
+    summary = Summary(outcomes, images.labels, images.groups, classes, plan.resamples, plan.seed)
+    comparisons = summary.comparisons(pairs(methods))
+    before, after = outcomes[base][0], outcomes[main][0]
+    measured = {name: summary.method(name) for name in outcomes}
+    accuracy = {name: of.top1 for name, of in measured.items()}
     return {
-        "data": data.name,
-        "split": data.table.split,
-        "columns": vars(data.roles),
-        "n": len(photos.labels),
-        "classes": len(classes),
-        "class_names": {class_.id: class_.name for class_ in classes},
-        "data_hash": photos.fingerprint(classes),
-        "failed": len(photos.failed),
-        "unlabelled": photos.unlabelled,
-        "descriptors": {
-            name: {
-                "rows": len(set_.rows),
-                "sha256": _sha256(replace(set_, history=()).to_json()),
-            }
-            for name, set_ in sets.items()
-        },
-        "phrase": plan.wording.phrase,
-        "pool": plan.wording.pool,
-        "resamples": plan.resamples,
-        "seed": plan.seed,
+        "methods": measured,
+        "comparisons": comparisons,
+        "verdict": judge(methods, comparisons, accuracy, len(images.labels), len(classes)),
+        "base": base,
+        "main": main,
+        "classes": summary.class_table(base, main),
+        "confusions": examples.confusions(images, before, after, classes),
+        "changes": examples.flips(images, before, after, classes),
+        "credit": examples.credit(images, after, classes),
     }
 
 
-def _sha256(text: str) -> str:
+def _setting(
+    data: DataSet,
+    images: Labelled,
+    sets: Mapping[str, Descriptors],
+    plan: Plan,
+    reference: Reference | None,
+    limits: Sequence[str],
+) -> Setting:
+    classes = images.classes
+    return Setting(
+        data=data.name,
+        split=data.table.split,
+        columns=vars(data.roles),
+        n=len(images.labels),
+        classes=len(classes),
+        class_names={class_.id: class_.name for class_ in classes},
+        data_hash=images.fingerprint(classes),
+        failed=len(images.failed),
+        unlabelled=images.unlabelled,
+        descriptors={name: DescriptorSet(len(set_.rows), _sha256(set_)) for name, set_ in sets.items()},
+        phrase=plan.phrase,
+        pool=plan.pool,
+        resamples=plan.resamples,
+        seed=plan.seed,
+        reference=reference,
+        caveats=tuple(limits),
+    )
+
+
+def _sha256(descriptors: Descriptors) -> str:
+    text = replace(descriptors, history=()).to_json()
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _about(reference: DataSet | None, photos: Labelled | None, descriptors: Descriptors) -> dict[str, Any] | None:
-    if reference is None or photos is None:
-        return None
-    hash_ = photos.fingerprint(descriptors.classes)
-    return {"data": reference.name, "split": reference.table.split, "n": len(photos.labels), "data_hash": hash_}
-
-
-def _encoder(encoder: Encoder) -> dict[str, str]:
-    return {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision}
-
-
-def _times(began: float) -> dict[str, Any]:
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began))
-    return {"started": started, "seconds": round(time.time() - began, 1)}
 
 
 def environment() -> dict[str, str]:
@@ -265,3 +293,15 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def make_writable(folder: Path) -> None:
+    """Raises: InputError or StoreError where results could not be kept; to be told before hours of work."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError("not a folder", where=folder, fix="choose another with --out")
+    try:
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from error

@@ -1,4 +1,4 @@
-"""Tasks: everything an evaluation needs to be run again, in one TOML file."""
+"""Tasks: everything an evaluation needs to be run again, in one TOML file, and the figures it should come to."""
 
 from __future__ import annotations
 
@@ -7,33 +7,39 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from vlmdesc.assets import shipped_sets
-from vlmdesc.classification.score import get_pool
-from vlmdesc.descriptors.phrase import get_phrase
-from vlmdesc.embeddings.data import DataSet, load_data
+from vlmdesc.classification.heads import Head
+from vlmdesc.embeddings.data import load_data
 from vlmdesc.embeddings.labelled import Joining, aligned
+from vlmdesc.embeddings.load import load_encoder
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.run import Evaluation, Plan, Stage, evaluate
-from vlmdesc.evaluation.specs import DEFAULT, Wording, parse
+from vlmdesc.evaluation.predictions import ERRORS
+from vlmdesc.evaluation.run import Evaluation, Opener, evaluate, make_writable
+from vlmdesc.evaluation.specs import DEFAULT, Plan, check, curve
 from vlmdesc.files import read_text
-from vlmdesc.records import Descriptors
+from vlmdesc.records import Descriptors, Report
 from vlmdesc.records.descriptors import open_set
-from vlmdesc.text import did_you_mean, shown
+from vlmdesc.records.progress import Progress, note, noted, silent
+from vlmdesc.records.report import Interval
+from vlmdesc.text import counted, did_you_mean, shown
+
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A published or earlier figure: top-1 of a method under a model, its standard deviation, and where it stands."""
 
     model: str
     method: str
-    top1: float
+    top1: Fraction
     source: str
-    std: float | None = None
+    std: Fraction | None = None
     note: str = ""
 
 
@@ -71,116 +77,97 @@ class Task:
     aliases: Mapping[str, str] = field(default_factory=dict)
     expected: tuple[Expected, ...] = ()
 
-    def plan(self) -> Plan:
-        """How it is measured. Raises: InputError for a method, phrase or pooling that is not known."""
-        get_phrase(self.phrase), get_pool(self.pool)
-        for spec in self.methods:
-            if spec != "all":
-                parse(spec)
-        if self.seeds < 1 or self.resamples < 100 or self.seed < 0:
-            what = f"{self.seeds} seeds, {self.resamples} resamples, seed {self.seed}"
-            raise InputError(what, fix="use at least 1, 100 and 0")
+    @classmethod
+    def load(cls, path: str | Path, folders: Sequence[Path] = ()) -> Task:
+        """The task in a TOML file. Files it names are looked for beside it, then in `folders`.
+
+        Raises: InputError naming the file and the key that is wrong.
+        """
+        path = Path(path)
+        places = [path.parent, *folders]
+        try:
+            raw = tomllib.loads(read_text(path))
+            known = [f.name for f in fields(cls)]
+            if odd := next((key for key in raw if key not in known), None):
+                fix = f"{did_you_mean(odd, known)}known: {', '.join(known)}"
+                raise InputError(f"unknown key '{odd}'", where=path, fix=fix)
+            task = msgspec.convert(raw, cls)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"not TOML: {error}", where=path, fix="correct that line") from error
+        except msgspec.ValidationError as error:
+            what = str(error).replace("$.", "")
+            raise InputError(what, where=path, fix="see the tasks in eval/; top1 and std are fractions") from error
+        return replace(
+            task,
+            data=_found(task.data, places) if isinstance(task.data, str) else task.data,
+            reference=_found(task.reference, places),
+            descriptors=tuple(_descriptor_file(file, places, path) for file in task.descriptors),
+            classes_from=task.classes_from and _descriptor_file(task.classes_from, places, path),
+        )
+
+    def with_curve(self, per_class: str) -> Task:
+        """The methods that learn from labels also once for each number of images a class: "1,5,20".
+
+        Raises: InputError when that is not such a list, or none of the methods so learns.
+        """
+        return replace(self, methods=curve(self.methods, per_class))
+
+    def run(
+        self,
+        encoder: Encoder | str | Opener = "",
+        *,
+        heads: Sequence[Head] = (),
+        out: str | Path | None = None,
+        store: Store | bool = True,
+        progress: Progress = silent,
+    ) -> Evaluation:
+        """Measure it, by default with its own model, `heads` beside its methods, and save what was found in a folder
+        `out`, where there is one.
+
+        What is wrong with the task is told before a model is loaded.
+        Raises: InputError, StoreError, EndpointError as `evaluate` and `load_data` do.
+        """
+        if out is not None:
+            make_writable(Path(out))
+        check(self.methods, bool(self.reference))
         if self.reference_split and not self.reference:
             raise InputError("a reference split without a reference", fix="name the reference data set too")
         joining = Joining(self.aliases, self.loose_labels, self.only_present, self.allow_absent, self.ignore_unknown)
-        wording = Wording(self.phrase, self.pool, tuple(range(self.seeds)))
-        return Plan(self.methods, wording, joining, self.resamples, self.seed)
+        plan, sets = Plan(self.phrase, self.pool, joining, self.seeds, self.resamples, self.seed), self._sets()
+        roles = ("image_column", "label_column", "group_column", "id_column")
+        columns = {role: getattr(self, role) for role in roles}
+        data = load_data(self.data, split=self.split, **columns)
+        found = evaluate(
+            data,
+            sets,
+            encoder or self.model or "starter",
+            methods=self.methods,
+            heads=heads,
+            reference=load_data(self.reference, split=self.reference_split, **columns) if self.reference else None,
+            plan=plan,
+            store=store,
+            progress=progress,
+        )
+        setting = msgspec.structs.replace(found.report.task, name=self.name or data.name, about=self.about)
+        found = replace(found, report=msgspec.structs.replace(found.report, task=setting))
+        if out is not None:
+            found.save(out)
+        return found
 
-    def sets(self) -> dict[str, Descriptors]:
+    def _sets(self) -> dict[str, Descriptors]:
         """The descriptor sets by the names of their files. Raises: InputError."""
         found = {shown(Path(file).stem): open_set(file) for file in self.descriptors}
+        if not found:
+            sets = ", ".join(shipped_sets())
+            raise InputError(
+                "no descriptors", fix=f"give --descriptors with a descriptor file, or a set that ships: {sets}"
+            )
         if len(found) < len(self.descriptors):
             raise InputError("two descriptor files of one name", fix="rename one of them")
         if not self.classes_from:
             return found
         classes = open_set(self.classes_from).classes
         return {name: aligned(set_, classes, Joining()) for name, set_ in found.items()}
-
-    def open_data(self) -> tuple[DataSet, DataSet | None]:
-        """The data set, and the reference where there is one. Raises: InputError, EndpointError."""
-        roles = ("image_column", "label_column", "group_column", "id_column")
-        columns = {role: getattr(self, role) for role in roles}
-        data = load_data(self.data, split=self.split, **columns)
-        if not self.reference:
-            return data, None
-        return data, load_data(self.reference, split=self.reference_split, **columns)
-
-
-def run_task(
-    task: Task,
-    open_encoder: Callable[[], Encoder],
-    store: Store | None = None,
-    *,
-    stage: Stage = lambda name, total: bool,
-) -> Evaluation:
-    """Measure a task. The encoder is opened last: what is wrong with the task is told before a model is loaded.
-
-    Raises: InputError, StoreError, EndpointError as `evaluate` and `load_data` do.
-    """
-    plan, sets = task.plan(), task.sets()
-    data, reference = task.open_data()
-    found = evaluate(data, sets, open_encoder(), store, plan=plan, reference=reference, stage=stage)
-    about = {"name": task.name or data.name, "about": task.about}
-    return replace(found, report=replace(found.report, task=about | dict(found.report.task)))
-
-
-def read_task(path: Path, folders: Sequence[Path] = ()) -> Task:
-    """The task in a TOML file. Files it names are looked for beside it, then in `folders`.
-
-    Raises: InputError naming the file and the key that is wrong.
-    """
-    try:
-        raw = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not TOML: {error}", where=path, fix="correct that line") from error
-    known = {f.name: f for f in fields(Task)}
-    for key in raw:
-        if key not in known:
-            raise InputError(
-                f"unknown key '{key}'", where=path, fix=f"{did_you_mean(key, known)}known: {', '.join(known)}"
-            )
-    for key in ("data", "descriptors"):
-        if key not in raw:
-            raise InputError(f"'{key}' is missing", where=path, fix="see the tasks in eval/")
-    expected = tuple(_expected(row, path) for row in _typed(raw.pop("expected", []), "expected", list, path))
-    values = {key: _value(raw[key], key, path) for key in raw}
-    places = [path.parent, *folders]
-    values["data"] = _found(values["data"], places)
-    values["reference"] = _found(values.get("reference", ""), places)
-    values["descriptors"] = tuple(_descriptor_file(file, places, path) for file in values["descriptors"])
-    if values.get("classes_from"):
-        values["classes_from"] = _descriptor_file(values["classes_from"], places, path)
-    return Task(**values, expected=expected)
-
-
-def _value(value: Any, key: str, path: Path) -> Any:
-    """A value of the kind its field has; lists become tuples."""
-    kinds: dict[str, Any] = {"seeds": int, "resamples": int, "seed": int, "aliases": dict}
-    kinds |= dict.fromkeys(("methods", "descriptors"), list)
-    kinds |= dict.fromkeys(("loose_labels", "only_present", "allow_absent", "ignore_unknown"), bool)
-    value = _typed(value, key, kinds.get(key, str), path)
-    parts = [*value] if isinstance(value, list) else [*value.values()] if isinstance(value, dict) else []
-    for part in parts:
-        _typed(part, key, str, path)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _typed(value: Any, key: str, kind: type, path: Path) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        wanted = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}[kind]
-        raise InputError(f"'{key}' must be {wanted}, found {value!r}", where=path, fix="see the tasks in eval/")
-    return value
-
-
-def _expected(row: Any, path: Path) -> Expected:
-    numbers = (row.get("top1"), row.get("std", 0.0)) if isinstance(row, dict) else (None,)
-    try:
-        if not all(isinstance(number, float) and 0 <= number <= 1 for number in numbers):
-            raise TypeError("top1 and std are fractions, such as 0.62")
-        return Expected(**row)
-    except TypeError as error:
-        what = f"an [[expected]] needs model, method, top1 and source, and may have std and note; found {row!r}"
-        raise InputError(what, where=path, fix="correct it; top1 and std are fractions, such as 0.62") from error
 
 
 def _found(name: str, places: Sequence[Path]) -> str:
@@ -195,3 +182,91 @@ def _descriptor_file(name: str, places: Sequence[Path], path: Path) -> str:
         fix = "put it there, or name its folder with --published"
         raise InputError(f"no descriptor file '{name}' in {looked}", where=path, fix=fix)
     return found
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A figure of ours: less the expected one, its interval, on how many images, and the first text."""
+
+    measured: float
+    ci95: Interval
+    difference: float
+    n: int
+    prompt_form: str
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """An expected figure beside what was measured; nothing, and why, where the method was left out."""
+
+    expected: Expected
+    found: Measured | None
+    left_out: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        nothing = {"measured": None, "left_out": self.left_out}
+        return msgspec.to_builtins(self.expected) | (msgspec.to_builtins(self.found) if self.found else nothing)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What a task expects beside what was measured, how many images failed, and what a person should know."""
+
+    task: str
+    figures: tuple[Reproduced, ...]
+    failed: int
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"schema": 1, "task": self.task, "figures": [figure.to_dict() for figure in self.figures]}
+
+
+def reproduce(
+    path: str | Path,
+    *,
+    models: Sequence[str] = (),
+    out: str | Path = "vlmdesc-reproduce",
+    folders: Sequence[Path] = (),
+    open_encoder: Callable[[str], Encoder] = load_encoder,
+    store: Store | bool = True,
+    progress: Progress = silent,
+) -> Reproduction:
+    """Measure what a task file expects of each of its models, or of these, with a folder of results for each in `out`.
+
+    Files that the task names are looked for beside it and in `folders`.
+    Raises: InputError for a file that expects nothing, or nothing of such a model; as `Task.run`.
+    """
+    path = Path(path)
+    task = Task.load(path, folders)
+    known = [*dict.fromkeys(row.model for row in task.expected)]
+    if not known:
+        raise InputError("no [[expected]] figures", where=path, fix="use vlmdesc eval")
+    if strange := [model for model in models if model not in known]:
+        raise InputError(f"nothing is expected of '{strange[0]}'", where=path, fix=f"models: {', '.join(known)}")
+    figures, failed = list[Reproduced](), 0
+    with noted() as notes:
+        for model in models or known:
+            wanted = [row for row in task.expected if row.model == model]
+            methods = tuple(dict.fromkeys((*task.methods, *(row.method for row in wanted))))
+            folder = Path(out) / f"{path.stem}-{known.index(model)}"
+            asked = replace(task, model=model, methods=methods)
+
+            def opener(model: str = model) -> Encoder:
+                return open_encoder(model)
+
+            found = asked.run(opener, out=folder, store=store, progress=progress)
+            figures += [_beside(row, found.report) for row in wanted]
+            failed += len(found.failed)
+            note(f"results, predictions and report in {folder}")
+            if found.failed:
+                note(f"{counted(len(found.failed), 'image')} could not be used, listed in {folder / ERRORS}")
+    return Reproduction(task.name or path.stem, tuple(figures), failed, tuple(notes))
+
+
+def _beside(expected: Expected, report: Report) -> Reproduced:
+    of = report.methods.get(expected.method)
+    if of is None:
+        return Reproduced(expected, None, report.left_out.get(expected.method, ""))
+    difference = round(of.top1 - expected.top1, 6)
+    return Reproduced(expected, Measured(of.top1, of.ci95, difference, report.task.n, of.prompt_form))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from io import BytesIO
-from typing import Any
 
 from PIL import Image
 
@@ -29,8 +28,8 @@ def thumbnails(data: DataSet, rows: Collection[int], side: int = SIDE) -> dict[i
 
 def shown_rows(report: Report) -> list[int]:
     """The rows of the data set that the report names as examples."""
-    changes: Mapping[str, Any] = report.changes["examples"]
-    return [example["row"] for kind in changes.values() for example in kind] + [row["row"] for row in report.confusions]
+    flips = report.changes.examples
+    return [flip.row for flip in (*flips.fixed, *flips.broken)] + [pair.row for pair in report.confusions]
 
 
 def _jpeg(source: Source, side: int) -> bytes:

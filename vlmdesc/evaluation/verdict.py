@@ -1,4 +1,4 @@
-"""From comparisons to a sentence. The rules, all of them:
+"""From comparisons to a sentence: who is judged, what each is set against, and what it says. The rules, all of them:
 
 A difference is "better" or "worse" when its Holm-adjusted McNemar p is below 0.05 and its 95 % interval leaves out 0;
 "the same" when the interval lies within one point of 0 on both sides, and there are 300 images or more: where no answer
@@ -23,180 +23,237 @@ captions and against random words selected on the same images. "ensembling" is "
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from vlmdesc.evaluation.methods import METHODS, Method
 from vlmdesc.evaluation.statistics import p_value
+from vlmdesc.records.report import Difference, Interval, Verdict
 from vlmdesc.text import counted
 
 ALPHA = 0.05
 MARGIN = 0.01  # of accuracy: differences below one point are the same for all that matters
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Top-1 accuracy of method a less that of b on the same n images: interval, McNemar p, and that p after Holm."""
-
-    a: str
-    b: str
-    delta: float
-    ci95: tuple[float, float]
-    p: float
-    p_holm: float
-    n: int
-
-    @property
-    def state(self) -> str:
-        """ "better", "worse", "same" or "unclear".
-
-        >>> Difference("describe", "name", 0.04, (0.03, 0.05), 0.001, 0.001, 500).state
-        'better'
-        """
-        low, high = self.ci95
-        if self.p_holm < ALPHA and (low > 0 or high < 0):
-            return "better" if low > 0 else "worse"
-        within = low > -MARGIN and high < MARGIN
-        return "same" if within and 3 / self.n <= MARGIN else "unclear"
-
-    @property
-    def evidence(self) -> str:
-        """The interval and p, as a sentence has them."""
-        low, high = map(points, self.ci95)
-        p = p_value(self.p_holm)
-        return f"95 % CI {low} to {high}, p{'' if p.startswith('<') else '='}{p}"
-
-    def __str__(self) -> str:
-        return f"{points(self.delta, sign=True)}, {self.evidence}"
-
-    def record(self) -> dict[str, Any]:
-        """As it stands in results.json."""
-        return {key: value for key, value in asdict(self).items() if key != "n"} | {"state": self.state}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What was found: a stable code, and the same in words."""
-
-    code: str
-    text: str
-
-
-def judge(
-    against: Mapping[str, Difference],
-    subject: str = "Descriptors",
-    baseline: str = "the name alone",
-    free: float | None = None,
-    chance: float = 0.0,
-) -> Verdict:
-    """The verdict on descriptors by their differences to "name", "templates", "waffle" and "swapped", where measured.
-
-    `subject` and `baseline` are what the sentence calls them and the name; the controls must be worded and pooled as
-    the descriptors are. `free` is the accuracy of the descriptors without the names.
-    """
-    code, text = _main(subject, baseline, against.get("name"), against.get("waffle"), ENSEMBLING)
-    more = (
-        _templates(against.get("templates")),
-        _swapped(against.get("swapped")),
-        "" if free is None else f"Without the names they reach {100 * free:.1f} % (chance: {100 * chance:.1f} %).",
-    )
-    return Verdict(code, " ".join(filter(None, (text, *more))))
-
-
-def judge_selection(against: Mapping[str, Difference], of: str = "") -> Verdict:
-    """The verdict on descriptors selected on labelled images, by their differences to "name", "waffle" (random words,
-    selected), "own" (each class's own, none selected), "random" (drawn at random) and "shots" (the same images as
-    prototypes), and that of "unlabelled" selection to the name.
-    """
-    subject = f"Descriptors{of} selected in the neighbourhood"
-    code, text = _main(subject, "their caption alone", against.get("name"), against.get("waffle"), ANY_WORDS)
-    more = [_sentence(words, against[part]) for part, words in _SELECTION.items() if part in against]
-    return Verdict(code, " ".join((text, *more)))
-
-
-NO_DESCRIPTORS = "no-descriptors"
-
-
 ENSEMBLING = ("ensembling", "the gain is ensembling, not meaning")
 ANY_WORDS = ("any-words", "the gain does not come from what they say")
 
-
-def _main(
-    subject: str, baseline: str, name: Difference | None, waffle: Difference | None, otherwise: tuple[str, str]
-) -> tuple[str, str]:
-    if name is None:
-        return "no-baseline", f"{subject} were not set against the name alone, so what they add to it is not known."
-    n = name.n
-    if name.state == "worse":
-        return "harm", f"{subject} do harm: {baseline} is better ({name}, n={n})."
-    if name.state == "same":
-        return "no-gain", f"{subject} change nothing that matters against {baseline} ({name}, n={n})."
-    if name.state == "unclear":
-        return "unclear", f"{counted(n, 'image')} cannot tell whether {_lower(subject)} beat {baseline} ({name})."
-    beat = f"{subject} beat {baseline} by {points(name.delta)} points ({name.evidence}, n={n})"
-    if waffle is None:
-        why = "but random words in the same wording were not tried: whether it is what they say, is not known."
-        return "no-control", f"{beat}, {why}"
-    if waffle.state == "better":
-        return (
-            "meaning",
-            f"{beat}, and random words by {points(waffle.delta)} ({waffle.evidence}): what they say helps.",
-        )
-    code, why = otherwise
-    if waffle.state == "unclear":
-        return "unexplained", f"{beat}; {counted(n, 'image')} cannot tell them from random words ({waffle})."
-    if waffle.state == "worse":
-        return code, f"{beat}, but random words do better still ({waffle}): {why}."
-    return code, f"{beat}, but not random words ({waffle}): {why}."
-
-
-def _lower(subject: str) -> str:
-    return subject[0].lower() + subject[1:]
-
-
-_TEMPLATES = {
-    "better": "They beat an ensemble of name templates too",
-    "worse": "An ensemble of name templates does better",
-    "same": "An ensemble of name templates does as well",
-    "unclear": "Whether they beat an ensemble of name templates is unclear",
-}
-_SWAPPED = {
-    "better": "Given to other classes than their own they lose their worth",
-    "worse": "Given to other classes than their own they do better",
-    "same": "Given to other classes than their own they do as well",
-    "unclear": "Whether it matters which class they are given to is unclear",
-}
-
-
-_SELECTION = {
-    "own": ("The selected beat each class's own", "Each class's own do better", "Each class's own do as well"),
-    "random": ("They beat descriptors drawn at random", "Random draws do better", "Random draws do as well"),
-    "shots": (
+# What is said of a difference to a method besides the baseline and the control: better, worse, the same, unclear.
+SENTENCES = {
+    "templates": (
+        "They beat an ensemble of name templates too",
+        "An ensemble of name templates does better",
+        "An ensemble of name templates does as well",
+        "Whether they beat an ensemble of name templates is unclear",
+    ),
+    "swapped": (
+        "Given to other classes than their own they lose their worth",
+        "Given to other classes than their own they do better",
+        "Given to other classes than their own they do as well",
+        "Whether it matters which class they are given to is unclear",
+    ),
+    "neighborhood-own": (
+        "The selected beat each class's own",
+        "Each class's own do better",
+        "Each class's own do as well",
+        "Whether the selected beat each class's own is unclear",
+    ),
+    "neighborhood-random": (
+        "They beat descriptors drawn at random",
+        "Random draws do better",
+        "Random draws do as well",
+        "Whether they beat descriptors drawn at random is unclear",
+    ),
+    "few-shot": (
         "They beat prototypes of the same images",
         "Prototypes of the same images, without descriptors, do better",
         "Prototypes of the same images do as well",
+        "Whether they beat prototypes of the same images is unclear",
     ),
-    "unlabelled": (
+    "neighborhood-free": (
         "Selected without labels they beat the caption too",
         "Selected without labels they do worse than the caption",
         "Selected without labels they do as the caption does",
+        "Whether selected without labels they beat the caption too is unclear",
     ),
 }
 
 
-def _sentence(words: tuple[str, str, str], found: Difference) -> str:
-    """A difference in the words for better, worse, the same."""
-    better, worse, same = words
-    text = {"better": better, "worse": worse, "same": same}.get(found.state, f"Whether {_lower(better)} is unclear")
-    return f"{text} ({found})."
+def state(ci95: Interval, p_holm: float, n: int) -> str:
+    """ "better", "worse", "same" or "unclear": of a difference with this interval and p on n images.
+
+    >>> state((0.03, 0.05), 0.001, 500), state((-0.005, 0.005), 1.0, 500), state((-0.005, 0.005), 1.0, 200)
+    ('better', 'same', 'unclear')
+    """
+    low, high = ci95
+    if p_holm < ALPHA and (low > 0 or high < 0):
+        return "better" if low > 0 else "worse"
+    return "same" if low > -MARGIN and high < MARGIN and 3 / n <= MARGIN else "unclear"
 
 
-def _templates(templates: Difference | None) -> str:
-    return f"{_TEMPLATES[templates.state]} ({templates})." if templates else ""
+@dataclass(frozen=True)
+class Family:
+    """A method that is judged, and what it is set against, by the names that its entry gives them."""
+
+    main: Method
+    others: Mapping[str, Method]
+
+    @property
+    def selects(self) -> bool:
+        """Whether it is fitted to images: each such method is judged by itself, else the first of a descriptor set."""
+        return self.main.entry.kind == "fitted"
 
 
-def _swapped(swapped: Difference | None) -> str:
-    return f"{_SWAPPED[swapped.state]} ({swapped} for the right ones)." if swapped else ""
+def families(methods: Sequence[Method]) -> list[Family]:
+    """Who is judged, and by what: of each descriptor set the first method that judges it, then what is selected."""
+    judged = [m for m in methods if m.entry.called and m.entry.against and m.per_class is None]
+    order, described = [*METHODS], [m for m in judged if m.entry.kind != "fitted"]
+    mains = [
+        min((m for m in described if m.of == of), key=lambda m: order.index(m.base))
+        for of in dict.fromkeys(m.of for m in described)
+    ]
+    mains += [m for m in judged if m.entry.kind == "fitted"]
+    return [Family(main, _others(main, methods)) for main in mains]
+
+
+def _others(main: Method, methods: Sequence[Method]) -> dict[str, Method]:
+    """What a method is set against, as far as it was measured.
+
+    Names count however they are worded, but for what selects, which is set against its own captions. All else must be
+    worded and pooled as the main method is: else the wording would be judged.
+    """
+
+    def alike(other: Method) -> bool:
+        same = (other.phrase, other.pool, other.per_class) == (main.phrase, main.pool, main.per_class)
+        return same or (other.entry.kind == "name" and main.entry.kind != "fitted")
+
+    fit = [m for m in methods if m.of in ("", main.of) and alike(m)]
+    found = {}
+    for wanted in main.entry.against:
+        bases = [base for base, entry in METHODS.items() if wanted in (base, entry.stands_for)]
+        other = next((m for base in bases for m in fit if m.base == base), None)
+        if other is not None:
+            found[wanted] = other
+    return found
+
+
+def base_and_main(methods: Sequence[Method]) -> tuple[str, str]:
+    """The pair that tables and images are about: the baseline and the first set's main method, where there are any,
+    else the first methods that are not controls.
+    """
+    plain = sorted(methods, key=lambda method: (method.entry.kind == "control", len(method.seeds) > 1))
+    first = next(iter(families(methods)), Family(plain[0], {}))
+    main = first.main
+    base = None if first.selects else first.others.get(next(iter(main.entry.against), ""))
+    return (base or next((method for method in plain if method is not main), main)).name, main.name
+
+
+def pairs(methods: Sequence[Method]) -> list[tuple[str, str]]:
+    """The comparisons that are made, each once: the main method with all others, what is judged with what it is set
+    against, and this with what it is set against itself there. Neither a control nor what has several seeds is the
+    first.
+    """
+    by_name = {method.name: method for method in methods}
+    _, main = base_and_main(methods)
+    found = [(main, other) for other in by_name if other != main]
+    for family in families(methods):
+        found += [(family.main.name, other.name) for other in family.others.values()]
+        for other in family.others.values():
+            found += [(other.name, family.others[name].name) for name in other.entry.against if name in family.others]
+    for method in methods:
+        found += [(method.name, other.name) for other in methods if other.base == method.entry.beside][:1]
+    first = {name for name, method in by_name.items() if method.entry.kind != "control" and len(method.seeds) == 1}
+    return [(a, b) for a, b in dict.fromkeys(found) if a != b and a in first]
+
+
+def judge(
+    methods: Sequence[Method],
+    comparisons: Sequence[Difference],
+    accuracy: Mapping[str, float],
+    n: int,
+    n_classes: int,
+) -> Verdict:
+    """The verdict on each descriptor set and selection, by differences on n images; `accuracy` is each method's."""
+    by_pair = {(row.a, row.b): row for row in comparisons}
+    several = len({method.of for method in methods if method.of}) > 1
+    sets, selection = dict[str, Verdict](), list[Verdict]()
+    for family in families(methods):
+        subject = family.main.entry.called.format(of=f" of {family.main.of}" if several else "")
+        found = judge_family(family, by_pair, subject, n)
+        if family.selects:
+            selection.append(found)
+        else:
+            free = next((m.name for m in methods if m.base == "free" and m.of == family.main.of), family.main.name)
+            if free != family.main.name:
+                reach = f"Without the names they reach {100 * accuracy[free]:.1f} % (chance: {100 / n_classes:.1f} %)."
+                found = Verdict(found.code, f"{found.text} {reach}")
+            sets[family.main.of] = found
+    first = next(iter([*sets.values(), *selection]), None)
+    if first is None:
+        known = ", ".join(name for name, entry in METHODS.items() if entry.called and entry.against)
+        first = Verdict("no-descriptors", f"No method that judges descriptors was measured ({known}).")
+    return Verdict(first.code, first.text, sets if len(sets) > 1 else {}, tuple(selection))
+
+
+def judge_family(family: Family, by_pair: Mapping[tuple[str, str], Difference], subject: str, n: int) -> Verdict:
+    """The judgement on one method, called `subject`, by its differences to what it is set against on n images."""
+    main, others = family.main, family.others
+    baseline, control = main.entry.against[:2]
+    wanted = {name: (main.name, m.name) for name, m in others.items()}
+    for name in (name for name, m in others.items() if m.entry.against):  # it is set against the baseline itself
+        wanted[name] = (others[name].name, others[baseline].name if baseline in others else "")
+    against = {name: by_pair[pair] for name, pair in wanted.items() if pair in by_pair}
+    name = METHODS[others[baseline].base].called if baseline in others else ""
+    said = ("their caption alone", ANY_WORDS) if family.selects else (name, ENSEMBLING)
+    code, text = _first(subject, *said, (against.get(baseline), against.get(control)), n)
+    more = [_sentence(key, against[key]) for key in main.entry.against[2:] if key in against and key in SENTENCES]
+    return Verdict(code, " ".join((text, *more)))
+
+
+def _first(
+    subject: str,
+    baseline: str,
+    otherwise: tuple[str, str],
+    against: tuple[Difference | None, Difference | None],
+    n: int,
+) -> tuple[str, str]:
+    """Code and sentence by the differences to the baseline and to random words."""
+    name, control = against
+    if name is None:
+        return "no-baseline", f"{subject} were not set against the name alone, so what they add to it is not known."
+    if name.state == "worse":
+        return "harm", f"{subject} do harm: {baseline} is better ({_told(name)}, n={n})."
+    if name.state == "same":
+        return "no-gain", f"{subject} change nothing that matters against {baseline} ({_told(name)}, n={n})."
+    if name.state == "unclear":
+        who = subject[0].lower() + subject[1:]
+        return "unclear", f"{counted(n, 'image')} cannot tell whether {who} beat {baseline} ({_told(name)})."
+    beat = f"{subject} beat {baseline} by {points(name.delta)} points ({_evidence(name)}, n={n})"
+    if control is None:
+        why = "but random words in the same wording were not tried: whether it is what they say, is not known."
+        return "no-control", f"{beat}, {why}"
+    if control.state == "better":
+        gain = f"and random words by {points(control.delta)} ({_evidence(control)}): what they say helps."
+        return "meaning", f"{beat}, {gain}"
+    if control.state == "unclear":
+        return "unexplained", f"{beat}; {counted(n, 'image')} cannot tell them from random words ({_told(control)})."
+    code, why = otherwise
+    but = "but random words do better still" if control.state == "worse" else "but not random words"
+    return code, f"{beat}, {but} ({_told(control)}): {why}."
+
+
+def _sentence(name: str, found: Difference) -> str:
+    words = dict(zip(("better", "worse", "same", "unclear"), SENTENCES[name], strict=True))
+    return f"{words[found.state]} ({_told(found)}{' for the right ones' if name == 'swapped' else ''})."
+
+
+def _told(found: Difference) -> str:
+    return f"{points(found.delta, sign=True)}, {_evidence(found)}"
+
+
+def _evidence(found: Difference) -> str:
+    """The interval and p, as a sentence has them."""
+    low, high = map(points, found.ci95)
+    p = p_value(found.p_holm)
+    return f"95 % CI {low} to {high}, p{'' if p.startswith('<') else '='}{p}"
 
 
 def points(fraction: float, sign: bool = False) -> str:
