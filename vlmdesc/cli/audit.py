@@ -12,9 +12,8 @@ import typer
 
 import vlmdesc as vd
 from vlmdesc.cli import options
-from vlmdesc.cli.border import say, say_notes
-from vlmdesc.cli.fitting import name_failures
-from vlmdesc.cli.results import make_writable, with_interval
+from vlmdesc.cli.border import say, say_failed, say_notes
+from vlmdesc.cli.results import with_interval
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import counted, few, shown
 
@@ -100,7 +99,6 @@ def audit(
     if fitted:
         card = fitted.card
         model, precision = card.model, precision if precision != "fp32" else card.precision
-    make_writable(out)
     columns = {"image_column": image_column, "label_column": label_column, "id_column": id_column}
     data = options.open_data(dataset, split=split, **columns)
     joining = vd.Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown)
@@ -118,11 +116,11 @@ def audit(
             vocabulary=vocabulary,
             joining=joining,
             seed=seed,
+            out=out,
             progress=progress,
         )
-    name_failures(found.failed)
+    say_failed(found.failed)
     say_notes(found.notes)
-    found.save(out)
     record = found.to_dict()
     if as_json:
         print(json.dumps(record))

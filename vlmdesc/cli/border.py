@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 import typer
 
 from vlmdesc.errors import VlmdescError, VlmdescWarning, without_secrets
-from vlmdesc.text import shown
+from vlmdesc.text import counted, shown
 
 DEBUG = "VLMDESC_DEBUG"
+NAMED = 10  # broken images named on stderr; all are in the file
 INTERRUPTED, DISK, BUG = 130, 4, 1
 _KEY_VARIABLE = ContextVar("_KEY_VARIABLE", default="")  # what --api-key-env names, while its command runs
 
@@ -97,6 +98,14 @@ def say_notes(notes: Iterable[str]) -> None:
     """What a result says besides, on stderr."""
     for sentence in notes:
         say(f"note: {shown(sentence)}")
+
+
+def say_failed(failed: Sequence[VlmdescError], what: str = "could not be used") -> None:
+    """The first of the images that could not be used, on stderr, and how many there were."""
+    for error in failed[:NAMED]:
+        say(f"error: {error}")
+    if len(failed) > NAMED:
+        say(f"{counted(len(failed), 'image')} {what}")
 
 
 def print_messages(messages: Iterable[Mapping[str, str]]) -> None:

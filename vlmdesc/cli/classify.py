@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import say, say_notes
-from vlmdesc.cli.fitting import name_failures
+from vlmdesc.cli.border import say, say_failed, say_notes
 from vlmdesc.cli.options import (
     BatchSize,
     Classes,
@@ -118,7 +117,7 @@ def classify(
         phrase = phrase or (PHOTO if classes or selects else "plain")
         options = {"phrase": phrase, "store": not no_store}
         classifier = _make(encoder, given, pool, known, taught, options)
-    name_failures(classifier.failed)
+    say_failed(classifier.failed)
     say_notes(classifier.notes)
     pair = against or classifier.head.card.kind == "neighborhood"
     results = classifier.stream(paths, top_k=top_k, reasons=reasons, against=pair, batch_size=batch_size)

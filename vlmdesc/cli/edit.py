@@ -17,10 +17,10 @@ from typing import Annotated, Any
 import typer
 
 import vlmdesc as vd
-from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.border import say
 from vlmdesc.cli.effect import print_effect, say_effect
 from vlmdesc.cli.options import (
+    SETS,
     Device,
     GroupColumn,
     ImageColumn,
@@ -32,6 +32,7 @@ from vlmdesc.cli.options import (
     Precision,
     Split,
     Worded,
+    complete,
     open_data,
     open_encoder,
 )
@@ -43,9 +44,9 @@ EFFECT = "With --on"
 File = Annotated[
     str,
     typer.Argument(
-        help=f"Descriptor file (JSON); or, with --out, a set that ships: {', '.join(shipped_sets())}.",
+        help=f"Descriptor file (JSON); or, with --out, a set that ships: {SETS}.",
         metavar="FILE|SET",
-        autocompletion=lambda: list(shipped_sets()),
+        autocompletion=complete("sets"),
     ),
 ]
 Operation = Annotated[

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import say, say_notes
-from vlmdesc.cli.failures import NAMED
-from vlmdesc.cli.failures import Tally as Tally
+from vlmdesc.cli.border import NAMED, say, say_notes
 from vlmdesc.cli.options import (
     BatchSize,
     DataSource,

@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 import vlmdesc as vd
-from vlmdesc.assets import shipped_sets
-from vlmdesc.cli.border import say, say_notes
-from vlmdesc.cli.failures import NAMED
+from vlmdesc.cli.border import NAMED, say, say_notes
 from vlmdesc.cli.options import (
     LABELS,
+    SETS,
     AllowAbsent,
     Device,
     GroupColumn,
@@ -52,10 +51,10 @@ Sets = Annotated[
     list[str],
     typer.Option(
         "--descriptors",
-        help=f"Descriptor file (JSON), or a set that ships: {', '.join(shipped_sets())}. Give it again for a second "
+        help=f"Descriptor file (JSON), or a set that ships: {SETS}. Give it again for a second "
         "set over the same classes.",
         metavar="FILE|SET",
-        autocompletion=lambda: list(shipped_sets()),
+        autocompletion=complete("sets"),
     ),
 ]
 Methods = Annotated[

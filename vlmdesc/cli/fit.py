@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import bordered, say, say_notes
-from vlmdesc.cli.fitting import name_failures
+from vlmdesc.cli.border import bordered, say, say_failed, say_notes
 from vlmdesc.cli.options import (
     DataSource,
     DescriptorFile,
@@ -65,7 +64,7 @@ def fit(
     options: dict[str, Any] = {"phrase": phrase, "pool": pool, "split": split, "out": out, "replace": replace_}
     with bars() as progress:
         fitted = vd.fit(data, descriptors, partial(encoder, precision), kind, **options, progress=progress)
-    name_failures(fitted.failed)
+    say_failed(fitted.failed)
     say_notes(fitted.notes)
     found = vd.head_record(fitted.head)
     print(json.dumps(found)) if as_json else _print(found)

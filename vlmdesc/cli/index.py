@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import bordered, say, say_notes
+from vlmdesc.cli.border import NAMED, bordered, say, say_notes
 from vlmdesc.cli.embed import Errors, Strict
-from vlmdesc.cli.failures import NAMED, failure, write_failures
 from vlmdesc.cli.montage import check_montage
 from vlmdesc.cli.options import (
     BatchSize,
@@ -164,7 +163,7 @@ def _finish(index: Index, errors: Path, as_json: bool, **counts: int) -> None:
     for error in failed[:NAMED]:
         say(f"error: {error}")
     if failed:
-        write_failures(errors, [*map(failure, failed, index.changes.failed_labels)])
+        index.changes.save_errors(errors)
         say(f"{counted(len(failed), 'image')} could not be used, listed in {shown(errors)}")
         raise typer.Exit(ImageError.exit_code)
 

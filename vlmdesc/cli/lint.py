@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import vlmdesc as vd
-from vlmdesc.assets import shipped_sets
 from vlmdesc.cli.border import say, say_notes
-from vlmdesc.cli.options import Json, open_encoder
+from vlmdesc.cli.options import SETS, Json, complete, open_encoder
 from vlmdesc.cli.progress import bars
 from vlmdesc.errors import InputError
 from vlmdesc.text import counted, shown
@@ -31,9 +30,9 @@ FOUND = 1  # exit code
 File = Annotated[
     str,
     typer.Argument(
-        help=f"Descriptor file (JSON), or a set that ships: {', '.join(shipped_sets())}.",
+        help=f"Descriptor file (JSON), or a set that ships: {SETS}.",
         metavar="FILE|SET",
-        autocompletion=lambda: list(shipped_sets()),
+        autocompletion=complete("sets"),
     ),
 ]
 Fix = Annotated[

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -21,12 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from vlmdesc.embeddings.protocol import Encoder
     from vlmdesc.records.progress import Progress as Callback
-
-CHUNK = 256
 
 
 class _Speed(ProgressColumn):
@@ -48,34 +43,6 @@ def progress_bar(bar: bool = True) -> Progress:
     )
 
 
-class _Watched:
-    """An encoder whose `texts` tells how far it is. Everything else is the encoder's own."""
-
-    def __init__(self, encoder: Encoder, tick: Callable[[int], None]) -> None:
-        self._encoder, self._tick = encoder, tick
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)
-
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
-        import numpy as np
-
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        parts = []
-        for start in range(0, len(order), CHUNK):
-            parts.append(self._encoder.texts([texts[i] for i in order[start : start + CHUNK]]))
-            self._tick(len(parts[-1]))
-        return np.concatenate(parts)[np.argsort(order)]
-
-
-@contextmanager
-def encoding_texts(encoder: Encoder, total: int) -> Iterator[Encoder]:
-    """`encoder` with a bar while it encodes texts, `total` or, where some are stored, fewer."""
-    with progress_bar() as progress:
-        task = progress.add_task("descriptors", total=total)
-        yield _Watched(encoder, lambda done: progress.advance(task, done))
-
-
 @contextmanager
 def bars() -> Iterator[Callback]:
     """Progress as bars on stderr, one a stage, for the `progress` of a public function."""
@@ -88,15 +55,3 @@ def bars() -> Iterator[Callback]:
             shown.update(tasks[stage], completed=done, total=total)
 
         yield tell
-
-
-@contextmanager
-def stages() -> Iterator[Callable[[str, int | None], Callable[[int], object]]]:
-    """Bars for work in stages: `stage(name, total)` begins one and gives what to call as it goes."""
-    with progress_bar() as progress:
-
-        def stage(name: str, total: int | None) -> Callable[[int], object]:
-            task = progress.add_task(name, total=total)
-            return lambda done: progress.advance(task, done)
-
-        yield stage

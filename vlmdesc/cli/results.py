@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmdesc.cli.border import say
@@ -12,7 +11,6 @@ from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
     from vlmdesc import Evaluation
-    from vlmdesc.embeddings.labelled import Labelled
     from vlmdesc.records.report import Difference
 
 MIN_ROOM = 18  # characters for the names of methods
@@ -26,20 +24,6 @@ def resumable() -> Iterator[None]:
     except KeyboardInterrupt:
         say("what was encoded is kept; the same command goes on from there")
         raise
-
-
-def make_writable(folder: Path) -> None:
-    """Raises: InputError or StoreError where results could not be kept; told before hours of work."""
-    from vlmdesc.evaluation.run import make_writable as make
-
-    make(folder)
-
-
-def list_failed(images: Labelled, folder: Path) -> None:
-    """errors.jsonl with the images that could not be used; none where all could. Raises: StoreError."""
-    from vlmdesc.evaluation.predictions import write_failures
-
-    write_failures(folder, images)
 
 
 def print_evaluation(found: Evaluation) -> None:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import say, say_notes
-from vlmdesc.cli.fitting import name_failures
+from vlmdesc.cli.border import say, say_failed, say_notes
 from vlmdesc.cli.options import (
     DataSource,
     DescriptorFile,
@@ -93,7 +92,7 @@ def select(
     with bars() as progress:
         found = vd.select(data, given, encoder, known, only_present=only_present, **options, progress=progress)  # type: ignore[arg-type]
     found.save(out)
-    name_failures(found.failed)
+    say_failed(found.failed)
     say_notes(found.notes)
     print(json.dumps(found.to_dict() | {"out": str(out)})) if as_json else _print(found, given)
     say(f"descriptors in {shown(out)}, pairs in {shown(beside)}")

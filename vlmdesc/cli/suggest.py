@@ -13,10 +13,9 @@ import typer
 import vlmdesc as vd
 from vlmdesc.cli import options
 from vlmdesc.cli.audit import p_value
-from vlmdesc.cli.border import say, say_notes
+from vlmdesc.cli.border import say, say_failed, say_notes
 from vlmdesc.cli.contrast import Asker
 from vlmdesc.cli.describe import BaseUrl, KeyVariable
-from vlmdesc.cli.fitting import name_failures
 from vlmdesc.cli.results import with_interval
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.records.forms import edit_of
@@ -100,7 +99,7 @@ def suggest(
             seed=seed,
             progress=progress,
         )
-    name_failures(found.failed)
+    say_failed(found.failed)
     say_notes(found.notes)
     if found.edits:
         found.save(target)

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from vlmdesc.concepts.nearest import Some
 from vlmdesc.concepts.rows import Origin, Rows, rows_of
 from vlmdesc.embeddings.data import DataSet, Item
-from vlmdesc.embeddings.embed import embedding
+from vlmdesc.embeddings.embed import embedding, save_failures
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, Encoded
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
@@ -39,6 +39,10 @@ class Changes:
     encoded: int = 0
     failed: tuple[ImageError, ...] = ()
     failed_labels: tuple[str | None, ...] = ()
+
+    def save_errors(self, path: str | Path) -> None:
+        """Write a JSON line for each image that could not be used. Raises: StoreError."""
+        save_failures(path, self.failed, self.failed_labels)
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,10 @@ def embed(
 
 
 def save_failures(path: str | Path, failed: Sequence[ImageError], labels: Sequence[str | None]) -> None:
-    """Write a JSON line for each image that could not be used. Raises: StoreError."""
+    """Write a JSON line for each image that could not be used; where all could, no file is left. Raises: StoreError."""
+    if not failed:
+        Path(path).unlink(missing_ok=True)  # of an earlier run
+        return
     lines = [
         {
             "path": error.where,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,16 +14,18 @@ from vlmdesc.classification.score import get_pool
 from vlmdesc.concepts.vocabulary import open_vocabulary
 from vlmdesc.descriptors.phrase import get_phrase
 from vlmdesc.embeddings.data import DataSet
-from vlmdesc.embeddings.embed import text_vectors
-from vlmdesc.embeddings.labelled import Joining, Labelled
+from vlmdesc.embeddings.embed import save_failures, text_vectors
+from vlmdesc.embeddings.labelled import Joining
 from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.evaluation.disparity import Cell, Disparity, Record, compare_groups, rounded, share_record
 from vlmdesc.evaluation.failure import Failure, explain
 from vlmdesc.evaluation.grouping import group_by_concepts
 from vlmdesc.evaluation.pages import page
+from vlmdesc.evaluation.predictions import ERRORS
 from vlmdesc.evaluation.proportions import difference
 from vlmdesc.evaluation.report import data_name
+from vlmdesc.evaluation.run import make_writable
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.evaluation.setting import STRICT, Loader, Source, check_images, embed_labelled, open_labelled
 from vlmdesc.evaluation.thumbnails import thumbnails
@@ -90,7 +91,7 @@ class Audit:
         images = {} if self.data is None else thumbnails(self.data, rows)
         html = page("audit.html.j2", record, data_name(self.task), self.seen.head.card.classes, images)
         write_atomic(folder / "audit.html", html.encode())
-        _write_failures(folder / "errors.jsonl", self.seen.images)
+        save_failures(folder / ERRORS, self.failed, self.seen.images.failed_labels)
 
     def __repr__(self) -> str:
         n, groups = self.disparity.overall.n, len(self.disparity.groups)
@@ -157,6 +158,7 @@ def audit(
     joining: Joining = STRICT,
     store: Store | bool = True,
     seed: int = 0,
+    out: str | Path | None = None,
     progress: Progress = silent,
 ) -> Audit:
     """Find whom a descriptor set, or a head, fails, and which descriptors do it.
@@ -164,7 +166,7 @@ def audit(
     `group` is the column of the data set that divides the images, by default the one that it was loaded with;
     `by_concepts` divides them by clusters of errors instead, named by a `vocabulary` (a file of words, or a set). Only
     `classes` are looked at, by default all; `k` best images of a class are those that MaxSkew is about. `phrase` and
-    `pool` are for descriptors: a head has its own.
+    `pool` are for descriptors: a head has its own. With `out`, a folder, it is saved there.
     Raises: InputError for groups, classes or data that do not fit; ModelError for a head of another encoder;
     StoreError.
     """
@@ -173,6 +175,8 @@ def audit(
     for wanted in classes:
         given.find(wanted)
     get_pool(pool), get_phrase(phrase)
+    if out is not None:
+        make_writable(Path(out))
     words, data = open_vocabulary(vocabulary) if by_concepts else (), open_labelled(data, group)
     opened = data if isinstance(data, DataSet) else None
     if (group and by_concepts) or (opened is not None and not opened.roles.group and not by_concepts):
@@ -191,7 +195,10 @@ def audit(
     found = compare_groups(seen.answers, images.labels, seen.images.groups, at, seen.scores[:, at], k)
     failures = tuple(explain(seen, cell) for cell in found.failed[:MOST])
     name = str(descriptors) if isinstance(descriptors, (str, Path)) else head.card.name
-    return Audit(seen, found, failures, grouping, _task(seen, opened, name), opened, tuple(notes))
+    audited = Audit(seen, found, failures, grouping, _task(seen, opened, name), opened, tuple(notes))
+    if out is not None:
+        audited.save(out)
+    return audited
 
 
 def _descriptors_of(source: DescriptorSource | Head) -> Descriptors:
@@ -217,16 +224,3 @@ def _spread(rows: list[Record], name: str) -> Record:
     values = [row[name] for row in rows]
     largest, mean = (max(values), round(sum(values) / len(values), 6)) if values else (None, None)
     return {"largest": largest, "mean": mean, "classes": sorted(rows, key=lambda row: -row[name])}
-
-
-def _write_failures(path: Path, images: Labelled) -> None:
-    """A line for each image that could not be used; no file where all could. Raises: StoreError."""
-    if not images.failed:
-        path.unlink(missing_ok=True)  # of an earlier run
-        return
-    lines = []
-    for error, label in zip(images.failed, images.failed_labels, strict=True):
-        stage = "encode" if error.code == "model" else "read"
-        record = {"path": error.where, "class": label, "stage": stage, "code": error.code, "message": error.what}
-        lines.append(json.dumps(record) + "\n")
-    write_atomic(path, "".join(lines).encode())

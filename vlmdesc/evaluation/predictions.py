@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Int
 
 from vlmdesc.embeddings.labelled import Labelled
-from vlmdesc.errors import ImageError, InputError
+from vlmdesc.errors import InputError
 from vlmdesc.evaluation.outcomes import Outcome
 from vlmdesc.files import write_atomic
 from vlmdesc.records import ClassName
@@ -68,20 +67,6 @@ def read_predictions(path: Path) -> dict[str, Marks]:
         )
         for name in dict.fromkeys(method.tolist())
     }
-
-
-def write_failures(folder: Path, images: Labelled) -> None:
-    """errors.jsonl with the images that could not be used; none where all could. Raises: StoreError."""
-    lines = [_failure(*pair) for pair in zip(images.failed, images.failed_labels, strict=True)]
-    if lines:
-        write_atomic(folder / ERRORS, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    else:
-        (folder / ERRORS).unlink(missing_ok=True)  # of an earlier run
-
-
-def _failure(error: ImageError, label: str | None) -> dict[str, str | None]:
-    stage = "encode" if error.code == "model" else "read"
-    return {"path": error.where, "class": label, "stage": stage, "code": error.code, "message": error.what}
 
 
 def _table(images: Labelled, ids: pa.Array, outcome: Outcome) -> pa.Table:

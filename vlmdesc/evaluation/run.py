@@ -23,7 +23,7 @@ from vlmdesc.classification.heads import Head, HeadCard
 from vlmdesc.classification.heads.head import check_encoder, check_width
 from vlmdesc.classification.heads.learned import sentence
 from vlmdesc.embeddings.data import DataSet, load_data
-from vlmdesc.embeddings.embed import text_vectors
+from vlmdesc.embeddings.embed import save_failures, text_vectors
 from vlmdesc.embeddings.labelled import Joining, Labelled, aligned, class_numbers, distinct, gather, without
 from vlmdesc.embeddings.load import encoder_of
 from vlmdesc.embeddings.protocol import Encoder
@@ -34,7 +34,7 @@ from vlmdesc.evaluation.caveats import caveats, curve_caveats, reference_caveats
 from vlmdesc.evaluation.methods import Given, with_heads
 from vlmdesc.evaluation.metrics import Summary
 from vlmdesc.evaluation.outcomes import Outcome, measure
-from vlmdesc.evaluation.predictions import PREDICTIONS, RESULTS, write_failures, write_predictions
+from vlmdesc.evaluation.predictions import ERRORS, PREDICTIONS, RESULTS, write_predictions
 from vlmdesc.evaluation.specs import DEFAULT, Plan, build, check
 from vlmdesc.evaluation.verdict import base_and_main, judge, pairs
 from vlmdesc.files import cannot_write, write_atomic
@@ -86,7 +86,7 @@ class Evaluation:
         self.report.save(folder / RESULTS)
         small = thumbnails(self.data, shown_rows(self.report))
         write_atomic(folder / "report.html", page(self.report, small).encode())
-        write_failures(folder, self.images)
+        save_failures(folder / ERRORS, self.images.failed, self.images.failed_labels)
 
     def to_dict(self) -> dict[str, Any]:
         """The report, as results.json has it."""
