@@ -15,9 +15,11 @@ from vlmdesc.classification.heads import HeadCard
 from vlmdesc.classification.heads.head import check_classes, check_encoder
 from vlmdesc.embeddings.collection import Collection
 from vlmdesc.embeddings.data import DataSet
+from vlmdesc.embeddings.image import is_image
 from vlmdesc.embeddings.kind import IMAGES
 from vlmdesc.embeddings.labelled import Labelled, first_of_each
 from vlmdesc.embeddings.pipeline import Encoded, encode_images
+from vlmdesc.embeddings.pixels import is_tensor
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.errors import ImageError, InputError, ModelError, ShapeError
 from vlmdesc.records import ClassName, Embeddings
@@ -27,17 +29,15 @@ from vlmdesc.text import counted
 
 def is_single(images: Any) -> bool:
     """Whether it is one image: a folder or a pattern is none, nor an array of several."""
-    if (shape := getattr(images, "shape", None)) is not None:
-        return len(shape) in (2, 3)
     if isinstance(images, (str, Path)):
         return os.path.isfile(images) or not (os.path.isdir(images) or has_magic(str(images)))
-    return isinstance(images, bytes) or hasattr(images, "getexif") or hasattr(images, "read")
+    return is_image(images)
 
 
 def is_embedded(data: Any) -> bool:
-    """Whether it is meant for embeddings: these, an array (R, D), or lists of numbers. Images have three axes."""
-    if (shape := getattr(data, "shape", None)) is not None:
-        return len(shape) <= 2
+    """Whether it is meant for embeddings: these, an array (R, D) of floats, or lists of numbers."""
+    if isinstance(data, np.ndarray) or is_tensor(data):
+        return data.ndim <= 2 and "float" in str(data.dtype)
     first = data
     while isinstance(first, (list, tuple)) and len(first):
         first = first[0]

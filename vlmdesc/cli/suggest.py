@@ -14,11 +14,9 @@ import vlmdesc as vd
 from vlmdesc.cli import options
 from vlmdesc.cli.audit import p_value
 from vlmdesc.cli.border import say, say_failed, say_notes
-from vlmdesc.cli.contrast import Asker
 from vlmdesc.cli.describe import BaseUrl, KeyVariable
 from vlmdesc.cli.results import with_interval
 from vlmdesc.errors import ImageError, InputError
-from vlmdesc.records.forms import edit_of
 from vlmdesc.text import counted, shown
 
 OnlyClass = Annotated[str, typer.Option("--class", help="Aim at the images of this class.", metavar="CLASS")]
@@ -81,7 +79,8 @@ def suggest(
     from vlmdesc.cli.progress import bars
 
     target, given = _target(out), vd.Descriptors.load(descriptors)
-    asker = Asker(given, ask, base_url, api_key_env) if ask else None
+    endpoint = vd.Endpoint(key_variable=api_key_env, concurrency=1)
+    asker = vd.Asker(given, ask, endpoint, base_url) if ask else None
     columns = {"image_column": image_column, "label_column": label_column, "group_column": group_column}
     joining = vd.Joining(loose=loose_labels, allow_absent=allow_absent, ignore_unknown=ignore_unknown)
     with bars() as progress:
@@ -132,6 +131,8 @@ def _print(record: Mapping[str, Any], aimed: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from vlmdesc.records.forms import edit_of
 
     console, table = Console(), Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     sides = {"target": "aimed at", "overall": "all"} if aimed else {"overall": "all"}

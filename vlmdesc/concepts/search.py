@@ -78,7 +78,7 @@ class SearchResult:
 
 def listed(given: Any) -> list[Any]:
     """One thing, or several."""
-    return [*given] if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Path)) else [given]
+    return [*given] if isinstance(given, Iterable) and not is_image(given) else [given]
 
 
 def parse(query: object) -> Query:

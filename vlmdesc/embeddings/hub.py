@@ -23,7 +23,8 @@ from vlmdesc.errors import EndpointError, InputError, check_proxies
 def read_saved(folder: Path, split: str) -> Table:
     """What `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote; mapped, not loaded. Raises: InputError."""
     with reading(folder):
-        loaded = _quiet().load_from_disk(str(folder))
+        datasets = _quiet()
+        loaded = datasets.load_from_disk(str(folder))
     return replace(read_loaded(loaded, split, folder), form="saved data set", folder=folder)
 
 
