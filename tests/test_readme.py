@@ -52,7 +52,12 @@ SLOW = (pytest.mark.slow, pytest.mark.timeout(900))
 
 @pytest.mark.parametrize(
     "page",
-    ["docs/extending.md", pytest.param("README.md", marks=SLOW), pytest.param("docs/bias.md", marks=SLOW)],
+    [
+        "docs/extending.md",
+        pytest.param("docs/library.md", marks=SLOW),
+        pytest.param("README.md", marks=SLOW),
+        pytest.param("docs/bias.md", marks=SLOW),
+    ],
 )
 def test_blocks_print_what_they_show(page, tmp_path, request):
     if page == "docs/bias.md":
