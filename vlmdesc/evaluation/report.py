@@ -18,10 +18,9 @@ from unicodedata import east_asian_width
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vlmdesc.classification.heads.learned import sentence
-from vlmdesc.evaluation.statistics import p_value
 from vlmdesc.records import Report
 from vlmdesc.records.report import Record
-from vlmdesc.text import counted, shown
+from vlmdesc.text import counted, p_value, shown
 
 LETTERS = 300  # of one text
 MOVED = 12  # classes shown that gained most, and that lost most
@@ -60,8 +59,8 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = {"percent": percent, "points": points, "p": p_value, "cut": cut, "counted": counted, "learned": sentence}
-    environment.filters.update(words | {"ends": ends, "median": median})
+    numbers = {"percent": percent, "points": change_in_points, "p": p_value, "counted": counted, "median": median}
+    environment.filters.update(numbers | {"cut": cut, "ends": ends, "learned": sentence})
     environment.globals.update({"axis": axis})
     return environment
 
@@ -83,10 +82,10 @@ def percent(fraction: float, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f}"
 
 
-def points(fraction: float, digits: int = 1) -> str:
+def change_in_points(fraction: float, digits: int = 1) -> str:
     """A difference of fractions in points, with its sign.
 
-    >>> points(0.0323), points(-0.0323), points(0.0)
+    >>> change_in_points(0.0323), change_in_points(-0.0323), change_in_points(0.0)
     ('+3.2', '−3.2', '0.0')
     """
     text = f"{100 * fraction:+.{digits}f}"
