@@ -18,9 +18,9 @@ from vlmdesc.classification.heads.folder import get_fit
 from vlmdesc.classification.heads.head import check_classes, check_encoder, check_width, show, show_html
 from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.classification.inputs import is_embedded, is_single, labelled_vectors, numbers_of, vectors_of
-from vlmdesc.classification.predictions import predict
+from vlmdesc.classification.predict import predict
 from vlmdesc.classification.score import get_pool
-from vlmdesc.descriptors.phrase import complete, get_phrase
+from vlmdesc.descriptors.phrase import fill_in, get_phrase
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.labelled import Joining, Labelled
 from vlmdesc.embeddings.load import encoder_of, load_named
@@ -236,13 +236,13 @@ class Classifier:
 
 
 def _note_classes(descriptors: Descriptors, phrase: str) -> None:
-    """Note what the user of a set should know. Raises: InputError without classes; as `complete`."""
+    """Note what the user of a set should know. Raises: InputError without classes; as `fill_in`."""
     classes, form = descriptors.classes, get_phrase(phrase)
     if not classes:
         raise InputError("no classes", fix="give at least two")
     if len(classes) == 1:
         note("one class only: every image will be it")
-    _, bare = complete(descriptors, form)
+    _, bare = fill_in(descriptors, form)
     seen: dict[str, ClassName] = {}
     for class_ in classes:  # they may share a name, but not if it is all there is; what differs to the eye is a slip
         twin = seen.setdefault(reads_as(class_.name), class_)

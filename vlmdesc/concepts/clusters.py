@@ -15,9 +15,9 @@ from jaxtyping import Float, Float32, Int
 from vlmdesc.concepts import naming
 from vlmdesc.concepts.collect import EncoderSource
 from vlmdesc.concepts.index import Index
-from vlmdesc.concepts.montage import draw
 from vlmdesc.concepts.rows import Rows
 from vlmdesc.concepts.search import matches
+from vlmdesc.concepts.sheet import draw
 from vlmdesc.concepts.vocabulary import distinct_words, open_vocabulary
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.find import find_images

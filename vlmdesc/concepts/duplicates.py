@@ -12,9 +12,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from vlmdesc.concepts.arrays import BLOCK
-from vlmdesc.concepts.montage import draw
 from vlmdesc.concepts.nearest import Nearest, Tick, no_tick
 from vlmdesc.concepts.rows import Rows
+from vlmdesc.concepts.sheet import draw
 
 NEAR = 0.95  # cosine
 NEIGHBOURS = 32  # looked at for each image

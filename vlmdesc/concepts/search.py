@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float32, Int
 from PIL import Image
 
-from vlmdesc.concepts.montage import draw
 from vlmdesc.concepts.nearest import Nearest
 from vlmdesc.concepts.rows import Rows
+from vlmdesc.concepts.sheet import draw
 from vlmdesc.embeddings.find import SUFFIXES
 from vlmdesc.embeddings.image import is_image
 from vlmdesc.errors import InputError

@@ -1,6 +1,6 @@
 """Findings about a descriptor set: what keeps a descriptor from telling its class apart in an image.
 
-Lint reads; `mend` changes. What needs an encoder is in `vlmdesc.evaluation.lint`.
+Lint reads; `mend` changes. What needs an encoder is in `vlmdesc.evaluation.findings`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32
 from vlmdesc.cache import LOCK_WAIT_S, make_folder, set_aside, turn
 from vlmdesc.embeddings.kind import Kind, sides
 from vlmdesc.embeddings.segment import KEY_BYTES, SUFFIX, Damaged, Records, Segment, open_segment, write_segment
-from vlmdesc.embeddings.vectors import Lookup, StoredVectors
+from vlmdesc.embeddings.vectors import Holdings, StoredVectors
 from vlmdesc.errors import InputError, ShapeError, StoreError
 
 FAN = 16  # segments of like size that become one
@@ -94,7 +94,7 @@ class Collection:
                 set_aside(segment.path, f"rows of {sides(segment.shape)} numbers, others of {sides(shape)}")
         return [segment for segment in segments if segment.shape == shape]
 
-    def get(self, keys: Sequence[bytes]) -> Lookup:
+    def get(self, keys: Sequence[bytes]) -> Holdings:
         """The embeddings of keys, each checked; a damaged one counts as missing, and the next `put` sets it aside."""
         vectors = StoredVectors(self, keys)
         found = vectors.read(np.arange(len(keys)))

@@ -21,10 +21,9 @@ from vlmdesc.errors import ImageError, InputError
 from vlmdesc.evaluation.disparity import Cell, Disparity, Record, compare_groups, round_all, share_record
 from vlmdesc.evaluation.failure import Failure, explain
 from vlmdesc.evaluation.grouping import group_by_concepts
-from vlmdesc.evaluation.pages import page
+from vlmdesc.evaluation.html import data_name, page
 from vlmdesc.evaluation.predictions import ERRORS
 from vlmdesc.evaluation.proportions import difference
-from vlmdesc.evaluation.report import data_name
 from vlmdesc.evaluation.run import make_writable
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.evaluation.setting import STRICT, Loader, Source, check_images, embed_labelled, open_labelled

@@ -21,7 +21,7 @@ from vlmdesc.embeddings.load import encoder_of
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation import pages
+from vlmdesc.evaluation import html
 from vlmdesc.evaluation.caveats import caveats
 from vlmdesc.evaluation.proportions import paired_interval
 from vlmdesc.evaluation.scored import Scored
@@ -160,7 +160,7 @@ class Effect:
         rows = [image["row"] for kind in found["examples"].values() for image in kind]
         images = thumbnails(self.data, rows) if self.data else {}
         name = self.data.name if self.data else ""
-        write_atomic(Path(page), pages.page("effect.html.j2", found, name, self.images.classes, images).encode())
+        write_atomic(Path(page), html.page("effect.html.j2", found, name, self.images.classes, images).encode())
 
     def __repr__(self) -> str:
         return f"<Effect: {self.text}>"

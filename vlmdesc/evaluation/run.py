@@ -76,7 +76,7 @@ class Evaluation:
 
         Raises: StoreError.
         """
-        from vlmdesc.evaluation.report import page
+        from vlmdesc.evaluation.html import report_page
         from vlmdesc.evaluation.thumbnails import shown_rows, thumbnails
 
         folder = Path(folder)
@@ -85,7 +85,7 @@ class Evaluation:
         write_predictions(folder / PREDICTIONS, self.images, self.descriptors.classes, first)
         self.report.save(folder / RESULTS)
         small = thumbnails(self.data, shown_rows(self.report))
-        write_atomic(folder / "report.html", page(self.report, small).encode())
+        write_atomic(folder / "report.html", report_page(self.report, small).encode())
         save_failures(folder / ERRORS, self.images.failed, self.images.failed_labels)
 
     def to_dict(self) -> dict[str, Any]:
