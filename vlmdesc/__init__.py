@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vlmdesc.classification.heads import head_record as head_record
     from vlmdesc.classification.heads import load_head as load_head
     from vlmdesc.classification.heads import save_head as save_head
-    from vlmdesc.classification.predictions import to_frame as to_frame
+    from vlmdesc.classification.predict import to_frame as to_frame
     from vlmdesc.classification.select import Selected as Selected
     from vlmdesc.classification.select import select as select
     from vlmdesc.concepts.clusters import ClusterNames as ClusterNames
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from vlmdesc.evaluation.audit import audit as audit
     from vlmdesc.evaluation.compare import compare as compare
     from vlmdesc.evaluation.effect import effect as effect
-    from vlmdesc.evaluation.lint import lint as lint
+    from vlmdesc.evaluation.findings import lint as lint
     from vlmdesc.evaluation.run import Evaluation as Evaluation
     from vlmdesc.evaluation.run import evaluate as evaluate
     from vlmdesc.evaluation.scored import Scored as Scored
@@ -111,7 +111,7 @@ _HOMES = {
     "fit": "vlmdesc.classification.fit",
     "fix": "vlmdesc.descriptors.mend",
     "head_record": "vlmdesc.classification.heads",
-    "lint": "vlmdesc.evaluation.lint",
+    "lint": "vlmdesc.evaluation.findings",
     "load_data": "vlmdesc.embeddings.data",
     "load_encoder": "vlmdesc.embeddings.load",
     "load_head": "vlmdesc.classification.heads",
@@ -125,7 +125,7 @@ _HOMES = {
     "shipped": "vlmdesc.assets",
     "suggest": "vlmdesc.evaluation.suggest",
     "survey": "vlmdesc.embeddings.survey",
-    "to_frame": "vlmdesc.classification.predictions",
+    "to_frame": "vlmdesc.classification.predict",
     "write_patch": "vlmdesc.descriptors.patch",
 }
 __all__ = ["__version__", *_HOMES]

@@ -77,7 +77,7 @@ class Bundle:
         while True:
             raw = self.read_card(folder)
             try:
-                with self.damaged(folder / self.card):
+                with self.guard(folder / self.card):
                     values = json.loads(raw)
                     if values.pop("check") != checksum(values):
                         raise ValueError("its checksum is another")
@@ -112,7 +112,7 @@ class Bundle:
             raise StoreError("made by an older vlmdesc", where=card, fix=self.again)
 
     def _check_file(self, path: Path, name: str, bytes: int, sha256: str) -> None:
-        with self.damaged(path), open(path, "rb") as file:
+        with self.guard(path), open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != bytes:
                 raise ValueError(f"{size:,} bytes where {bytes:,} were written")
@@ -120,7 +120,7 @@ class Bundle:
                 raise ValueError("not what was written")
 
     @contextmanager
-    def damaged(self, path: Path) -> Iterator[None]:
+    def guard(self, path: Path) -> Iterator[None]:
         """What goes wrong while a file is read, as a StoreError that names it."""
         try:
             yield

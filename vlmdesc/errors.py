@@ -53,7 +53,7 @@ def without_secrets(text: object, *secrets: str) -> str:
     for short in (secret for secret in known if SHORT <= len(secret) < RUN):
         if not short.isalpha() and not short.isdigit():
             found = re.sub(rf"(?<!\w){re.escape(short)}(?!\w)", MASK, found)
-    return _masked(found, frozenset[str]().union(*map(runs_of, known)))
+    return _mask(found, frozenset[str]().union(*map(runs_of, known)))
 
 
 @lru_cache(64)  # made for every error; a set of thousands of images may have as many
@@ -69,7 +69,7 @@ def runs_of(secret: str) -> frozenset[str]:
     return frozenset(form[i : i + RUN] for form in forms for i in range(len(form) - RUN + 1))
 
 
-def _masked(text: str, runs: frozenset[str]) -> str:
+def _mask(text: str, runs: frozenset[str]) -> str:
     parts, end = list[str](), 0  # `text` is in `parts` up to `end`
     for i in range(len(text) - RUN + 1) if runs else ():
         if text[i : i + RUN] in runs:

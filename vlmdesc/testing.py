@@ -19,7 +19,7 @@ from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.methods import Given
 from vlmdesc.records import Descriptors
 
-__all__ = ["COLOURS", "FakeEncoder", "FakeLLM", "given_of", "labelled"]
+__all__ = ["COLOURS", "FakeEncoder", "FakeLLM", "given_of", "label_vectors"]
 
 
 class FakeLLM:
@@ -51,7 +51,7 @@ class FakeLLM:
         return Reply(json.dumps({KEY: [*self.answers[name]]}, ensure_ascii=False))
 
 
-def labelled(vectors: Float32[np.ndarray, "n d"], labels: Sequence[int] | Int[np.ndarray, " n"]) -> Labelled:
+def label_vectors(vectors: Float32[np.ndarray, "n d"], labels: Sequence[int] | Int[np.ndarray, " n"]) -> Labelled:
     """Labelled embeddings of images that are all different."""
     keys = tuple(f"{i}.png" for i in range(len(labels)))
     numbers = np.array(labels, np.intp)

@@ -27,6 +27,15 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}"
 
 
+def p_value(p: float) -> str:
+    """A p-value as it is read.
+
+    >>> p_value(3e-9), p_value(0.0312), p_value(1.0)
+    ('<0.001', '0.031', '1')
+    """
+    return "<0.001" if p < 0.001 else "1" if p >= 0.9995 else f"{p:.3f}"
+
+
 def few(names: Iterable[str], limit: int = 5) -> str:
     """The first of some names.
 

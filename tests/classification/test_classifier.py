@@ -17,7 +17,7 @@ from vlmdesc import Classifier, Descriptors
 from vlmdesc.embeddings.store import Store
 from vlmdesc.errors import ImageError, InputError, ModelError, ShapeError, VlmdescWarning
 from vlmdesc.records import ClassName, Descriptor
-from vlmdesc.testing import COLOURS, FakeEncoder, labelled
+from vlmdesc.testing import COLOURS, FakeEncoder, label_vectors
 
 ZOO = Descriptors.of(
     {"flamingo": ["pink feathers", "long pink legs"], "frog": ["green skin"], "raven": ["black wings", "a black bill"]}
@@ -222,7 +222,7 @@ def test_what_is_fitted_to_may_be_images_or_embeddings_and_labels_names_or_numbe
 
 
 def test_labelled_embeddings_of_another_encoder_or_of_other_classes_are_refused(zoo):
-    plain = labelled(FakeEncoder().images(IMAGES[:3]), [0, 1, 2])
+    plain = label_vectors(FakeEncoder().images(IMAGES[:3]), [0, 1, 2])
     assert zoo.fit(replace(plain, encoder="fake-1", classes=ZOO.classes)).score(IMAGES, LABELS) == 1
     with pytest.raises(ModelError, match="other-1"):
         zoo.fit(replace(plain, encoder="other-1"))

@@ -22,10 +22,10 @@ from vlmdesc.classification.heads.neighborhood import OWN, Choice, Neighborhood,
 from vlmdesc.classification.heads.pooled import Mixed, Pooled
 from vlmdesc.classification.heads.prototypes import SHARPNESS, Prototypes, calibrate, choose
 from vlmdesc.classification.score import POOLS
-from vlmdesc.classification.selection import first_of_each, profile
+from vlmdesc.classification.selection import first_texts, profile
 from vlmdesc.errors import InputError, ModelError, ShapeError, StoreError
 from vlmdesc.records import ClassName, Hit
-from vlmdesc.testing import COLOURS, FakeEncoder, labelled
+from vlmdesc.testing import COLOURS, FakeEncoder, label_vectors
 
 ZOO = Descriptors.of(
     {"flamingo": ["pink feathers", "long pink legs"], "frog": ["green skin"], "raven": ["black wings", "a black bill"]}
@@ -48,7 +48,7 @@ def made(kind, seed):
         owner, labels = rng.integers(0, c, rng.integers(1, 11)), rng.integers(0, c, rng.integers(0, 13))
         captions, rows, reference = (unit(rng.normal(size=(k, d))) for k in (c, len(owner), len(labels)))
         names, said = tuple(f"class {i}" for i in range(c)), tuple(f"text {i}" for i in range(len(owner)))
-        texts = Texts(captions, rows, first_of_each(owner, c, OWN), names, said)
+        texts = Texts(captions, rows, first_texts(owner, c, OWN), names, said)
         known = np.ascontiguousarray(profile(reference, labels, rows, c).T) if len(labels) else None
         choice = Choice(int(rng.integers(1, c + 1)), int(rng.integers(1, 6)), float(np.float32(rng.uniform(0, 40))))
         return Neighborhood(card(kind, c), texts, choice, known), images
@@ -257,7 +257,7 @@ def at(*cosines):
 
 def neighborhood_by_hand(k=2, weight=2.0):
     """Captions at 0.9, 0.8, 0.1 to the image (1, 0); texts at 0.5, 0.4 and 0.3, of which class 2 has none."""
-    own = first_of_each(np.array([0, 0, 1]), 3, OWN)
+    own = first_texts(np.array([0, 0, 1]), 3, OWN)
     texts = Texts(at(0.9, 0.8, 0.1), at(0.5, 0.4, 0.3), own, ("hen", "owl", "eel"), ("comb", "beak", "disc"))
     return Neighborhood(card("neighborhood", 3), texts, Choice(k, 2, weight)), np.float32([[1, 0]])
 
@@ -687,7 +687,7 @@ def test_a_data_set_is_fitted_to_by_its_labels(tmp_path):
     by_data = plain.fit(load_data(tmp_path, label_column=""), head="prototypes")
     vectors = seen(("green", "white"), ("black", "red"))
     by_arrays = plain.fit(vectors, np.array([1, 2]))
-    by_labelled = plain.fit(labelled(vectors, [1, 2]))
+    by_labelled = plain.fit(label_vectors(vectors, [1, 2]))
     for other in (by_arrays, by_labelled):
         assert same(other.head, by_data.head)
     with pytest.raises(InputError, match="embeddings without labels"):
@@ -713,7 +713,7 @@ def test_what_is_no_labelled_embedding_is_refused_before_anything_is_fitted(kind
     with pytest.raises(InputError, match="none of 9 images can be used"):
         plain.fit(["a.png"] * 9, LABELS, kind)
     with pytest.raises(InputError, match="has its own"):
-        plain.fit(labelled(PHOTOS, LABELS), LABELS, kind)
+        plain.fit(label_vectors(PHOTOS, LABELS), LABELS, kind)
     with pytest.raises(InputError, match="unknown phrase"):
         plain.fit(PHOTOS, LABELS, kind, phrase="plian")
 

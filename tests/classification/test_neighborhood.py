@@ -23,7 +23,7 @@ from vlmdesc.classification.heads.neighborhood import (
     pool_of,
 )
 from vlmdesc.classification.score import ranking
-from vlmdesc.classification.selection import candidates, first_of_each, picks, profile, score
+from vlmdesc.classification.selection import candidates, first_texts, picks, profile, score
 from vlmdesc.errors import InputError
 from vlmdesc.records import ClassName, Descriptor, Descriptors
 
@@ -34,7 +34,7 @@ def texts_of(captions, texts, owner):
     names, said = (
         tuple(f"{what} {i}" for i in range(n)) for what, n in (("class", len(captions)), ("text", len(texts)))
     )
-    return Texts(captions, texts, first_of_each(owner, len(captions), max(MS)), names, said)
+    return Texts(captions, texts, first_texts(owner, len(captions), max(MS)), names, said)
 
 
 def card(texts):

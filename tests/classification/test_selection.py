@@ -11,8 +11,8 @@ from vlmdesc.classification.columns import Columns
 from vlmdesc.classification.score import mean
 from vlmdesc.classification.selection import (
     candidates,
-    distinct,
-    first_of_each,
+    distinct_rows,
+    first_texts,
     on_threads,
     parts,
     profile,
@@ -170,13 +170,13 @@ def test_what_fails_on_a_thread_is_raised(monkeypatch, n_blocks):
 
 @given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 3)))
 def test_distinct_rows_are_those_of_numpy(rows):
-    found, place = distinct(rows)
+    found, place = distinct_rows(rows)
     expected, same = np.unique(rows, axis=0, return_inverse=True)
     assert found.tolist() == expected.tolist() and place.tolist() == same.ravel().tolist()
 
 
 def test_no_rows_are_distinct():
-    found, place = distinct(np.empty((0, 3), np.int32))
+    found, place = distinct_rows(np.empty((0, 3), np.int32))
     assert (found.shape, place.shape) == ((0, 3), (0,))
 
 
@@ -247,4 +247,4 @@ def test_running_means_by_hand():
 
 
 def test_first_of_each_by_hand():
-    assert first_of_each(np.array([1, 0, 1, 1, 3]), 4, 2).tolist() == [[1, -1], [0, 2], [-1, -1], [4, -1]]
+    assert first_texts(np.array([1, 0, 1, 1, 3]), 4, 2).tolist() == [[1, -1], [0, 2], [-1, -1], [4, -1]]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from vlmdesc.classification.heads import HEADS
 from vlmdesc.classification.score import POOLS
 from vlmdesc.cli.app import app
-from vlmdesc.cli.border import bordered
+from vlmdesc.cli.border import with_border
 from vlmdesc.descriptors.phrase import PHRASES
 from vlmdesc.embeddings.load import ENCODERS
 from vlmdesc.errors import EndpointError, StoreError
@@ -104,7 +104,7 @@ def test_errors_become_one_line_and_a_code(error, code):
     small = typer.Typer()
 
     @small.command()
-    @bordered
+    @with_border
     def fail() -> None:
         raise error
 
@@ -119,7 +119,7 @@ def test_unexpected_errors_are_one_line_unless_debugging(monkeypatch):
     small = typer.Typer()
 
     @small.command()
-    @bordered
+    @with_border
     def fail() -> None:
         raise ZeroDivisionError("oh\x1b")
 

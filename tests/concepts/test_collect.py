@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from tests.albums import paint
 from tests.concepts.test_rows import rows_for
-from vlmdesc.concepts.collect import merged
+from vlmdesc.concepts.collect import merge_rows
 from vlmdesc.concepts.index import Index
 from vlmdesc.concepts.rows import Origin
 from vlmdesc.embeddings.data import DataSet, load_data
@@ -205,10 +205,10 @@ def test_another_label_is_a_change(tmp_path):
 def test_merged_by_hand():
     old = rows_for("abcd", ["1", "2", None, "4"])
     new = rows_for("dbea", ["4", "2", "5", "x"], contents="dBea")
-    keep, fresh = merged(old, new)
+    keep, fresh = merge_rows(old, new)
     assert keep.tolist() == [False, False, True, True]  # a: another label; b: another content; c: not told of
     assert fresh.tolist() == [False, True, True, True]
-    assert [mask.tolist() for mask in merged(old, old)] == [[True] * 4, [False] * 4]
+    assert [mask.tolist() for mask in merge_rows(old, old)] == [[True] * 4, [False] * 4]
 
 
 def test_another_model_is_refused_and_changes_nothing(tmp_path):

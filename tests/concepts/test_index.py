@@ -38,7 +38,7 @@ def no_faiss_files(monkeypatch):
         monkeypatch.setattr(faiss, name, lambda *_: pytest.fail("FAISS reads a file"))
 
 
-def create(folder, vectors, rows, recall=nearest.RECALL, tick=nearest.unheard, replace=False):
+def create(folder, vectors, rows, recall=nearest.RECALL, tick=nearest.no_tick, replace=False):
     """An index of any vectors and rows."""
     made = Index(nearest.build(vectors, vectors[:0], recall, tick), rows, MODEL, len(rows))
     return made.save(folder, replace=replace)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmdesc.concepts import nearest
-from vlmdesc.concepts.nearest import Nearest, build, changed, lists_for, read, write
+from vlmdesc.concepts.nearest import Nearest, build, lists_for, read, revise, write
 from vlmdesc.errors import InputError, ShapeError
 
 N, DIM, FEW = 5000, 32, 500
@@ -140,7 +140,7 @@ def test_what_cannot_be_searched_is_refused(lists):
             with pytest.raises(InputError, match="a query is not finite"):
                 found.search(queries, 3)
         with pytest.raises(ShapeError, match=r"vectors of shape \(2, 8\) beside some of 32 dimensions"):
-            changed(found, np.ones(len(found), bool), unit(2))
+            revise(found, np.ones(len(found), bool), unit(2))
 
 
 def test_what_cannot_be_built_is_refused():
@@ -185,7 +185,7 @@ def test_exact_ones_change_as_lists_of_rows_do(data):
     for seed in range(1, 4):
         keep = np.array(data.draw(st.lists(st.booleans(), min_size=len(there), max_size=len(there))), bool)
         more = unit(data.draw(st.integers(0, 5)), seed)
-        found, there = changed(found, keep, more), np.vstack([there[keep], more])
+        found, there = revise(found, keep, more), np.vstack([there[keep], more])
         assert np.array_equal(found.vectors(np.arange(len(found))), there)
     if len(there):
         assert np.allclose(found.search(unit(3, 9), 1)[0][:, 0], (unit(3, 9) @ there.T).max(axis=1), atol=1e-5)
@@ -198,7 +198,7 @@ def test_lists_that_change_keep_what_they_keep_bit_for_bit(lists, vectors, texts
     before = codes(old)
     if "looked" in way:
         old.vectors(np.arange(5))
-    new = changed(old, keep, more)
+    new = revise(old, keep, more)
     assert len(new) == keep.sum() + 300 and len(old) == N and codes(old) == before
     kept, after = np.flatnonzero(keep), codes(new)
     assert [after[i] for i in range(len(kept))] == [before[i] for i in kept]
@@ -210,9 +210,9 @@ def test_lists_that_change_keep_what_they_keep_bit_for_bit(lists, vectors, texts
     assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(found, best(texts, there, 10), strict=True)]) > 0.9
     again = mapped(new, tmp_path / "b")
     assert codes(again) == after and again.search(texts, 10)[1].tolist() == found.tolist()
-    nothing = changed(again, np.zeros(len(again), bool), low(0))
+    nothing = revise(again, np.zeros(len(again), bool), low(0))
     assert len(nothing) == 0 and (nothing.search(texts, 3)[1] == -1).all()
-    assert changed(nothing, np.zeros(0, bool), more).search(more[:1], 1)[1].tolist() == [[0]]
+    assert revise(nothing, np.zeros(0, bool), more).search(more[:1], 1)[1].tolist() == [[0]]
 
 
 def test_what_is_written_reads_the_same(lists, tmp_path):
@@ -298,7 +298,7 @@ def test_vectors_that_are_not_of_norm_1_are_refused(monkeypatch, lists, value):
         build(vectors, low(0))
     for found in (lists, build(low(5), low(0))):
         with pytest.raises(InputError, match="vector 6 is not of norm 1"):
-            changed(found, np.ones(len(found), bool), vectors)
+            revise(found, np.ones(len(found), bool), vectors)
 
 
 def test_a_query_that_is_one_vector_is_told(monkeypatch):
@@ -343,7 +343,7 @@ def test_vectors_are_read_some_at_a_time(few, vectors, texts, monkeypatch):
     assert (max(streamed.slices), sum(streamed.slices), streamed.arrays, sum(done)) == (256, N, [], N)
     for old in (found, exact):
         streamed, done = Streamed(low(700, 8)), []
-        new = changed(old, np.arange(N) % 2 > 0, streamed, done.append)
+        new = revise(old, np.arange(N) % 2 > 0, streamed, done.append)
         assert (max(streamed.slices), sum(streamed.slices), streamed.arrays, sum(done)) == (256, 700, [], 700)
         assert len(new) == N // 2 + 700
         assert [len(block) for block in new.blocks()] == [256] * 12 + [128]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.concepts.test_index import create
 from tests.concepts.test_nearest import unit
 from tests.concepts.test_rows import key, rows_for
-from vlmdesc.concepts.search import FAINT, Match, composed, find, matches
+from vlmdesc.concepts.search import FAINT, Match, compose, find, matches
 from vlmdesc.errors import InputError, ShapeError
 from vlmdesc.testing import FakeEncoder
 
@@ -45,38 +45,38 @@ def parts(seed, wanted, unwanted):
 @settings(max_examples=40, deadline=None)
 def test_a_composed_query_is_a_unit_vector_whatever_the_order(seed, n, m, random):
     wanted, unwanted = parts(seed, n, m)
-    query = composed(wanted, unwanted)
+    query = compose(wanted, unwanted)
     assert query.shape == (6,) and query.dtype == np.float32
     assert np.linalg.norm(query) == pytest.approx(1, abs=1e-5)
     orders = [random.sample(range(size), size) for size in (n, m)]
-    assert np.allclose(composed(wanted[orders[0]], unwanted[orders[1]]), query, atol=1e-4)
+    assert np.allclose(compose(wanted[orders[0]], unwanted[orders[1]]), query, atol=1e-4)
 
 
 @given(*PARTS)
 @settings(max_examples=40, deadline=None)
 def test_what_is_said_twice_is_said_once(seed, n, m):
     wanted, unwanted = parts(seed, n, m)
-    query = composed(wanted, unwanted)
-    assert np.allclose(composed(np.tile(wanted, (2, 1)), np.tile(unwanted, (2, 1))), query, atol=1e-4)
-    assert np.allclose(composed(wanted[:1]), wanted[0], atol=1e-6)
-    assert np.allclose(composed(wanted[[0, 0]]), wanted[0], atol=1e-6)
-    assert np.allclose(composed(wanted[[0, 0]], wanted[:1]), wanted[0], atol=1e-6)
-    assert np.allclose(composed(wanted, wanted[:0]), composed(wanted, None), atol=1e-6)
+    query = compose(wanted, unwanted)
+    assert np.allclose(compose(np.tile(wanted, (2, 1)), np.tile(unwanted, (2, 1))), query, atol=1e-4)
+    assert np.allclose(compose(wanted[:1]), wanted[0], atol=1e-6)
+    assert np.allclose(compose(wanted[[0, 0]]), wanted[0], atol=1e-6)
+    assert np.allclose(compose(wanted[[0, 0]], wanted[:1]), wanted[0], atol=1e-6)
+    assert np.allclose(compose(wanted, wanted[:0]), compose(wanted, None), atol=1e-6)
 
 
 def test_composed_by_hand():
-    assert composed(wheel(0, 90)) == pytest.approx(wheel(45)[0])
-    assert composed(wheel(0), wheel(180)) == pytest.approx(wheel(0)[0])
-    assert composed(wheel(0), wheel(90)) == pytest.approx(wheel(-45)[0])
+    assert compose(wheel(0, 90)) == pytest.approx(wheel(45)[0])
+    assert compose(wheel(0), wheel(180)) == pytest.approx(wheel(0)[0])
+    assert compose(wheel(0), wheel(90)) == pytest.approx(wheel(-45)[0])
     texts = FakeEncoder().texts(["red", "blue", "a blue door"])
-    assert composed(texts[:2], texts[2:]) @ texts[0] > 0.95
+    assert compose(texts[:2], texts[2:]) @ texts[0] > 0.95
 
 
 def test_what_is_taken_away_again_is_refused():
     for wanted, unwanted in ((wheel(0), wheel(0)), (wheel(0, 180), None), (wheel(0, 90), wheel(90, 0.01))):
         with pytest.raises(InputError, match="what is not wanted takes all away that is"):
-            composed(wanted, unwanted)
-    assert np.isfinite(composed(wheel(0), wheel(np.degrees(2 * FAINT)))).all()
+            compose(wanted, unwanted)
+    assert np.isfinite(compose(wheel(0), wheel(np.degrees(2 * FAINT)))).all()
 
 
 def test_the_best_come_first_and_all_where_there_are_fewer(index):

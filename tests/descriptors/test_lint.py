@@ -15,7 +15,7 @@ from vlmdesc.descriptors.lint import CHECKS, name_pattern
 from vlmdesc.descriptors.mend import unname
 from vlmdesc.descriptors.tidy import strip_markup, trim
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation.lint import NEAR
+from vlmdesc.evaluation.findings import NEAR
 from vlmdesc.records import ClassName, Descriptor, Descriptors, Edit
 from vlmdesc.testing import FakeEncoder
 

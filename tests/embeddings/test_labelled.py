@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from vlmdesc import Descriptors, Store, load_data
-from vlmdesc.embeddings.labelled import Joining, aligned, class_numbers, gather
+from vlmdesc.embeddings.labelled import Joining, align, class_numbers, gather
 from vlmdesc.errors import InputError
 from vlmdesc.records import ClassName, Descriptor
 from vlmdesc.testing import COLOURS, FakeEncoder
@@ -82,11 +82,11 @@ def test_the_hash_of_a_data_set_is_of_contents_and_labels_not_of_names_or_order(
 def test_another_set_is_brought_to_the_same_classes():
     ours = (ClassName("n1", "hen"), ClassName("n2", "cock", ("rooster",)))
     theirs = Descriptors.of({"cock": ["a big comb"], "zebra": ["stripes"], "hen": ["brown"]})
-    found = aligned(theirs, ours, Joining())
+    found = align(theirs, ours, Joining())
     assert found.classes == ours
     assert [(row.class_id, row.text) for row in found.rows] == [("n2", "a big comb"), ("n1", "brown")]
     with pytest.raises(InputError, match="1 label of no class"):
-        aligned(Descriptors.of({"hen": ["brown"]}), ours, Joining())
+        align(Descriptors.of({"hen": ["brown"]}), ours, Joining())
     both = Descriptors((ClassName("a", "x", ("hen", "cock")),), (Descriptor("a", "brown"),))
     with pytest.raises(InputError, match="two classes are one"):
-        aligned(both, ours, Joining())
+        align(both, ours, Joining())

@@ -181,7 +181,7 @@ def test_local_openai_weights_without_quick_gelu_are_refused_and_others_warned_o
         load_encoder(f"ViT-B-32/@{path}")
     assert openclip.activation_is_a_guess("ViT-B-32/@x.safetensors")
     assert not openclip.activation_is_a_guess("ViT-B-32/openai")
-    monkeypatch.setattr(openclip, "_local_file", lambda *_: openclip.Spec("ViT-S-32-alt", str(checkpoint)))
+    monkeypatch.setattr(openclip, "_local_file", lambda *_: openclip.Recipe("ViT-S-32-alt", str(checkpoint)))
     with pytest.warns(VlmdescWarning, match="built with GELU"):
         load_encoder("ViT-B-32/@x.safetensors", device="cpu", precision="fp32")
 
@@ -199,7 +199,7 @@ class Payload:
 @pytest.mark.parametrize("suffix", [".pt", ".bin", ".pth", ".safetensors"])
 def test_code_in_a_checkpoint_is_never_run(tmp_path, monkeypatch, suffix):
     marker, path = tmp_path / "marker", tmp_path / f"weights{suffix}"
-    monkeypatch.setattr(openclip, "_local_file", lambda *_: openclip.Spec("ViT-S-32-alt", str(path)))
+    monkeypatch.setattr(openclip, "_local_file", lambda *_: openclip.Recipe("ViT-S-32-alt", str(path)))
     for write in (
         lambda: torch.save({"weight": Payload(marker)}, path),
         lambda: path.write_bytes(pickle.dumps(Payload(marker))),
@@ -340,7 +340,7 @@ def test_forwards_that_overflow_give_in_four_threads_what_they_give_in_one(alone
     encoder, rng = tiny("fp16", 4e4), np.random.default_rng(0)
     batches = [rng.integers(0, 256, (2, 32, 32, 3), np.uint8) for _ in range(240)]
     with torch.inference_mode():
-        found = encoder._through(encoder._model, "encode_image", encoder._normalized(np.concatenate(batches)))
+        found = encoder._through(encoder._model, "encode_image", encoder._normalize(np.concatenate(batches)))
     assert torch.isfinite(found).all(dim=1).float().mean() < 0.1
     alone = [encoder.forward(pixels) for pixels in batches]
     words = [encoder.texts([f"hen {i}"]) for i in range(40)]

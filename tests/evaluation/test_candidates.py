@@ -15,7 +15,7 @@ from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.candidates import LEAST, MOST, SHOWN, Aim, Draft, add, drop, reweigh, separate
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import ClassName, Descriptor
-from vlmdesc.testing import labelled
+from vlmdesc.testing import label_vectors
 
 FOLDS = [name for name, pool in POOLS.items() if pool.fold]
 WAYS = [(pool, phrase) for pool in FOLDS for phrase in ("plain", "free")]
@@ -34,7 +34,7 @@ def draft(descriptors, pool="mean", phrase="free"):
 
 
 def aim(images, labels, head, target=None):
-    return Aim(Scored.of(head, labelled(images, labels)), np.ones(len(labels), bool) if target is None else target)
+    return Aim(Scored.of(head, label_vectors(images, labels)), np.ones(len(labels), bool) if target is None else target)
 
 
 def zoo(seed):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import vlmdesc as vd
-from tests.evaluation.test_report import HOSTILE, Parsed, jpeg
+from tests.evaluation.test_html import HOSTILE, Parsed, jpeg
 from vlmdesc.embeddings.labelled import Labelled
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.effect import EXAMPLES, Effect, deltas

@@ -8,7 +8,7 @@ from vlmdesc.classification.columns import Columns
 from vlmdesc.classification.score import get_pool
 from vlmdesc.evaluation.failure import lifts
 from vlmdesc.evaluation.scored import Scored
-from vlmdesc.testing import labelled
+from vlmdesc.testing import label_vectors
 
 
 def without(columns, row):
@@ -20,7 +20,7 @@ def without(columns, row):
 
 def of_sides(images, here, for_, against, columns, pool="mean"):
     """The lifts of the parts of some classes, and of their rivals, worst in the group first."""
-    seen = Scored.of(head_of(columns, pool), labelled(images, [0] * len(images)))
+    seen = Scored.of(head_of(columns, pool), label_vectors(images, [0] * len(images)))
     sides = [(c, sign) for classes, sign in ((for_, 1), (against, -1)) for c in classes]
     found = [lift for c, sign in sides for lift in lifts(seen, c, (here, ~here), np.ones_like(here), sign)]
     return sorted(found, key=lambda lift: (-lift.value, int(lift.text)))

@@ -11,7 +11,7 @@ from vlmdesc.evaluation import calibrate
 from vlmdesc.evaluation.methods import METHODS, learners
 from vlmdesc.evaluation.outcomes import outcome, scores_of
 from vlmdesc.evaluation.specs import Spec, build, curve, every, parse
-from vlmdesc.testing import FakeEncoder, given_of, labelled
+from vlmdesc.testing import FakeEncoder, given_of, label_vectors
 
 ZOO = Descriptors.of(
     {"flamingo": ["pink feathers", "long pink legs"], "frog": ["green skin"], "raven": ["black wings"]}
@@ -187,24 +187,24 @@ def test_a_string_is_not_a_list_of_methods_and_small_numbers_are_refused():
 
 def given_with(labels):
     """What methods are fitted with, of images that can be told apart: image i is (i, i)."""
-    known = labelled(np.repeat(np.arange(len(labels), dtype=np.float32), 2).reshape(-1, 2), labels)
+    known = label_vectors(np.repeat(np.arange(len(labels), dtype=np.float32), 2).reshape(-1, 2), labels)
     return given_of(FakeEncoder(), ZOO, known, reference=known)
 
 
 @given(st.lists(st.integers(0, 2), max_size=30), st.integers(1, 6), st.integers(0, 2**32))
 def test_of_each_class_so_many_are_drawn_or_all_it_has(labels, n, seed):
-    images, drawn = given_with(labels).drawn(n, seed)
+    images, drawn = given_with(labels).draw(n, seed)
     rows = images[:, 0].astype(int).tolist()
     assert rows == sorted({*rows}) and drawn.tolist() == [labels[i] for i in rows]
     assert [drawn.tolist().count(c) for c in range(3)] == [min(n, labels.count(c)) for c in range(3)]
-    assert np.array_equal(given_with(labels).drawn(n, seed)[0], images)
+    assert np.array_equal(given_with(labels).draw(n, seed)[0], images)
 
 
 def test_another_seed_draws_others_and_none_all():
     found = given_with([0, 1] * 20)
-    draws = {tuple(found.drawn(3, seed)[0][:, 0].tolist()) for seed in range(10)}
+    draws = {tuple(found.draw(3, seed)[0][:, 0].tolist()) for seed in range(10)}
     assert len(draws) > 5 and len({i for draw in draws for i in draw}) > 20  # of 40: not the first ones again
-    assert np.array_equal(found.drawn(None, 3)[0], found.reference.vectors)
+    assert np.array_equal(found.draw(None, 3)[0], found.reference.vectors)
 
 
 def test_random_words_are_no_class_s_own():
@@ -214,7 +214,7 @@ def test_random_words_are_no_class_s_own():
     names = ["pink bird", "green frog", "black bird"]
     zoo = Descriptors.of({name: [f"{name} thing"] for name in names})
     [method] = made("neighborhood-waffle:name", sets={"zoo": zoo}, reference=True).values()
-    known = given_of(fake, zoo, labelled(images, [0, 1, 2]), reference=labelled(images[:2], [0, 1]))
+    known = given_of(fake, zoo, label_vectors(images, [0, 1, 2]), reference=label_vectors(images[:2], [0, 1]))
     [head] = method.entry.fit(method, known, 0).heads
     expected = (head.choice.name_weight + 1) * (images @ fake.texts(names).T)[:, 2]
     assert head.choice.k == 3 and head.scores(images)[:, 2] == pytest.approx(expected, abs=1e-4)
@@ -224,7 +224,7 @@ def few(n=40):
     """Images of what the classes show, and some of something else."""
     fake = FakeEncoder()
     texts = [f"{colour} {i}" for i, colour in zip(range(n), ("pink", "green", "black", "red") * n, strict=False)]
-    return labelled(fake.texts(texts), [min(i % 4, 2) for i in range(n)])
+    return label_vectors(fake.texts(texts), [min(i % 4, 2) for i in range(n)])
 
 
 @pytest.mark.parametrize("spec", every(reference=True))
@@ -252,7 +252,7 @@ def test_a_mixture_has_a_head_for_each_fold_whose_weight_its_images_have_no_part
     scores = scores_of(fit.heads, images.vectors, fold)
     for i in range(40):
         assert np.array_equal(scores[i], fit.heads[fold[i]].scores(images.vectors)[i])
-    changed = labelled(images.vectors, np.where(fold == 2, 0, images.labels).tolist())
+    changed = label_vectors(images.vectors, np.where(fold == 2, 0, images.labels).tolist())
     again = method.entry.fit(method, given_of(FakeEncoder(), ZOO, changed, fold), None)
     assert again.weights[2] == fit.weights[2]
     assert len(method.entry.fit(method, given_of(FakeEncoder(), ZOO, images, reference=images), None).heads) == 1

@@ -9,7 +9,7 @@ from vlmdesc.evaluation.metrics import Summary
 from vlmdesc.evaluation.outcomes import Outcome
 from vlmdesc.evaluation.specs import Plan, build
 from vlmdesc.records.report import Seeds
-from vlmdesc.testing import labelled
+from vlmdesc.testing import label_vectors
 
 ZOO = Descriptors.of({name: [f"{name} thing"] for name in ("red", "green", "blue", "white")})
 
@@ -80,7 +80,7 @@ def test_comparisons_classes_and_confusions_by_hand():
     assert row.state == "unclear"
     table = {c.id: (c.n, c.top1["describe"], c.fixed, c.broken) for c in found.class_table("name", "describe")}
     assert table == {"red": (2, 1.0, 1, 0), "green": (3, 0.333333, 1, 1), "blue": (1, 0.0, 0, 0)}
-    images = labelled(np.zeros((6, 2), np.float32), labels)
+    images = label_vectors(np.zeros((6, 2), np.float32), labels)
     pairs = confusions(images, found.outcomes["name"][0], found.outcomes["describe"][0], ZOO.classes)
     assert [(c.truth, c.answer, c.n, c.before, c.row) for c in pairs] == [
         ("green", "blue", 2, 2, 3), ("blue", "white", 1, 1, 5),

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from tests.evaluation.test_report import HOSTILE, Parsed, jpeg
-from vlmdesc.evaluation.pages import page
+from tests.evaluation.test_html import HOSTILE, Parsed, jpeg
+from vlmdesc.evaluation.html import page
 from vlmdesc.records import ClassName
 from vlmdesc.text import shown
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmdesc.evaluation.proportions import Share, difference, paired
+from vlmdesc.evaluation.proportions import Share, difference, paired_interval
 
 counts = st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))).map(lambda kn: Share(*kn))
 tables = st.tuples(*[st.integers(0, 40)] * 4).filter(any)
@@ -39,8 +39,8 @@ def test_published_intervals_of_a_difference(a, b, low, high):
 
 def test_published_interval_of_a_paired_difference():
     """Newcombe 1998, Stat. Med. 17:2635, method 10: first less second there, second less first here."""
-    assert paired(36, 2, 12, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)
-    assert paired(36, 12, 2, 0) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
+    assert paired_interval(36, 2, 12, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    assert paired_interval(36, 12, 2, 0) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
 
 
 def test_paired_by_hand():
@@ -48,16 +48,18 @@ def test_paired_by_hand():
     before, after = Share(4, 10), Share(6, 10)
     down, up = after.value - after.ci95[0], before.ci95[1] - before.value
     low = 0.2 - np.sqrt(down**2 - 2 * (1 / 24) * down * up + up**2)
-    assert paired(3, 1, 3, 3)[0] == pytest.approx(low)
+    assert paired_interval(3, 1, 3, 3)[0] == pytest.approx(low)
     # 2 * 2 - 3 * 3 is below 0: no correction
-    assert paired(2, 3, 3, 2)[0] == pytest.approx(-np.sqrt(2 * (1 + 5 / 25) * (0.5 - Share(5, 10).ci95[0]) ** 2))
+    assert paired_interval(2, 3, 3, 2)[0] == pytest.approx(
+        -np.sqrt(2 * (1 + 5 / 25) * (0.5 - Share(5, 10).ci95[0]) ** 2)
+    )
 
 
 def test_of_no_image_nothing_is_known_and_ten_are_enough_to_judge():
     assert [Share(0, n).judged for n in (9, 10)] == [False, True]
     none = Share(0, 0)
     assert np.isnan(none.value) and none.ci95 == (0, 1) and not none.judged
-    assert difference(none, Share(3, 4)) == difference(Share(3, 4), none) == paired(0, 0, 0, 0) == (-1, 1)
+    assert difference(none, Share(3, 4)) == difference(Share(3, 4), none) == paired_interval(0, 0, 0, 0) == (-1, 1)
 
 
 @given(counts)
@@ -84,12 +86,12 @@ def test_a_difference_lies_in_its_interval_and_sides_can_be_swapped(a, b):
 @given(tables)
 def test_a_paired_difference_lies_in_its_interval_and_sides_can_be_swapped(table):
     both, first, second, neither = table
-    low, high = paired(both, first, second, neither)
+    low, high = paired_interval(both, first, second, neither)
     value = (second - first) / sum(table)
     assert -1 <= low <= value + TINY and value - TINY <= high <= 1
     assert high - low > 0.001
-    assert paired(both, second, first, neither) == pytest.approx((-high, -low))
-    assert paired(neither, first, second, both) == pytest.approx((low, high))  # wrong answers for right ones
+    assert paired_interval(both, second, first, neither) == pytest.approx((-high, -low))
+    assert paired_interval(neither, first, second, both) == pytest.approx((low, high))  # wrong answers for right ones
 
 
 @settings(max_examples=50)
@@ -99,7 +101,7 @@ def test_more_images_narrow_intervals(a, b, table, times):
     for few, many in (
         (a.ci95, more_a.ci95),
         (difference(a, b), difference(more_a, more_b)),
-        (paired(*table), paired(*(count * times for count in table))),
+        (paired_interval(*table), paired_interval(*(count * times for count in table))),
     ):
         assert many[1] - many[0] < few[1] - few[0]
 
@@ -128,4 +130,4 @@ def test_differences_are_covered_as_often_as_they_say(p, q):
 )
 def test_paired_differences_are_covered_as_often_as_they_say(shares, n):
     drawn = np.random.default_rng(2).multinomial(n, shares, 1000).tolist()
-    assert 0.93 <= covered([paired(*table) for table in drawn], shares[2] - shares[1]) <= 0.99
+    assert 0.93 <= covered([paired_interval(*table) for table in drawn], shares[2] - shares[1]) <= 0.99

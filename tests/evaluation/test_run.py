@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 import vlmdesc as vd
-from tests.evaluation.test_report import TAGS, Parsed
+from tests.evaluation.test_html import TAGS, Parsed
 from vlmdesc.classification.heads.learned import sentence
 from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.embeddings.labelled import Joining
 from vlmdesc.errors import InputError, ModelError
+from vlmdesc.evaluation.html import report_page
 from vlmdesc.evaluation.methods import METHODS
-from vlmdesc.evaluation.report import page
 from vlmdesc.testing import COLOURS, FakeEncoder
 
 ZOO = vd.Descriptors.of(
@@ -132,7 +132,8 @@ def test_what_learns_without_labels_says_so_and_nothing_else_does(found):
     for name, other in learned(found).items():
         if name != "neighborhood-free":
             assert other["labels"] == "reference" and "no labels" not in sentence(other)
-    everything = " ".join([page(found, {}), found.to_json(), *map(sentence, learned(found).values()), *ABOUT.values()])
+    html, sentences = report_page(found, {}), map(sentence, learned(found).values())
+    everything = " ".join([html, found.to_json(), *sentences, *ABOUT.values()])
     assert not re.search("training.free", everything, re.IGNORECASE)
     assert "right when left out" in sentence(learned(found)["neighborhood"])
     bare = learned(found)["neighborhood"] | {"left_out": None}
@@ -172,8 +173,8 @@ def test_selection_helps_here_and_is_set_against_its_parts(found):
 def test_results_come_back_as_they_were_saved_and_the_page_tells_what_was_learned(found, tmp_path):
     found.save(tmp_path / "results.json")
     again = vd.Report.load(tmp_path / "results.json")
-    assert again == found and again.to_json() == found.to_json() and page(again, {}) == page(found, {})
-    parsed = Parsed(page(found, {}))
+    assert again == found and again.to_json() == found.to_json() and report_page(again, {}) == report_page(found, {})
+    parsed = Parsed(report_page(found, {}))
     assert {tag for tag, _ in parsed.tags} <= TAGS and not parsed.inside
     assert [sentence(r) for r in learned(found).values() if sentence(r) not in parsed.text] == []
     assert found.verdict.text in " ".join(parsed.text.split())
@@ -228,7 +229,7 @@ def test_what_is_wrong_is_told_before_an_encoder_is_opened(farm):
 def test_results_that_ship_are_read_and_written_byte_for_byte(name):
     path = Path(__file__).parents[2] / "eval" / "results" / f"{name}.json"
     report = vd.Report.load(path)
-    assert report.to_json() == path.read_text() and page(report, {})
+    assert report.to_json() == path.read_text() and report_page(report, {})
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from vlmdesc.descriptors.edit import edit
 from vlmdesc.errors import InputError, ModelError, ShapeError
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.records import ClassName, Descriptors, Edit
-from vlmdesc.testing import FakeEncoder, labelled
+from vlmdesc.testing import FakeEncoder, label_vectors
 
 ZOO = Descriptors.of({"hen": ["a red comb", "brown"], "owl": ["grey"], "frog": ["green", "black spots"]})
 ENCODE = FakeEncoder().texts
@@ -35,7 +35,7 @@ def head_of(columns, pool="mean", phrase="free", classes=None):
 
 def scored_by(columns, images, labels=None, pool="mean"):
     labels = [0] * len(images) if labels is None else labels
-    return Scored.of(head_of(columns, pool), labelled(images, labels))
+    return Scored.of(head_of(columns, pool), label_vectors(images, labels))
 
 
 def before_and_after(images, before, after, pool):
@@ -182,7 +182,7 @@ def test_versions_share_what_did_not_change(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_head_is_scored_and_only_a_pooled_one_keeps_what_did_not_change(kind):
     head, images = next(found for seed in range(9) if len((found := made(kind, seed))[0].card.classes) > 2)
-    seen = Scored.of(head, labelled(images, np.zeros(len(images), np.intp)))
+    seen = Scored.of(head, label_vectors(images, np.zeros(len(images), np.intp)))
     then = seen.rescored(head)
     assert seen.answers.tolist() == then.answers.tolist() == head.scores(images).argmax(axis=1).tolist()
     assert (then.table is seen.table) == (kind in POOLS)

@@ -13,10 +13,10 @@ from vlmdesc.descriptors.edit import edit
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.candidates import Aim, Draft, halves
 from vlmdesc.evaluation.scored import Scored
-from vlmdesc.evaluation.suggest import involved, rivals_of, suggest_edits
+from vlmdesc.evaluation.suggest import classes_at_stake, rivals_of, suggest_edits
 from vlmdesc.evaluation.trial import COST, EACH, TESTED
 from vlmdesc.records import ClassName, Descriptor, Edit
-from vlmdesc.testing import labelled
+from vlmdesc.testing import label_vectors
 
 AXES = np.eye(8, dtype=np.float32)
 
@@ -37,7 +37,7 @@ def draft(descriptors, book, pool="mean"):
 def suggested(draft, images, labels, seed=0, copies=1, target=None, contents=None, **more):
     contents = tuple(contents or [str(i // copies) for i in range(len(labels))])
     target = np.ones(len(labels), bool) if target is None else target
-    return suggest_edits(draft, replace(labelled(images, labels), contents=contents), target, seed=seed, **more)
+    return suggest_edits(draft, replace(label_vectors(images, labels), contents=contents), target, seed=seed, **more)
 
 
 def gained(draft, edits, images, labels):
@@ -254,12 +254,12 @@ def test_classes_involved_and_their_rivals_by_hand():
     w = draft({"a": ["x"], "b": ["y"], "c": ["z"]}, {"x": AXES[0], "y": AXES[1], "z": AXES[2]})
     images = AXES[[1, 1, 1, 2, 1, 0, 1, 2]]
     labels = np.array([0, 0, 0, 0, 2, 0, 1, 2])
-    seen = Aim(Scored.of(w.head, labelled(images, labels)), np.ones(8, bool))
+    seen = Aim(Scored.of(w.head, label_vectors(images, labels)), np.ones(8, bool))
     assert seen.seen.wrong.tolist() == [True] * 5 + [False] * 3
-    assert involved(seen) == [0, 1, 2] or involved(seen) == [1, 0, 2]  # 4, 4 and 2 times
+    assert classes_at_stake(seen) == [0, 1, 2] or classes_at_stake(seen) == [1, 0, 2]  # 4, 4 and 2 times
     assert [rivals_of(seen, class_) for class_ in range(3)] == [[1, 2], [0, 2], [1, 0]]
     aimed = replace(seen, target=labels == 2)
-    assert involved(aimed) == [2, 1] and rivals_of(aimed, 2) == [1]
+    assert classes_at_stake(aimed) == [2, 1] and rivals_of(aimed, 2) == [1]
 
 
 # Flaws

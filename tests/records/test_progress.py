@@ -3,7 +3,7 @@
 import pytest
 
 from vlmdesc.errors import VlmdescWarning
-from vlmdesc.records.progress import counter, note, noted
+from vlmdesc.records.progress import collect_notes, counter, note
 
 
 def test_progress_is_told_from_the_beginning_on():
@@ -15,9 +15,9 @@ def test_progress_is_told_from_the_beginning_on():
 
 
 def test_notes_are_collected_once_each_and_by_the_outer_call_too():
-    with noted() as outer:
+    with collect_notes() as outer:
         note("a")
-        with noted() as inner:
+        with collect_notes() as inner:
             note("b")
             note("b")
         note("a")
@@ -25,7 +25,7 @@ def test_notes_are_collected_once_each_and_by_the_outer_call_too():
 
 
 def test_an_error_has_what_was_noted_before_it_once():
-    with pytest.raises(ValueError) as caught, noted(), noted():
+    with pytest.raises(ValueError) as caught, collect_notes(), collect_notes():
         note("damaged")
         raise ValueError
     assert caught.value.__notes__ == ["damaged"]

@@ -18,9 +18,9 @@ from vlmdesc.classification.heads.folder import get_fit
 from vlmdesc.classification.heads.head import check_classes, check_encoder, check_width, show, show_html
 from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.classification.inputs import is_embedded, is_single, labelled_vectors, numbers_of, vectors_of
-from vlmdesc.classification.predictions import predict
+from vlmdesc.classification.predict import predict
 from vlmdesc.classification.score import get_pool
-from vlmdesc.descriptors.phrase import completed, get_phrase
+from vlmdesc.descriptors.phrase import fill_in, get_phrase
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.labelled import Joining, Labelled
 from vlmdesc.embeddings.load import encoder_of, load_named
@@ -31,7 +31,7 @@ from vlmdesc.errors import ImageError, InputError, ShapeError
 from vlmdesc.records import ClassName, Descriptors, Prediction
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.names import reads_as
-from vlmdesc.records.progress import Progress, note, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, note, silent
 from vlmdesc.text import counted, few
 
 TEMPERATURE = 0.01  # of a softmax over similarities, as CLIP was trained
@@ -67,7 +67,7 @@ class Classifier:
             raise InputError("no descriptors", fix="give a descriptor set, or a head that was fitted")
         given = Descriptors(head.card.classes, ()) if descriptors is None else Descriptors.load(descriptors)  # type: ignore[union-attr]
         self.descriptors, self.failed, self._store = given, tuple[ImageError, ...](), store_of(store)
-        with noted() as notes:
+        with collect_notes() as notes:
             if isinstance(head, str):
                 get_pool(head)
                 _note_classes(given, phrase)
@@ -124,7 +124,7 @@ class Classifier:
         get_fit(head)
         get_phrase(phrase := phrase or HEADS[head].phrase)
         other = copy(self)
-        with noted() as notes:
+        with collect_notes() as notes:
             if labels is None and not isinstance(data, Labelled) and not is_embedded(data):
                 data = Labelled.of(data, self.descriptors, self.encoder, joining=JOINING, store=self._store or False)
             found = labelled_vectors(data, labels, self.head.card, self.encoder, self._collection)
@@ -236,13 +236,13 @@ class Classifier:
 
 
 def _note_classes(descriptors: Descriptors, phrase: str) -> None:
-    """Note what the user of a set should know. Raises: InputError without classes; as `completed`."""
+    """Note what the user of a set should know. Raises: InputError without classes; as `fill_in`."""
     classes, form = descriptors.classes, get_phrase(phrase)
     if not classes:
         raise InputError("no classes", fix="give at least two")
     if len(classes) == 1:
         note("one class only: every image will be it")
-    _, bare = completed(descriptors, form)
+    _, bare = fill_in(descriptors, form)
     seen: dict[str, ClassName] = {}
     for class_ in classes:  # they may share a name, but not if it is all there is; what differs to the eye is a slip
         twin = seen.setdefault(reads_as(class_.name), class_)

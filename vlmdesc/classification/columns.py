@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from vlmdesc.descriptors.phrase import completed, get_phrase, name_phrase, texts
+from vlmdesc.descriptors.phrase import fill_in, get_phrase, name_phrase, texts
 from vlmdesc.errors import InputError, ShapeError
 from vlmdesc.records import Descriptors
 
@@ -47,7 +47,7 @@ def prompts_of(descriptors: Descriptors, phrase: str) -> Prompts:
     Raises: InputError for an unknown phrase, or one that leaves out the name of a class that has nothing else.
     """
     form = get_phrase(phrase)
-    whole, _ = completed(descriptors, form)
+    whole, _ = fill_in(descriptors, form)
     rows = tuple(texts(whole, form))
     readable = tuple(row.text or text for row, text in zip(whole.rows, rows, strict=True))
     return Prompts(rows, readable, whole.owner, whole.weights, len(whole.classes))

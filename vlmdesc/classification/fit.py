@@ -29,7 +29,7 @@ from vlmdesc.records import ClassName, Descriptors
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.join import Lookup
 from vlmdesc.records.names import reads_as
-from vlmdesc.records.progress import Progress, note, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, note, silent
 from vlmdesc.text import counted, few
 
 
@@ -63,7 +63,7 @@ def fit(
     get_phrase(phrase), get_pool(pool)
     if out is not None:
         check_place(Path(out), replace)
-    with noted() as notes:
+    with collect_notes() as notes:
         described = Descriptors.load(descriptors)
         sources = _open(data, described, shots, split)
         if HEADS[head].picks:
@@ -94,7 +94,7 @@ def _tell(head: Head, about: Mapping[str, str]) -> Head:
     return with_(head, card=card)  # type: ignore[type-var]
 
 
-def open_labelled(data: Any, descriptors: Descriptors, split: str = "") -> DataSet:
+def open_reference(data: Any, descriptors: Descriptors, split: str = "") -> DataSet:
     """A labelled data set; what of it belongs to no class is noted. Raises: InputError when all of it does."""
     if not isinstance(data, DataSet):
         data = load_data(data, split=split)
@@ -116,7 +116,7 @@ def _open(
         class_numbers(few_shots, whole, JOINING)
     elif data is None:
         raise InputError("no images to fit to", fix="give labelled images, or shots")
-    known = data if data is None or isinstance(data, Labelled) else open_labelled(data, whole, split)
+    known = data if data is None or isinstance(data, Labelled) else open_reference(data, whole, split)
     return whole, known, few_shots
 
 

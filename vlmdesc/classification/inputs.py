@@ -54,7 +54,7 @@ def vectors_of(images: Any, encoder: Encoder, collection: Collection | None) -> 
         what = f"embeddings of another model ({images.encoder}), not of {encoder.name} ({encoder.fingerprint})"
         raise ModelError(what, fix="embed the images with this model")
     if is_embedded(images):
-        return _checked(images.vectors if isinstance(images, Embeddings) else images, encoder.dim)
+        return _check(images.vectors if isinstance(images, Embeddings) else images, encoder.dim)
     vectors = []
     for found in encode_images(encoder, [images] if is_single(images) else images, collection=collection):
         if isinstance(found, ImageError):
@@ -73,7 +73,7 @@ def labelled_vectors(
         raise InputError("labels beside what has its own", fix="leave them out, or give embeddings")
     if isinstance(data, Labelled):
         check_labelled(data, card, encoder.name)
-        return _checked(data.vectors, encoder.dim), data.labels, data.failed
+        return _check(data.vectors, encoder.dim), data.labels, data.failed
     if labels is None:
         raise InputError("embeddings without labels", fix="give the name or number of each one's class")
     numbers = numbers_of(labels, card.classes)
@@ -118,7 +118,7 @@ def check_labelled(data: Labelled, card: HeadCard, name: str = "") -> None:
         check_classes(card, data.classes)
 
 
-def _checked(data: Any, dim: int) -> Float32[np.ndarray, "r d"]:
+def _check(data: Any, dim: int) -> Float32[np.ndarray, "r d"]:
     """Unit-norm embeddings as an array (R, D). Raises: ShapeError for what are not."""
     try:
         found = np.asarray(data, np.float32)

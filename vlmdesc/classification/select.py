@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vlmdesc.classification.classifier import JOINING
-from vlmdesc.classification.fit import open_labelled
+from vlmdesc.classification.fit import open_reference
 from vlmdesc.classification.heads import HeadCard
 from vlmdesc.classification.heads.learned import sentence, summarize
 from vlmdesc.classification.heads.neighborhood import (
@@ -36,7 +36,7 @@ from vlmdesc.errors import ImageError, InputError
 from vlmdesc.files import json_lines, write_atomic
 from vlmdesc.records import Descriptors, Hit, Hits, Selection
 from vlmdesc.records.descriptors import DescriptorSource
-from vlmdesc.records.progress import Progress, counter, note, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, counter, note, silent
 from vlmdesc.text import counted
 
 SCHEMA = 1
@@ -127,10 +127,10 @@ def select(
     """
     get_phrase(phrase)
     given = Descriptors.load(descriptors)
-    with noted() as notes:
+    with collect_notes() as notes:
         data = data if isinstance(data, DataSet) else load_data(data)
         if reference is not None:
-            reference = open_labelled(reference, given)
+            reference = open_reference(reference, given)
             if only_present:
                 given = class_numbers(reference, given, Joining(only_present=True, ignore_unknown=True))[0]
         elif only_present:

@@ -10,7 +10,7 @@ import typer
 
 import vlmdesc
 from vlmdesc.cli.audit import audit
-from vlmdesc.cli.border import DEBUG, bordered
+from vlmdesc.cli.border import DEBUG, with_border
 from vlmdesc.cli.cache import cache
 from vlmdesc.cli.classify import classify
 from vlmdesc.cli.compare import compare
@@ -45,25 +45,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command = partial(app.command, cls=Listed)
-command(rich_help_panel=DESCRIBE)(bordered(describe))
-command(rich_help_panel=DESCRIBE)(bordered(lint))
-command(rich_help_panel=DESCRIBE)(bordered(edit))
-command(rich_help_panel=CLASSIFY)(bordered(classify))
-command(rich_help_panel=CLASSIFY)(bordered(demo))
-command(rich_help_panel=CLASSIFY)(bordered(select))
-command(rich_help_panel=CLASSIFY)(bordered(fit))
+command(rich_help_panel=DESCRIBE)(with_border(describe))
+command(rich_help_panel=DESCRIBE)(with_border(lint))
+command(rich_help_panel=DESCRIBE)(with_border(edit))
+command(rich_help_panel=CLASSIFY)(with_border(classify))
+command(rich_help_panel=CLASSIFY)(with_border(demo))
+command(rich_help_panel=CLASSIFY)(with_border(select))
+command(rich_help_panel=CLASSIFY)(with_border(fit))
 app.add_typer(head, name="head", rich_help_panel=CLASSIFY)
-command(rich_help_panel=CONCEPTS)(bordered(search))
-command(rich_help_panel=CONCEPTS)(bordered(name))
+command(rich_help_panel=CONCEPTS)(with_border(search))
+command(rich_help_panel=CONCEPTS)(with_border(name))
 app.add_typer(index, name="index", rich_help_panel=CONCEPTS)
-command("eval", rich_help_panel=EVALUATE)(bordered(evaluate))
-command(rich_help_panel=EVALUATE)(bordered(audit))
-command(rich_help_panel=EVALUATE)(bordered(suggest))
-command(rich_help_panel=EVALUATE)(bordered(compare))
-command(rich_help_panel=EVALUATE)(bordered(reproduce))
-command(rich_help_panel=ENCODE)(bordered(data))
-command(rich_help_panel=ENCODE)(bordered(embed))
-command(rich_help_panel=ENCODE)(bordered(models))
+command("eval", rich_help_panel=EVALUATE)(with_border(evaluate))
+command(rich_help_panel=EVALUATE)(with_border(audit))
+command(rich_help_panel=EVALUATE)(with_border(suggest))
+command(rich_help_panel=EVALUATE)(with_border(compare))
+command(rich_help_panel=EVALUATE)(with_border(reproduce))
+command(rich_help_panel=ENCODE)(with_border(data))
+command(rich_help_panel=ENCODE)(with_border(embed))
+command(rich_help_panel=ENCODE)(with_border(models))
 app.add_typer(cache, name="cache", rich_help_panel=ENCODE)
 
 

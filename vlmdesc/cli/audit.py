@@ -15,7 +15,7 @@ from vlmdesc.cli import options
 from vlmdesc.cli.border import say, say_failed, say_notes
 from vlmdesc.cli.results import with_interval
 from vlmdesc.errors import ImageError, InputError
-from vlmdesc.text import counted, few, shown
+from vlmdesc.text import counted, few, p_value, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -220,8 +220,3 @@ def _rate(share: Mapping[str, Any]) -> str:
 
 def _gap(row: Mapping[str, Any]) -> str:
     return with_interval(row["gap"], row["gap_ci95"], sign="+")
-
-
-def p_value(p: float) -> str:
-    """A p-value as it is read."""
-    return "<0.001" if p < 0.001 else "1" if p >= 0.9995 else f"{p:.3f}"

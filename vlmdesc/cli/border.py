@@ -26,7 +26,7 @@ INTERRUPTED, DISK, BUG = 130, 4, 1
 _KEY_VARIABLE = ContextVar("_KEY_VARIABLE", default="")  # what --api-key-env names, while its command runs
 
 
-def bordered(command: Callable[..., None]) -> Callable[..., None]:
+def with_border(command: Callable[..., None]) -> Callable[..., None]:
     """`command` with every error as one line on stderr and the exit code that belongs to it."""
 
     @functools.wraps(command)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import bordered, print_messages, say
+from vlmdesc.cli.border import print_messages, say, with_border
 from vlmdesc.cli.options import Json
 from vlmdesc.errors import InputError, StoreError
 from vlmdesc.text import counted, shown
@@ -150,7 +150,7 @@ def _show_answer(kept: vd.Cache, file: Path, as_json: bool) -> None:
 
 
 for _command in (ls, show, verify, prune, rm):
-    cache.command()(bordered(_command))
+    cache.command()(with_border(_command))
 
 
 def _size(n_bytes: int) -> str:

@@ -131,7 +131,7 @@ def edit(
         return _show(file, operation, rest, out, as_json)
     seen = None if out else vd.DescriptorFile.open(file)
     before = seen.descriptors if seen else vd.Descriptors.load(file)
-    edits = _edits(before, operation, rest, _signed(who, why))
+    edits = _edits(before, operation, rest, _signature(who, why))
     after, saved = vd.edit(before, edits), yes or not on
     if out:
         _check_place(out, ".json", "--out")
@@ -200,7 +200,7 @@ def _check_place(path: Path, ending: str, option: str) -> None:
         raise InputError(what, where=path, fix="choose another")
 
 
-def _signed(who: str, why: str) -> dict[str, Any]:
+def _signature(who: str, why: str) -> dict[str, Any]:
     with suppress(OSError, KeyError):  # a user without a name
         who = who or getpass.getuser()
     return {"who": who, "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "why": why}

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import bordered, say, say_failed, say_notes
+from vlmdesc.cli.border import say, say_failed, say_notes, with_border
 from vlmdesc.cli.options import (
     DataSource,
     DescriptorFile,
@@ -74,7 +74,7 @@ def fit(
 
 
 @head.command("show")
-@bordered
+@with_border
 def show(folder: HeadFolder, as_json: Json = False) -> None:
     """Show what a head is: its kind and classes, whose embeddings it reads, and what it was fitted on.
 

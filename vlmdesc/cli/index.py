@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import NAMED, bordered, say, say_notes
+from vlmdesc.cli.border import NAMED, say, say_notes, with_border
 from vlmdesc.cli.embed import Errors, Strict
 from vlmdesc.cli.montage import check_montage
 from vlmdesc.cli.options import (
@@ -261,4 +261,4 @@ def _lines(index: Index) -> list[str]:
 
 
 for _command in (build, add, rm, info, verify, dups):
-    index.command()(bordered(_command))
+    index.command()(with_border(_command))

@@ -47,13 +47,13 @@ def converse(index: Index, top: int, filters: Sequence[str], as_json: bool) -> N
                 index.rows.where(wanted)  # it may fit nothing
                 filters = wanted
             elif name == ":montage" and value.strip():
-                draw(_found(last), Path(value.strip()))
+                draw(_require(last), Path(value.strip()))
             elif line == ":help":
                 say(HELP)
             elif line.startswith(":"):
                 raise InputError(f"unknown command '{line}'", fix="see :help")
             elif line:
-                query, minus = ([_part(word, last) for word in words] for words in parsed(line))
+                query, minus = ([_part(word, last) for word in words] for words in parse_line(line))
                 last = index.search(query, minus=minus, top=top, filters=filters)
                 print(json.dumps(last.to_dict()) if as_json else "\n".join(lines(last)), flush=True)
         except EOFError:
@@ -62,10 +62,10 @@ def converse(index: Index, top: int, filters: Sequence[str], as_json: bool) -> N
             say(f"error: {error}")
 
 
-def parsed(line: str) -> tuple[list[str], list[str]]:
+def parse_line(line: str) -> tuple[list[str], list[str]]:
     """What a line wants and what it does not. Raises: InputError.
 
-    >>> parsed("a dog + snow - people")
+    >>> parse_line("a dog + snow - people")
     (['a dog', 'snow'], ['people'])
     """
     signed = line if line.startswith(("+ ", "- ")) else f"+ {line}"
@@ -83,13 +83,13 @@ def _part(word: str, last: SearchResult | None) -> Any:
     """A word of a query, or the hit that it stands for."""
     if not re.fullmatch("#[0-9]{1,6}", word):
         return word
-    found, number = _found(last), int(word[1:])
+    found, number = _require(last), int(word[1:])
     if not 1 <= number <= len(found):
         raise InputError(f"no hit {number}", fix="#1 is the first of what was found last")
     return found[number - 1]
 
 
-def _found(last: SearchResult | None) -> SearchResult:
+def _require(last: SearchResult | None) -> SearchResult:
     if last is None:
         raise InputError("nothing found yet", fix="ask first")
     return last

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from vlmdesc.descriptors.lint import Finding
     from vlmdesc.descriptors.mend import Repair
-    from vlmdesc.evaluation.lint import Findings
+    from vlmdesc.evaluation.findings import Findings
 
 SHOWN = 50  # findings printed; all are in --json
 FOUND = 1  # exit code

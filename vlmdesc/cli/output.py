@@ -93,14 +93,14 @@ def _bars(console: Console, hits: Hits, top: float, width: int, sign: str = "", 
         long = round(length * abs(hit.score) / top)
         full = ("━" * long, "green" if i == 0 and not sign else "cyan")
         bar, style = full if hit.score > 0 else ("╌" * long if sign else "", "red")
-        first, *more = _folded(console, hit.text, max(width - before, NARROW))
+        first, *more = _fold(console, hit.text, max(width - before, NARROW))
         lines.append([(f"{number:>{digits}} ", ""), (f"{bar:{length}}", style), (f" {first}", "")])
         lines += [[(" " * before + line, "")] for line in more]
     return lines
 
 
 @lru_cache(4096)
-def _folded(console: Console, text: str, width: int) -> tuple[str, ...]:
+def _fold(console: Console, text: str, width: int) -> tuple[str, ...]:
     """A text in lines of at most so many cells. Cached: predictions share descriptors."""
     text = shown(text)
     if cell_len(text) <= width:
@@ -121,7 +121,7 @@ def _contrast(console: Console, contrast: Contrast, width: int) -> list[Line]:
 
 
 def _dim(console: Console, text: str, width: int) -> list[Line]:
-    return [[(line, "dim")] for line in _folded(console, text, width)]
+    return [[(line, "dim")] for line in _fold(console, text, width)]
 
 
 def _beside(sides: Sequence[list[Line]], width: int) -> list[Line]:

@@ -71,17 +71,17 @@ def _print(figures: Sequence[Reproduced]) -> None:
         ours = [row.found for row in rows]
         Console().print(Text(shown(model), style="bold"), soft_wrap=True)
         columns = {
-            "published %": [_published(row) for row in rows],
+            "published %": [_published_figure(row) for row in rows],
             "measured %": [with_interval(of.measured, of.ci95) if of else "left out" for of in ours],
             "difference": [f"{100 * of.difference:+.2f}" if of else "" for of in ours],
         }
-        print_methods([_named(row) for row in rows], columns)
+        print_methods([_name_cells(row) for row in rows], columns)
 
 
-def _published(row: Reproduced) -> str:
+def _published_figure(row: Reproduced) -> str:
     return f"{100 * row.expected.top1:.2f}" + (f" ±{100 * row.expected.std:.2f}" if row.expected.std else "")
 
 
-def _named(row: Reproduced) -> tuple[str, ...]:
+def _name_cells(row: Reproduced) -> tuple[str, ...]:
     source = row.expected.source + (f" ({row.expected.note})" if row.expected.note else "")
     return row.expected.method, row.found.prompt_form if row.found else row.left_out, source

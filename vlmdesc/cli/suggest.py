@@ -12,12 +12,11 @@ import typer
 
 import vlmdesc as vd
 from vlmdesc.cli import options
-from vlmdesc.cli.audit import p_value
 from vlmdesc.cli.border import say, say_failed, say_notes
 from vlmdesc.cli.describe import BaseUrl, KeyVariable
 from vlmdesc.cli.results import with_interval
 from vlmdesc.errors import ImageError, InputError
-from vlmdesc.text import counted, shown
+from vlmdesc.text import counted, p_value, shown
 
 OnlyClass = Annotated[str, typer.Option("--class", help="Aim at the images of this class.", metavar="CLASS")]
 OnlyGroup = Annotated[str, typer.Option("--group", help="Aim at the images of this group.", metavar="GROUP")]

@@ -36,7 +36,7 @@ def _bytes(kind: str, shape: tuple[int, ...]) -> int:
     return TYPES[kind].itemsize * math.prod(shape)
 
 
-def mapped(path: Path, layout: Layout) -> dict[str, np.ndarray]:
+def map_arrays(path: Path, layout: Layout) -> dict[str, np.ndarray]:
     """The arrays in a file, not read yet. Raises: ValueError when it is no file of just these; FileNotFoundError."""
     first, arrays = header(layout), {}
     end, data = len(first), np.memmap(path, np.uint8, "r")

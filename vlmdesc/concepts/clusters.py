@@ -15,10 +15,10 @@ from jaxtyping import Float, Float32, Int
 from vlmdesc.concepts import naming
 from vlmdesc.concepts.collect import EncoderSource
 from vlmdesc.concepts.index import Index
-from vlmdesc.concepts.montage import draw
 from vlmdesc.concepts.rows import Rows
 from vlmdesc.concepts.search import matches
-from vlmdesc.concepts.vocabulary import distinct, open_vocabulary
+from vlmdesc.concepts.sheet import draw
+from vlmdesc.concepts.vocabulary import distinct_words, open_vocabulary
 from vlmdesc.embeddings.embed import text_vectors
 from vlmdesc.embeddings.find import find_images
 from vlmdesc.embeddings.image import Source, is_image
@@ -27,7 +27,7 @@ from vlmdesc.embeddings.pipeline import Encoded, encode_images
 from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import ImageError, InputError
 from vlmdesc.records import Concept, Hit, Hits
-from vlmdesc.records.progress import Progress, counter, note, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, counter, note, silent
 
 SAMPLE = 100_000  # images that clusters are looked for in
 BACKGROUND = 20_000  # images that say what is common to all
@@ -117,7 +117,7 @@ def cluster(
 
 def background(index: Index, seed: int = 0) -> Float32[np.ndarray, "n d"]:
     """The vectors of an index, or of 20,000 drawn from it: what directions are held against."""
-    return index.nearest.vectors(_drawn(len(index), BACKGROUND, seed))
+    return index.nearest.vectors(_sample(len(index), BACKGROUND, seed))
 
 
 def clusters(index: Index, k: int, seed: int = 0) -> Clusters:
@@ -125,7 +125,7 @@ def clusters(index: Index, k: int, seed: int = 0) -> Clusters:
 
     Raises: InputError for more clusters than images.
     """
-    rows = _drawn(len(index), SAMPLE, seed)
+    rows = _sample(len(index), SAMPLE, seed)
     vectors = index.nearest.vectors(rows)
     centred = naming.unit(vectors - vectors.mean(axis=0))
     number, centres = cluster(centred, k, seed)
@@ -181,9 +181,9 @@ def name(
     set; by default some 18,000 words of WordNet. Images are files, folders, patterns, bytes or PIL images.
     Raises: InputError; ModelError when the index is of another model; StoreError.
     """
-    words = open_vocabulary(vocabulary) if isinstance(vocabulary, str) else distinct(vocabulary, "the vocabulary")
+    words = open_vocabulary(vocabulary) if isinstance(vocabulary, str) else distinct_words(vocabulary, "the vocabulary")
     known = store_of(store)
-    with noted() as notes:
+    with collect_notes() as notes:
         sources = [] if isinstance(target, Index) else _sources(target)
         if isinstance(target, Index):
             if index:
@@ -255,7 +255,7 @@ def _record(found: Concept) -> dict[str, Any]:
     return {"named": found.named, "names": names, **numbers}
 
 
-def _drawn(n: int, most: int, seed: int) -> Int[np.ndarray, " r"]:
+def _sample(n: int, most: int, seed: int) -> Int[np.ndarray, " r"]:
     if n <= most:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))

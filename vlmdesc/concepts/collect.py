@@ -109,7 +109,7 @@ def collect(data: DataSet, encoder: Encoder, loading: Loading) -> Collected:
     return Collected(rows, changes, vectors)
 
 
-def merged(old: Rows, new: Rows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
+def merge_rows(old: Rows, new: Rows) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
     """Which old rows stay, and which new ones are to be put beside them: not those that say the same, or less."""
     old_keys, new_keys = old.keys(), new.keys()
     incoming = dict(zip(new_keys, zip(new.column("content"), new.column("label"), strict=True), strict=True))

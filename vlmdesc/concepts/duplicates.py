@@ -12,9 +12,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from vlmdesc.concepts.arrays import BLOCK
-from vlmdesc.concepts.montage import draw
-from vlmdesc.concepts.nearest import Nearest, Tick, unheard
+from vlmdesc.concepts.nearest import Nearest, Tick, no_tick
 from vlmdesc.concepts.rows import Rows
+from vlmdesc.concepts.sheet import draw
 
 NEAR = 0.95  # cosine
 NEIGHBOURS = 32  # looked at for each image
@@ -52,7 +52,7 @@ class Duplicates:
         return draw(Path(path), self.rows, [*captions], [*captions.values()])
 
 
-def duplicates(vectors: Nearest, rows: Rows, threshold: float = NEAR, tick: Tick = unheard) -> Duplicates:
+def duplicates(vectors: Nearest, rows: Rows, threshold: float = NEAR, tick: Tick = no_tick) -> Duplicates:
     """Groups of images whose embeddings have a cosine of `threshold` or more.
 
     A group is what such links connect. Equal contents are found by their keys; of others the 32 nearest are looked at.

@@ -20,19 +20,19 @@ from jaxtyping import Bool, Float32
 
 from vlmdesc.bundle import Bundle, Put
 from vlmdesc.concepts import nearest, search
-from vlmdesc.concepts.collect import Changes, Data, EncoderSource, Loading, collect, merged
+from vlmdesc.concepts.collect import Changes, Data, EncoderSource, Loading, collect, merge_rows
 from vlmdesc.concepts.duplicates import NEAR, Duplicates, duplicates
-from vlmdesc.concepts.nearest import RECALL, Nearest, Some, Tick, unheard
+from vlmdesc.concepts.nearest import RECALL, Nearest, Some, Tick, no_tick
 from vlmdesc.concepts.rows import Rows
-from vlmdesc.concepts.search import Match, Query, SearchResult, listed
+from vlmdesc.concepts.search import Match, Query, SearchResult, as_list
 from vlmdesc.concepts.vocabulary import shipped_words
 from vlmdesc.embeddings.data import DataSet, load_data
-from vlmdesc.embeddings.load import encoder_of, lasting, load_named
+from vlmdesc.embeddings.load import encoder_of, lasting_name, load_named
 from vlmdesc.embeddings.pipeline import BATCH_SIZE, encode_images
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import ImageError, InputError, ModelError, StoreError
-from vlmdesc.records.progress import Progress, counter, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, counter, silent
 from vlmdesc.text import counted, did_you_mean
 
 FORMAT = Bundle(
@@ -111,15 +111,15 @@ class Index:
         place = None if folder is None else Path(folder)
         if place:
             FORMAT.check_place(place, replace)
-        with noted() as notes:
-            data, encoder = _opened(data), encoder_of(encoder)
+        with collect_notes() as notes:
+            data, encoder = _open_data(data), encoder_of(encoder)
             collected = collect(data, encoder, Loading(store_of(store), batch_size, workers, strict, progress))
             rows, texts = collected.rows, encoder.texts([])
             if len(rows) > nearest.EXACT_ROWS and recall < 1:
                 texts = encoder.texts(shipped_words()[:: len(shipped_words()) // TRIAL_TEXTS])
             tick = counter(progress, "indexing", len(rows))
             vectors = nearest.build(collected.vectors(rows), texts, recall, tick)
-            model = Model(lasting(encoder.name), encoder.precision, encoder.fingerprint)
+            model = Model(lasting_name(encoder.name), encoder.precision, encoder.fingerprint)
             made = cls(vectors, rows, model, len(rows), given=encoder, changes=collected.changes)
             if place:
                 made = made.save(place, replace=replace)
@@ -179,24 +179,24 @@ class Index:
         Raises: InputError for a query that says nothing, or a filter that no row fits; ImageError for an image that
         cannot be used.
         """
-        wanted, unwanted = ([search.parse(part) for part in listed(parts)] for parts in (query, minus))
+        wanted, unwanted = ([search.parse(part) for part in as_list(parts)] for parts in (query, minus))
         if not wanted:
             raise InputError("nothing to look for", fix="give a text or an image")
-        chosen = listed(filters)
+        chosen = as_list(filters)
         self.rows.where(chosen)  # told before a model is loaded
-        vectors, own = self._embedded([*wanted, *unwanted])
-        direction = search.composed(vectors[: len(wanted)], vectors[len(wanted) :])
+        vectors, own = self._embed([*wanted, *unwanted])
+        direction = search.compose(vectors[: len(wanted)], vectors[len(wanted) :])
         found = search.find(self.nearest, self.rows, direction, top, chosen, own)
         return SearchResult(
             index=str(self.folder or ""),
             model=self.model.name,
-            wanted=tuple(map(search.written, wanted)),
-            unwanted=tuple(map(search.written, unwanted)),
+            wanted=tuple(map(search.wording, wanted)),
+            unwanted=tuple(map(search.wording, unwanted)),
             hits=search.matches(self.rows, *found),
             rows=self.rows,
         )
 
-    def _embedded(self, parts: Sequence[Query]) -> tuple[Float32[np.ndarray, "p d"], list[bytes]]:
+    def _embed(self, parts: Sequence[Query]) -> tuple[Float32[np.ndarray, "p d"], list[bytes]]:
         """The vectors (P, D) of the parts of a query, and the contents of the images among them."""
         vectors, own = [], list[bytes]()
         for part in parts:
@@ -231,12 +231,12 @@ class Index:
 
         Raises: as `build`, `open` and `encoder`.
         """
-        with noted() as notes:
-            data, encoder = _opened(data), self.encoder
+        with collect_notes() as notes:
+            data, encoder = _open_data(data), self.encoder
             collected = collect(data, encoder, Loading(store_of(store), batch_size, workers, strict, progress))
 
             def plan(old: Index) -> Plan:
-                keep, fresh = merged(old.rows, collected.rows)
+                keep, fresh = merge_rows(old.rows, collected.rows)
                 came, gone = int(fresh.sum()), int((~keep).sum())
                 more, same = collected.rows.keep(fresh), len(fresh) - came
                 changes = _with(collected.changes, new=came - gone, changed=gone, same=same)
@@ -252,7 +252,7 @@ class Index:
 
         No image is deleted. Raises: InputError when nothing fits, or nothing would be left; as `open`.
         """
-        named, chosen = listed(ids), listed(filters)
+        named, chosen = as_list(ids), as_list(filters)
         if not (named or chosen or missing):
             raise InputError("nothing to take out", fix="name ids, or use --filter or --missing")
 
@@ -301,28 +301,28 @@ class Index:
             "bytes": sum(file["bytes"] for file in self.files.values()),
         }
 
-    def change(self, plan: Callable[[Index], Plan], tick: Tick = unheard) -> Index:
+    def change(self, plan: Callable[[Index], Plan], tick: Tick = no_tick) -> Index:
         """With what `plan` makes of it, or of what its folder holds now. Nobody else writes meanwhile."""
         if not self.folder:
-            return self._planned(plan(self), tick)
+            return self._carry_out(plan(self), tick)
         FORMAT.read_card(self.folder)  # else a lock would be left where there is no index
         with FORMAT.turn(self.folder):
             old = Index.open(self.folder, vars(self).get("encoder", self.given), device=self.device)
             if old.model != self.model:
                 raise ModelError("the index is of another model by now", where=self.folder, fix="open it again")
-            new = old._planned(plan(old), tick)
+            new = old._carry_out(plan(old), tick)
             if new.nearest is old.nearest:
                 FORMAT.tidy(self.folder, old.files)
                 return new
             return _with(new, files=FORMAT.write(self.folder, *new._content()))
 
-    def _planned(self, plan: Plan, tick: Tick) -> Index:
+    def _carry_out(self, plan: Plan, tick: Tick) -> Index:
         keep, vectors, rows, changes = plan
         if keep.all() and not len(rows):
             return _with(self, changes=changes)
         if not keep.any() and not len(rows):
             raise InputError("nothing would be left", where=self.folder or "", fix="delete the folder instead")
-        changed = nearest.changed(self.nearest, keep, vectors, tick)
+        changed = nearest.revise(self.nearest, keep, vectors, tick)
         return _with(self, nearest=changed, rows=self.rows.keep(keep).plus(rows), changes=changes)
 
     def _content(self) -> tuple[dict[str, Any], dict[str, Callable[[Put], None]]]:
@@ -344,9 +344,9 @@ class Index:
 def _load(values: dict[str, Any], paths: dict[str, Path]) -> Index:
     _check_types(values)
     n, about = values["n"], [values[name] for name in ("dim", "factory", "probes", "recall")]
-    with FORMAT.damaged(paths["vectors"]):
+    with FORMAT.guard(paths["vectors"]):
         vectors = nearest.read(paths["vectors"], n, *about)
-    with FORMAT.damaged(paths["rows"]):
+    with FORMAT.guard(paths["rows"]):
         rows = Rows.read(paths["rows"], values["origins"])
         if len(rows) != n:
             raise ValueError(f"{len(rows)} rows beside {n} vectors")
@@ -367,5 +367,5 @@ def _check_types(values: Mapping[str, Any]) -> None:
         raise ValueError("not the size of an index")
 
 
-def _opened(data: Data) -> DataSet:
+def _open_data(data: Data) -> DataSet:
     return data if isinstance(data, DataSet) else load_data(data)

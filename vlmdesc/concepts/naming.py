@@ -135,7 +135,7 @@ def name(
     if not differences:
         chance[frame.faint(directions)] = 1
     fits = chance <= level
-    chosen = _assigned(best, scores, fits) if unique else np.where(fits[:, 0], best[:, 0], -1)
+    chosen = _assign(best, scores, fits) if unique else np.where(fits[:, 0], best[:, 0], -1)
     at = np.argmax(best == chosen[:, None], axis=1)  # the first where none is chosen
     return Names(best, scores, chance[np.arange(len(at)), at], _stability(best, unit(frame.words), seed), chosen)
 
@@ -145,7 +145,7 @@ def by_cosine(directions: Float32[np.ndarray, "p d"], words: Float32[np.ndarray,
     return nearest(unit(directions), unit(words), 1)[1][:, 0]
 
 
-def _assigned(
+def _assign(
     best: Int[np.ndarray, "p t"], scores: Float32[np.ndarray, "p t"], fits: Bool[np.ndarray, "p t"]
 ) -> Int[np.ndarray, " p"]:
     """A word that fits for each direction, no word twice; -1 where there is none, or others have taken them all."""

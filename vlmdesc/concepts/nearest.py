@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
-from vlmdesc.concepts.arrays import BLOCK, Layout, check_numbers, header, mapped
+from vlmdesc.concepts.arrays import BLOCK, Layout, check_numbers, header, map_arrays
 from vlmdesc.errors import InputError, ShapeError
 from vlmdesc.records.results import Vectors
 
@@ -37,7 +37,7 @@ Some = Vectors | Float32[np.ndarray, "n d"]
 Tick = Callable[[int], object]  # called with how many more are done
 
 
-def unheard(done: int) -> None:
+def no_tick(done: int) -> None:
     pass
 
 
@@ -125,7 +125,7 @@ def nearest(
     return scores, rows
 
 
-def build(vectors: Some, texts: Float32[np.ndarray, "t d"], recall: float = RECALL, tick: Tick = unheard) -> Nearest:
+def build(vectors: Some, texts: Float32[np.ndarray, "t d"], recall: float = RECALL, tick: Tick = no_tick) -> Nearest:
     """Vectors (N, D), read some thousand at a time, ready to be searched.
 
     More than 100,000 go into inverted lists, unless `recall` is 1. How many lists a query looks into is then chosen
@@ -141,7 +141,7 @@ def build(vectors: Some, texts: Float32[np.ndarray, "t d"], recall: float = RECA
         raise ShapeError(f"vectors of shape {vectors.shape}", fix="give rows (N, D)")
     if len(vectors) <= EXACT_ROWS or recall == 1:
         nothing = Nearest(np.empty((0, vectors.shape[1]), np.float32))
-        return changed(nothing, np.empty(0, bool), vectors, tick)
+        return revise(nothing, np.empty(0, bool), vectors, tick)
     held, n_lists = _sample(len(vectors), HELD, SEED), lists_for(len(vectors))
     images = np.asarray(vectors[held])
     queries, own = np.concatenate([images, texts]), np.concatenate([held, np.full(len(texts), -1)])
@@ -155,7 +155,7 @@ def build(vectors: Some, texts: Float32[np.ndarray, "t d"], recall: float = RECA
         lists = Nearest(_lists(*_learnt(index), codec), factory, 1)
         for block in _blocks(vectors, tick):
             lists.index.add(block)
-        tick = unheard  # each vector once
+        tick = no_tick  # each vector once
         for probes in (2**i for i in range(int(np.log2(n_lists // SHARE)) + 1)):
             tried = replace(lists, probes=probes)
             found = others(tried.search(queries, AT + 1)[1], own)
@@ -228,7 +228,7 @@ def _sound(vectors: Float32[np.ndarray, "b d"], tolerance: float) -> Bool[np.nda
     return np.abs(np.linalg.norm(vectors, axis=1) - 1) < tolerance  # NaN is not
 
 
-def changed(old: Nearest, keep: Bool[np.ndarray, " n"], more: Some, tick: Tick = unheard) -> Nearest:
+def revise(old: Nearest, keep: Bool[np.ndarray, " n"], more: Some, tick: Tick = no_tick) -> Nearest:
     """A new one with the rows of `old` that are kept, in their order, and more vectors behind them.
 
     Lists stay as they were trained. Raises: ShapeError for vectors of another width; InputError for one that is not of
@@ -309,7 +309,7 @@ def read(path: Path, n: int, dim: int, factory: str, probes: int, recall: dict[s
 
     Raises: FileNotFoundError; ValueError when it holds something else than was said.
     """
-    arrays = mapped(path, _layout(n, dim, factory))
+    arrays = map_arrays(path, _layout(n, dim, factory))
     if factory == EXACT and not probes:
         check_numbers(arrays["vectors"])
         return Nearest(arrays["vectors"], factory, probes, recall)

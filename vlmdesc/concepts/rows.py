@@ -164,7 +164,7 @@ class Rows:
                 schema, *parts = pa.ipc.MessageReader.open_stream(file)
                 if pa.ipc.read_schema(schema) != SCHEMA:
                     raise ValueError("not the columns of an index")
-                if any(map(_compressed, parts)):
+                if any(map(_is_compressed, parts)):
                     raise ValueError("compressed")  # a small file might become a large table
                 table = pa.Table.from_batches([pa.ipc.read_record_batch(part, SCHEMA) for part in parts], SCHEMA)
             table.validate(full=True)
@@ -189,7 +189,7 @@ class Rows:
                 self.column(name)
 
 
-def _compressed(message: pa.Message) -> bool:
+def _is_compressed(message: pa.Message) -> bool:
     """Whether a batch says so: field 3 of the table (in the sense of FlatBuffers) that is field 2 of its message."""
     raw = message.metadata.to_pybytes()
     root = struct.unpack_from("<I", raw)[0]

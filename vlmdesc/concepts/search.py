@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float32, Int
 from PIL import Image
 
-from vlmdesc.concepts.montage import draw
 from vlmdesc.concepts.nearest import Nearest
 from vlmdesc.concepts.rows import Rows
+from vlmdesc.concepts.sheet import draw
 from vlmdesc.embeddings.find import SUFFIXES
 from vlmdesc.embeddings.image import is_image
 from vlmdesc.errors import InputError
@@ -76,7 +76,7 @@ class SearchResult:
         return draw(Path(path), self.rows, [hit.row for hit in self.hits], captions)
 
 
-def listed(given: Any) -> list[Any]:
+def as_list(given: Any) -> list[Any]:
     """One thing, or several."""
     return [*given] if isinstance(given, Iterable) and not is_image(given) else [given]
 
@@ -104,12 +104,12 @@ def parse(query: object) -> Query:
     return query
 
 
-def written(query: Query) -> str:
+def wording(query: Query) -> str:
     """A part of a query as a person reads it."""
     return query.id if isinstance(query, Match) else str(query) if isinstance(query, (str, Path)) else "an image"
 
 
-def composed(
+def compose(
     wanted: Float32[np.ndarray, "w d"], unwanted: Float32[np.ndarray, "u d"] | None = None
 ) -> Float32[np.ndarray, " d"]:
     """The unit vector along the sum of unit vectors less the sum of others: (W, D), (U, D) -> (D,).

@@ -32,7 +32,7 @@ def open_vocabulary(source: str) -> tuple[str, ...]:
     path = Path(source)
     if path.suffix == ".json" or not os.path.exists(source):
         given = open_set(source)
-        return distinct([class_.name for class_ in given.classes] + [row.text for row in given.rows], source)
+        return distinct_words([class_.name for class_ in given.classes] + [row.text for row in given.rows], source)
     return parse(read_text(path), path)
 
 
@@ -47,10 +47,10 @@ def parse(text: str, path: Path) -> tuple[str, ...]:
             what = f"more than {MAX_TEXT} characters" if word.isprintable() else "characters that cannot be seen"
             raise InputError(what, where=f"{path}:{number}", fix="write one word or short phrase a line")
         words.append(word)
-    return distinct(words, path)
+    return distinct_words(words, path)
 
 
-def distinct(words: Iterable[str], where: object) -> tuple[str, ...]:
+def distinct_words(words: Iterable[str], where: object) -> tuple[str, ...]:
     """Words that differ in more than case, the first of each. Raises: InputError when fewer than two are left."""
     kept: dict[str, str] = {}
     for word in words:

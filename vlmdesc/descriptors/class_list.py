@@ -30,19 +30,19 @@ def read_classes(path: Path) -> tuple[ClassName, ...]:
         return _json_classes(path)
     text = read_text(path)
     if suffix in (".csv", ".tsv"):
-        return _named([*_table(text, "\t" if suffix == ".tsv" else ",", path)], path)
+        return _class_names([*_table(text, "\t" if suffix == ".tsv" else ",", path)], path)
     lines = enumerate((line.strip() for line in re.split(r"\r\n|\r|\n", text)), 1)
-    return _named([(i, (name, name, ())) for i, name in lines if name and not name.startswith("#")], path)
+    return _class_names([(i, (name, name, ())) for i, name in lines if name and not name.startswith("#")], path)
 
 
 def _json_classes(path: Path) -> tuple[ClassName, ...]:
     data = read_json(path)
     if isinstance(data, list) and all(isinstance(name, str) for name in data):
-        return _named([(i, (name, name, ())) for i, name in enumerate(data, 1)], path)
+        return _class_names([(i, (name, name, ())) for i, name in enumerate(data, 1)], path)
     if isinstance(data, dict) and data and all(isinstance(name, str) for name in data.values()):
-        return _named([(i, (id_, name, ())) for i, (id_, name) in enumerate(data.items(), 1)], path)
+        return _class_names([(i, (id_, name, ())) for i, (id_, name) in enumerate(data.items(), 1)], path)
     classes = forms.parse(data, str(path))[0]
-    return _named([(i, (c.id, c.name, c.aliases)) for i, c in enumerate(classes, 1)], path)
+    return _class_names([(i, (c.id, c.name, c.aliases)) for i, c in enumerate(classes, 1)], path)
 
 
 def _table(text: str, delimiter: str, path: Path) -> Iterable[tuple[int, Entry]]:
@@ -70,7 +70,7 @@ def _rows(text: str, delimiter: str, path: Path) -> list[tuple[int, list[str]]]:
         raise InputError(what, where=where, fix="correct the quotes there") from error
 
 
-def _named(entries: Sequence[tuple[int, Entry]], path: Path) -> tuple[ClassName, ...]:
+def _class_names(entries: Sequence[tuple[int, Entry]], path: Path) -> tuple[ClassName, ...]:
     """Raises: InputError at the line of a class that is no name, or that a model cannot tell from another."""
     if not entries:
         raise InputError("no classes", where=path, fix="write one a line")

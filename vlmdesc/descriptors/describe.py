@@ -24,7 +24,7 @@ from vlmdesc.errors import AnswerError, InputError, StoreError
 from vlmdesc.files import cannot_write
 from vlmdesc.records import ClassName, Descriptors, Report
 from vlmdesc.records.descriptors import DescriptorSource
-from vlmdesc.records.progress import Progress, counter, note, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, counter, note, silent
 from vlmdesc.text import counted, shown
 
 ANSWERS = "llm"  # folder of the cache
@@ -77,13 +77,13 @@ class Endpoint:
         name = model_name(gguf)
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[LLM]:
+        async def open_local() -> AsyncIterator[LLM]:
             with serving(gguf, self.concurrency) as (url, key):
                 patient = max(LOCAL_TIMEOUT_S, self.timeout_s)
                 async with open_endpoint(name, url, key, timeout_s=patient, per_minute=self.per_minute) as model:
                     yield model
 
-        return name, opened
+        return name, open_local
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def describe(
     Raises: InputError for what cannot be asked or written; EndpointError when no further question would get an answer;
     StoreError. What ends the run early has a note on how far it came.
     """
-    with noted() as notes:
+    with collect_notes() as notes:
         if out is not None:
             check_out(Path(out))
         wanted = open_prompt(prompt or ("contrastive" if rivals is not None else "dclip"))

@@ -14,7 +14,7 @@ from vlmdesc.errors import InputError
 from vlmdesc.records import Change, ClassName, Descriptor, Descriptors, Done, Edit
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.edits import standing
-from vlmdesc.records.names import located, reads_as
+from vlmdesc.records.names import locate_errors, reads_as
 from vlmdesc.text import did_you_mean, few
 
 BY_HAND = "user"  # the origin of what a person wrote
@@ -31,7 +31,7 @@ def edit(descriptors: DescriptorSource, edits: Iterable[Edit]) -> Descriptors:
     """
     edited, edits = Descriptors.load(descriptors), [*edits]
     for number, one in enumerate(edits, 1):
-        with located(f"edit {number} of {len(edits)}, {one}" if len(edits) > 1 else ""):
+        with locate_errors(f"edit {number} of {len(edits)}, {one}" if len(edits) > 1 else ""):
             edited = _apply(edited, one)
     return edited
 
@@ -41,7 +41,7 @@ def _apply(descriptors: Descriptors, one: Edit) -> Descriptors:
     rows, classes = [*descriptors.rows], descriptors.classes
     for change in changes:
         _put(rows, change)
-    asked, back = _asked(descriptors.history, one)
+    asked, back = _target(descriptors.history, one)
     if asked.op == "add-class":
         new = ClassName(asked.class_, asked.text)
         classes = tuple(class_ for class_ in classes if class_ != new) if back else (*classes, new)
@@ -53,7 +53,7 @@ def _put(rows: list[Descriptor], change: Change) -> None:
     rows[change.at : change.at + (change.before is not None)] = [change.after] if change.after else []
 
 
-def _asked(history: Sequence[Done], one: Edit) -> tuple[Edit, bool]:
+def _target(history: Sequence[Done], one: Edit) -> tuple[Edit, bool]:
     """The edit that an undo, or the undo of an undo, is about; and whether that takes it back."""
     back = False
     while one.op == "undo":
@@ -187,7 +187,7 @@ def _find(descriptors: Descriptors, class_: str, text: str) -> int:
     found = [m for m in own if own[m] == text] or [m for m in own if reads_as(own[m]) == reads_as(text)]
     if found and len({own[m] for m in found}) == 1:
         return found[0]
-    with located(f'class "{owner.name}"'):
+    with locate_errors(f'class "{owner.name}"'):
         if found:
             raise InputError(f'{len(found)} descriptors read like "{text}"', fix="write it exactly")
         has = few((f'"{own_}"' for own_ in own.values()), 8) or "none"

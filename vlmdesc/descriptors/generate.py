@@ -107,7 +107,7 @@ class Generation:
         """
         left = []
         for question in asked:
-            known = None if self.fresh else kept(question, self.answers)
+            known = None if self.fresh else find_answer(question, self.answers)
             if known:
                 self.on(question, known)
             else:
@@ -129,7 +129,7 @@ class Generation:
                         try:
                             async with claim(question.key):
                                 # Another process may have asked meanwhile.
-                                known = None if self.fresh else kept(question, self.answers)
+                                known = None if self.fresh else find_answer(question, self.answers)
                                 outcome: Outcome = known or await self._one(question, llm)
                         except AnswerError as error:
                             outcome = error
@@ -167,7 +167,7 @@ class Generation:
         return Answer(texts, _origin(question, today))
 
 
-def kept(question: Question, answers: Answers) -> Answer | None:
+def find_answer(question: Question, answers: Answers) -> Answer | None:
     """The answer in the cache, if there is one that can be used."""
     found = answers.get(question.record)
     try:

@@ -52,7 +52,7 @@ class DescriptorFile:
         Raises: ConflictError telling whose edits came between; InputError for an edit that does not fit; StoreError.
         """
         edits, path = [*edits], self.path.resolve()  # a link stays one
-        with _locked(path):
+        with _lock(path):
             now = DescriptorFile.open(path)
             if now.version != self.version and not merge:
                 raise self._conflict(now, "its effect was shown on what it was before", "run this again")
@@ -82,7 +82,7 @@ def _hash(text: str) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> Iterator[None]:
     """A file for this process alone. The lock is on its folder, so that nothing is left beside it.
 
     On a disk without locks what is read right before saving is still compared.

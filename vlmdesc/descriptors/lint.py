@@ -1,6 +1,6 @@
 """Findings about a descriptor set: what keeps a descriptor from telling its class apart in an image.
 
-Lint reads; `mend` changes. What needs an encoder is in `vlmdesc.evaluation.lint`.
+Lint reads; `mend` changes. What needs an encoder is in `vlmdesc.evaluation.findings`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIN_ALIAS = 4  # letters; shorter ones, such as "ram" or "pot", are too often an
 _ITSELF = frozenset("arms glasses goods greens pants shorts slacks tights".split())  # "tight" is another word
 RETIRED = frozenset(("clause", "one-word", "same-set"))  # nothing is found under these any more; they may be ignored
 Rows = list[tuple[int, Descriptor]]
-Found = Iterator[tuple[int | str, str]]  # a row's number, or a class's id where a class is meant, and what is wrong
+Places = Iterator[tuple[int | str, str]]  # a row's number, or a class's id where a class is meant, and what is wrong
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Check:
     about: str
     remedy: str
     of_text: Callable[[str], str] | None = None
-    of_set: Callable[[Descriptors, Rows], Found] | None = None
+    of_set: Callable[[Descriptors, Rows], Places] | None = None
 
 
 def lint(descriptors: Descriptors, ignore: Iterable[str] = ()) -> tuple[Finding, ...]:
@@ -136,17 +136,17 @@ def _plural(word: str) -> str:
     return f"{re.escape(stem)}(?:e?s)?" if root == stem else f"{re.escape(root)}(?:ys?|ies?)"
 
 
-def _empty_class(descriptors: Descriptors, rows: Rows) -> Found:
+def _empty_class(descriptors: Descriptors, rows: Rows) -> Places:
     described = {row.class_id for _, row in rows if row.weight > 0}
     return ((class_.id, "has no descriptor in use") for class_ in descriptors.classes if class_.id not in described)
 
 
-def _empty(descriptors: Descriptors, rows: Rows) -> Found:
+def _empty(descriptors: Descriptors, rows: Rows) -> Places:
     empty = (m for m, row in enumerate(descriptors.rows) if row.enabled and not says(row.text))
     return ((m, "has no letter or digit") for m in empty)
 
 
-def _duplicate(descriptors: Descriptors, rows: Rows) -> Found:
+def _duplicate(descriptors: Descriptors, rows: Rows) -> Places:
     first: dict[tuple[str, str], int] = {}
     for m, row in rows:
         before = first.setdefault((row.class_id, same(row.text)), m)
@@ -154,7 +154,7 @@ def _duplicate(descriptors: Descriptors, rows: Rows) -> Found:
             yield m, f"says the same as row {before}, '{descriptors.rows[before].text}'"
 
 
-def _shared(descriptors: Descriptors, rows: Rows) -> Found:
+def _of_several(descriptors: Descriptors, rows: Rows) -> Places:
     names, owners = {c.id: c.name for c in descriptors.classes}, defaultdict[str, dict[str, None]](dict)
     for _, row in rows:
         owners[same(row.text)][row.class_id] = None
@@ -163,7 +163,7 @@ def _shared(descriptors: Descriptors, rows: Rows) -> Found:
             yield m, f"also describes {others}"
 
 
-def _class_name(descriptors: Descriptors, rows: Rows) -> Found:
+def _class_name(descriptors: Descriptors, rows: Rows) -> Places:
     names = {c.id: re.compile(name_pattern(c), re.IGNORECASE) for c in descriptors.classes}
     for m, row in rows:
         if found := names[row.class_id].search(reads_as(row.text)):
@@ -196,7 +196,7 @@ CHECKS: dict[str, Check] = {
     "empty": Check("a descriptor without letters says nothing", "drop it", of_set=_empty),
     "duplicate": Check("the same descriptor twice in a class counts twice", "drop it", of_set=_duplicate),
     "shared": Check(
-        "a descriptor of several classes tells nothing between them", "say what tells them apart", of_set=_shared
+        "a descriptor of several classes tells nothing between them", "say what tells them apart", of_set=_of_several
     ),
     "class-name": Check(
         "the class's own name breaks class-name-free evaluation", "leave the name out", of_set=_class_name

@@ -217,7 +217,7 @@ class Chat:
             self.usage.tokens_in += reply.tokens_in
             self.usage.tokens_out += reply.tokens_out
             return reply
-        self._refused(refusal, request)
+        self._refuse(refusal, request)
 
     def _request(
         self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], sampling: Mapping[str, float]
@@ -228,7 +228,7 @@ class Chat:
             request["max_completion_tokens"] = request["max_tokens"]
         return {name: value for name, value in request.items() if name not in self._without}
 
-    def _refused(self, error: openai.APIStatusError, request: Mapping[str, Any]) -> NoReturn:
+    def _refuse(self, error: openai.APIStatusError, request: Mapping[str, Any]) -> NoReturn:
         """What an error status means for this question, and for all others."""
         status, body = error.status_code, error.body if isinstance(error.body, dict) else {"message": error.body}
         code, reason = str(body.get("code")), self._safe(str(body.get("message") or body.get("detail") or ""))
@@ -387,12 +387,12 @@ def _cap() -> Callable[[httpx2.Response], Awaitable[None]]:
         async def aclose(self) -> None:
             await self.stream.aclose()
 
-    async def capped(response: httpx2.Response) -> None:
+    async def cap(response: httpx2.Response) -> None:
         if response.headers.get("content-encoding", "identity") != "identity":
             raise ValueError("it is compressed, though we asked it not to be")
         response.stream = Capped(response.stream)
 
-    return capped
+    return cap
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

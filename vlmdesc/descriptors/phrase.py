@@ -211,7 +211,7 @@ def get_phrase(spec: str) -> Phrase:
     return PHRASES[spec]
 
 
-def completed(descriptors: Descriptors, phrase: Phrase) -> tuple[Descriptors, tuple[ClassName, ...]]:
+def fill_in(descriptors: Descriptors, phrase: Phrase) -> tuple[Descriptors, tuple[ClassName, ...]]:
     """Each class with something to be scored by: its descriptors, or its name if it has none or the phrase wants none.
 
     Rows keep their numbers; name rows come after them. Also the classes that had no descriptor to be scored by.

@@ -66,11 +66,11 @@ class Prompt:
         self.check(given)
         *before, question = self.messages
         question = {"role": "user", "content": f"{question['content']}\n{FORMAT}"}
-        filled = [_filled(message, {**given, "n": n}) for message in before]
+        filled = [_fill(message, {**given, "n": n}) for message in before]
         for example, answer in self.examples:
-            filled.append(_filled(question, {**example, "n": len(answer)}))
+            filled.append(_fill(question, {**example, "n": len(answer)}))
             filled.append({"role": "assistant", "content": json.dumps({KEY: answer}, ensure_ascii=False)})
-        return [*filled, _filled(question, {**given, "n": n})]
+        return [*filled, _fill(question, {**given, "n": n})]
 
     def check(self, given: Mapping[str, Any]) -> None:
         """Raises: InputError that names a slot of `given` that is unknown, or one that is missing from it."""
@@ -95,7 +95,7 @@ def schema(n: int) -> dict[str, Any]:
     return {"type": "object", "properties": {KEY: items}, "required": [KEY], "additionalProperties": False}
 
 
-def _filled(message: Message, given: Mapping[str, Any]) -> Message:
+def _fill(message: Message, given: Mapping[str, Any]) -> Message:
     def text(match: re.Match[str]) -> str:
         mark, slot = match.groups()
         value = given.get(slot, "")

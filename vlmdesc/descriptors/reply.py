@@ -65,7 +65,7 @@ def read(text: str, class_name: str, n: int, form: str = "phrases") -> tuple[str
     if not kept:
         raise AnswerError("empty", "the answer has no descriptor in it")
     if any(_REFUSAL.search(item) for item in kept[:1]):
-        _refused(kept[0])
+        _refuse(kept[0])
     once: dict[str, str] = {}
     for item in kept:
         once.setdefault(reads_as(item), item)
@@ -93,9 +93,9 @@ def clean(item: str, form: str = "phrases") -> str:
 def _from_json(text: str, class_name: str) -> list[str] | None:
     """The list in the first JSON value of the text that holds one; None where there is no JSON."""
     for part in (*(fence[1] for fence in islice(_FENCE.finditer(text), TRIES)), text):
-        for candidate in (part, _mended(part)):
+        for candidate in (part, _mend(part)):
             for value in _values(candidate):
-                found = _listed(value, class_name)
+                found = _find_texts(value, class_name)
                 if found is not None:
                     return found
     bare = text.removeprefix("```json").removeprefix("```").lstrip()
@@ -104,13 +104,13 @@ def _from_json(text: str, class_name: str) -> list[str] | None:
     return None
 
 
-def _mended(text: str) -> str:
+def _mend(text: str) -> str:
     """A text with the quotes and commas that JSON wants, where models write curly or single ones, and one too many."""
     text = re.sub(r",\s*(?=[\]}])", "", text.translate(_STRAIGHT))
-    return _STRING.sub(_double_quoted, text)
+    return _STRING.sub(_double_quote, text)
 
 
-def _double_quoted(match: re.Match[str]) -> str:
+def _double_quote(match: re.Match[str]) -> str:
     if match[1] is None:
         return match[0]
     return '"' + _ESCAPE.sub(lambda part: {"\\'": "'", '"': '\\"'}.get(part[0], part[0]), match[1]) + '"'
@@ -141,7 +141,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _listed(value: Any, class_name: str) -> list[str] | None:
+def _find_texts(value: Any, class_name: str) -> list[str] | None:
     while isinstance(value, dict):
         about = next((value[key] for key in _CLASS_KEYS if isinstance(value.get(key), str)), class_name)
         lists = {key: part for key, part in value.items() if isinstance(part, (list, dict))}
@@ -180,7 +180,7 @@ def _from_lines(text: str) -> list[str]:
     marked = [line for line in lines if _BULLET.match(line)]
     before = text[: text.find(marked[0])] if marked else text
     if _REFUSAL.search(before):
-        _refused(before)
+        _refuse(before)
     if marked:
         return marked
     if len(lines) > 1 and all(len(line.split()) <= LINE_WORDS for line in lines):
@@ -195,5 +195,5 @@ def _other(name: str) -> NoReturn:
     raise AnswerError("other-class", f"the answer is about '{name[:60]}'")
 
 
-def _refused(text: str) -> NoReturn:
+def _refuse(text: str) -> NoReturn:
     raise AnswerError("refused", f"the model refused: '{' '.join(text.split())[:60]}'")

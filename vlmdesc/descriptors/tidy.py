@@ -60,7 +60,7 @@ def _character(entity: re.Match[str]) -> str:
     return "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in found)
 
 
-def _balanced(text: str) -> str:
+def _balance(text: str) -> str:
     """`text` without brackets and quotes that lack their other half. Inches have only one: 12"."""
     for left, right in ("()", "[]", "{}"):
         if text.count(left) != text.count(right):
@@ -82,7 +82,7 @@ MARKUP: tuple[Rule, ...] = (
 RAGGED: tuple[Rule, ...] = (
     ("begins with punctuation", _without(rf"^(?!{_LIST})[{_MARKS})\]}}]+(?!\d)")),
     ("ends in punctuation", _without(rf"(?<!\betc)(?<!\.\w)[{_MARKS}]+$")),
-    ("has half a pair of brackets or quotes", _balanced),
+    ("has half a pair of brackets or quotes", _balance),
     (
         "ends in a word that announces more",
         _without(r"(?:^|\s+)(?:an?|and|because|if|including|its|nor|or|such|than|the|their|whose)$"),

@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32
 from vlmdesc.cache import LOCK_WAIT_S, make_folder, set_aside, turn
 from vlmdesc.embeddings.kind import Kind, sides
 from vlmdesc.embeddings.segment import KEY_BYTES, SUFFIX, Damaged, Records, Segment, open_segment, write_segment
-from vlmdesc.embeddings.vectors import Found, StoredVectors
+from vlmdesc.embeddings.vectors import Holdings, StoredVectors
 from vlmdesc.errors import InputError, ShapeError, StoreError
 
 FAN = 16  # segments of like size that become one
@@ -67,7 +67,7 @@ class Collection:
             if _listing(self.folder) - listed:  # what was merged away meanwhile is in a segment that came meanwhile
                 return self.refresh()
             segments = self._of_one_shape([segment for segment in opened if segment is not None])
-            replaced = _replaced(segments)
+            replaced = _replacements(segments)
             segments = [segment for segment in segments if segment.path.name not in replaced]
             self._segments = tuple(sorted(segments, key=len, reverse=True))
             self._listed = listed
@@ -94,7 +94,7 @@ class Collection:
                 set_aside(segment.path, f"rows of {sides(segment.shape)} numbers, others of {sides(shape)}")
         return [segment for segment in segments if segment.shape == shape]
 
-    def get(self, keys: Sequence[bytes]) -> Found:
+    def get(self, keys: Sequence[bytes]) -> Holdings:
         """The embeddings of keys, each checked; a damaged one counts as missing, and the next `put` sets it aside."""
         vectors = StoredVectors(self, keys)
         found = vectors.read(np.arange(len(keys)))
@@ -166,7 +166,7 @@ class Collection:
         for segments in self._small(by_size=True):
             if len(segments) >= FAN:
                 self._join(segments)
-        replaced = _replaced(self._segments)
+        replaced = _replacements(self._segments)
         for name in self._listed & replaced:  # by now or before a crash
             with suppress(OSError):
                 (self.folder / name).unlink(missing_ok=True)
@@ -220,7 +220,7 @@ class Collection:
             self._merge()
 
 
-def _replaced(segments: Sequence[Segment]) -> frozenset[str]:
+def _replacements(segments: Sequence[Segment]) -> frozenset[str]:
     return frozenset[str]().union(*(segment.replaces for segment in segments))
 
 

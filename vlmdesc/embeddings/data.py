@@ -80,7 +80,9 @@ class DataSet:
         Raises: InputError for a label that is no single value, or where there is no label column.
         """
         if not self.roles.label:
-            raise InputError("no label column", where=self.name, fix=f"use --label-column with one of {self._known()}")
+            raise InputError(
+                "no label column", where=self.name, fix=f"use --label-column with one of {self._column_names()}"
+            )
         return [self._label(number, row) for number, row in enumerate(self._rows(self.roles.label))]
 
     def _label(self, number: int, row: Row) -> str | None:
@@ -128,11 +130,11 @@ class DataSet:
             return names[value]
         if isinstance(value, (list, dict, bytes)):
             what = f"column '{column}' holds {type(value).__name__}, not a single value"
-            raise InputError(what, where=f"{self.name}, {key}", fix=f"use one of {self._known()}")
+            raise InputError(what, where=f"{self.name}, {key}", fix=f"use one of {self._column_names()}")
         nothing = value is None or value == "" or value != value  # NaN is how Parquet's numbers say nothing
         return None if nothing else str(value)
 
-    def _known(self) -> str:
+    def _column_names(self) -> str:
         return ", ".join(self.table.columns)
 
 
@@ -168,11 +170,11 @@ def load_data(
     if split and not table.splits:
         raise InputError(f"no split '{split}'", where=name, fix="leave --split out: there are none")
     for option, column in wanted.items():
-        if column and column not in (known := table.known(column)):
+        if column and column not in (known := table.list_columns(column)):
             fix = f"{did_you_mean(column, known)}use --{option}-column with one of {', '.join(known)}"
             raise InputError(f"no column '{column}'", where=name, fix=fix)
     image = image_column or _image_column(table, name)
-    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in table.known(c)), "")
+    label = label_column or table.label or next((c for c in LABEL_COLUMNS if c in table.list_columns(c)), "")
     own_id = "id" if "id" in table.columns else ""
     opened = {"source": paths, "split": split} | {f"{role}_column": column for role, column in wanted.items()}
     roles = Roles(image, label, group_column, id_column or own_id)

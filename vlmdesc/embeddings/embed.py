@@ -26,7 +26,7 @@ from vlmdesc.embeddings.vectors import StoredVectors
 from vlmdesc.errors import ImageError
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Embeddings
-from vlmdesc.records.progress import Progress, counter, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, counter, silent
 from vlmdesc.records.results import Vectors
 
 TEXTS_AT_ONCE = 256
@@ -104,7 +104,7 @@ def embed(
     data, kept, began = load_data(data), store_of(store), time.perf_counter()
     keys, contents, vectors, stored = list[str](), list[bytes](), list[np.ndarray](), 0
     failed: list[tuple[ImageError, str | None]] = []
-    with noted() as notes:
+    with collect_notes() as notes:
         encoder = encoder_of(encoder)
         collection = kept.images(encoder) if kept else None
         more = counter(progress, "images", data.n)

@@ -100,14 +100,14 @@ class OpenClipEncoder:
             if isinstance(step, (CenterCrop, CenterCropOrPad)):
                 uncropped = image.size
             image = step(image)
-        (left, right), (top, bottom) = map(_kept, image.size, uncropped or image.size)
+        (left, right), (top, bottom) = map(_crop, image.size, uncropped or image.size)
         return Prepared(np.array(image, dtype=np.uint8), (left, top, right, bottom))
 
     @torch.inference_mode()
     def forward(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
-        return self._unit("image", "encode_image", self._normalized(pixels))
+        return self._unit("image", "encode_image", self._normalize(pixels))
 
-    def _normalized(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> torch.Tensor:
+    def _normalize(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> torch.Tensor:
         batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div(255)
         return batch.sub(self._mean).div(self._std)
 
@@ -170,7 +170,7 @@ class OpenClipEncoder:
             return len(tokenizer.tokenizer(clean(text))["input_ids"])
 
 
-def _kept(n: int, of: int) -> tuple[float, float]:
+def _crop(n: int, of: int) -> tuple[float, float]:
     """Where `n` pixels about the centre of `of` begin and end, in shares of `of`; as torchvision crops and pads."""
     start = round((of - n) / 2) if n <= of else -((n - of) // 2)
     return start / of, (start + n) / of

@@ -16,7 +16,7 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*
 
 
 @dataclass(frozen=True)
-class Found:
+class ImagePaths:
     """Paths to open, each once; and what inside folders is no image: other files, linked folders.
 
     Folders that cannot be read, `closed`, are among the paths, to fail by their name when they are opened.
@@ -27,7 +27,7 @@ class Found:
     closed: tuple[Path, ...] = ()
 
 
-def find_images(arguments: Iterable[str | Path]) -> Found:
+def find_images(arguments: Iterable[str | Path]) -> ImagePaths:
     """Expand files, folders (at any depth, hidden files left out, links to folders not followed) and glob patterns.
 
     A file named outright is always kept: opening it will tell what it is. So is a path that does not exist.
@@ -51,7 +51,7 @@ def find_images(arguments: Iterable[str | Path]) -> Found:
                     paths[file] = None
                 else:
                     passed_over.append(file)
-    return Found((*paths, *closed), tuple(passed_over), tuple(closed))
+    return ImagePaths((*paths, *closed), tuple(passed_over), tuple(closed))
 
 
 def _expand(path: Path) -> list[Path]:

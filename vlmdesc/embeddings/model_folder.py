@@ -30,7 +30,7 @@ _LOADING = RLock()
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Demand:
     """Something a file asks for that it may not."""
 
     key: str
@@ -92,7 +92,7 @@ def code_off() -> Iterator[None]:
             dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
 
 
-def _refuse(asked: Iterable[_Asked]) -> None:
+def _refuse(asked: Iterable[_Demand]) -> None:
     found = list(dict.fromkeys(asked))
     code = [ask for ask in found if ask.key in keys.CODE]
     if code:
@@ -114,21 +114,21 @@ def _strange(
     within: str = "",
     *,
     other: keys.Check = keys.plain,
-) -> Iterator[_Asked]:
+) -> Iterator[_Demand]:
     """What of `found` is not `known`, or fails the check of its value: its own, or `other`."""
     known = frozenset(known)
     for key, value in found.items():
         if key not in known:
-            yield _asked(key, value, file, within, did_you_mean(key, known))
+            yield _demand(key, value, file, within, did_you_mean(key, known))
         elif not values.get(key, other)(value):
-            yield _asked(key, value, file, within)
+            yield _demand(key, value, file, within)
 
 
-def _asked(key: str, value: object, file: object, within: str = "", hint: str = "") -> _Asked:
+def _demand(key: str, value: object, file: object, within: str = "", hint: str = "") -> _Demand:
     text = json.dumps(value)
     text = text if len(text) <= 80 else f"{text[:77]}..."
     place = f" in {within}" if within else ""
-    return _Asked(key, f'"{key[:80]}": {text}{place} of {Path(str(file)).name}', str(file), hint)
+    return _Demand(key, f'"{key[:80]}": {text}{place} of {Path(str(file)).name}', str(file), hint)
 
 
 def _inner(found: dict[str, Any], key: str) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _inner(found: dict[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _tokenizer(source: str) -> Iterator[_Asked]:
+def _tokenizer(source: str) -> Iterator[_Demand]:
     """What is strange in the files that a tokenizer of transformers is made by."""
     yield from _config_json(source, keys.KINDS)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
@@ -144,28 +144,28 @@ def _tokenizer(source: str) -> Iterator[_Asked]:
         yield from _strange(found, keys.TOKENIZER_KEYS, keys.TOKENIZER_VALUES, file, other=keys.tokens)
 
 
-def _config_json(source: str, kinds: frozenset[str]) -> Iterator[_Asked]:
+def _config_json(source: str, kinds: frozenset[str]) -> Iterator[_Demand]:
     """What is strange in a config.json of transformers. Its class's own parameters are known too."""
     found, file = _read(source, "config.json")
     kind = found.get("model_type")
     known = {"": keys.CONFIG_KEYS}
     if kind is not None and not (isinstance(kind, str) and kind in kinds):
-        yield _asked("model_type", kind, file, "", did_you_mean(str(kind), kinds))
+        yield _demand("model_type", kind, file, "", did_you_mean(str(kind), kinds))
     elif kind is not None:
         try:
             from transformers import CONFIG_MAPPING
         except ImportError as error:
             raise ModelError("needs transformers", where=source, fix="pip install 'vlmdesc[starter]'") from error
         own = CONFIG_MAPPING[kind]
-        known[""] |= _taken(own)
+        known[""] |= _parameters(own)
         for part, its_class in getattr(own, "sub_configs", {}).items():
-            known[part] = known[f"{part}_dict"] = keys.CONFIG_KEYS | _taken(its_class)
+            known[part] = known[f"{part}_dict"] = keys.CONFIG_KEYS | _parameters(its_class)
     for part, of_part in known.items():
         of_found = _inner(found, part) if part else found
         yield from _strange(of_found, of_part, keys.CONFIG_VALUES, file, part, other=keys.anything)
 
 
-def _taken(config_class: Any) -> set[str]:
+def _parameters(config_class: Any) -> set[str]:
     named = keys.parameters(config_class) | set(getattr(config_class, "attribute_map", {}))
     return named - {"kwargs", "quantization_config"}
 

@@ -41,7 +41,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
-class Spec:
+class Recipe:
     """What to hand to open_clip, and the preprocessing and activation that go with the weights."""
 
     model: str
@@ -96,25 +96,25 @@ def build(name: str) -> Built:
     )
 
 
-def parse(name: str) -> Spec:
-    """The Spec of a model name. Raises: ModelError with what is known here."""
+def parse(name: str) -> Recipe:
+    """The recipe of a model name. Raises: ModelError with what is known here."""
     if name.startswith("hf-hub:"):
-        return Spec(name)
+        return Recipe(name)
     if folder := _folder(name):
         _model_config(name)
         if not any(path.suffix in SUFFIXES for path in folder.iterdir()):
             raise ModelError("no weights", where=folder, fix=f"put one of *{', *'.join(SUFFIXES)} there")
-        return Spec(name)
+        return Recipe(name)
     architecture, _, weights = name.partition("/")
     if open_clip.get_model_config(architecture) is None:
         hint = did_you_mean(architecture, [*ENCODERS, *open_clip.list_models()])
         forms = f"use {', '.join(ENCODERS)}, ARCHITECTURE/TAG, ARCHITECTURE/@FILE, local-dir:FOLDER or hf-hub:ORG/REPO"
         raise ModelError(f"unknown model '{name}'", fix=hint + forms)
     local = weights.startswith("@")
-    return _local_file(architecture, Path(weights[1:])) if local else _tagged(architecture, weights)
+    return _local_file(architecture, Path(weights[1:])) if local else _from_tag(architecture, weights)
 
 
-def _tagged(architecture: str, tag: str) -> Spec:
+def _from_tag(architecture: str, tag: str) -> Recipe:
     tags = list_pretrained_tags_by_model(architecture)
     config = get_pretrained_cfg(architecture, tag) if tag else None
     if not config:
@@ -124,10 +124,10 @@ def _tagged(architecture: str, tag: str) -> Spec:
     if _has_quick_gelu(architecture) and not quick:
         what = f"{architecture} is built with QuickGELU but '{tag}' was trained with GELU"
         raise ModelError(what, fix=f"use {architecture.removesuffix('-quickgelu')}/{tag}")
-    return Spec(architecture, tag, quick_gelu=quick)
+    return Recipe(architecture, tag, quick_gelu=quick)
 
 
-def _local_file(architecture: str, path: Path) -> Spec:
+def _local_file(architecture: str, path: Path) -> Recipe:
     """A checkpoint tells neither its preprocessing nor its activation: take what the architecture's tags agree on."""
     if not path.is_file():
         raise ModelError("checkpoint not found", where=path, fix="check the path after @")
@@ -143,7 +143,7 @@ def _local_file(architecture: str, path: Path) -> Spec:
         raise ModelError(what, where=path, fix=fix)
     if "openai" in path.name.lower() and not _has_quick_gelu(architecture):
         raise ModelError("OpenAI weights need QuickGELU", where=path, fix=f"use {architecture}-quickgelu/@{path}")
-    return Spec(architecture, str(path), preprocessing=kinds[0])
+    return Recipe(architecture, str(path), preprocessing=kinds[0])
 
 
 def activation_is_a_guess(name: str) -> bool:
@@ -162,12 +162,12 @@ def _folder(model: str) -> Path | None:
 def _model_config(model: str) -> dict[str, Any]:
     """What a model is made of: a copy. A folder's or a hub's own word for it is checked first. Raises: ModelError."""
     if model.startswith("hf-hub:"):
-        return _checked(Path(hf_hub_download(model.removeprefix("hf-hub:"), CONFIG)))
+        return _check(Path(hf_hub_download(model.removeprefix("hf-hub:"), CONFIG)))
     folder = _folder(model)
-    return _checked(folder / CONFIG, folder) if folder else open_clip.get_model_config(model)
+    return _check(folder / CONFIG, folder) if folder else open_clip.get_model_config(model)
 
 
-def _checked(config: Path, folder: Path | None = None) -> dict[str, Any]:
+def _check(config: Path, folder: Path | None = None) -> dict[str, Any]:
     """The model_cfg of a file that says what the model is and what images it was trained with, and asks for no more.
 
     Raises: ModelError.

@@ -87,7 +87,7 @@ def encode_images(
     for item in read_ahead(_Look(encoder, collection), sources, ahead=2 * batch_size, workers=workers):
         if isinstance(item, _Ready) and item.content not in batch:
             # Another process, or an earlier batch, may have been faster than our look.
-            known = _stored(collection, [_Read(item.key, item.content, b"")])[0]
+            known = _look_up(collection, [_Read(item.key, item.content, b"")])[0]
             if isinstance(known, Encoded):
                 item = known
             else:
@@ -154,7 +154,7 @@ def _forward(encoder: Encoder, ready: Sequence[_Ready]) -> list[Encoded | ImageE
     return [Encoded(item.key, vector, item.notes, item.content) for item, vector in zip(ready, vectors, strict=True)]
 
 
-def _stored(collection: Collection | None, read: Sequence[_Read]) -> Sequence[_Read | Encoded]:
+def _look_up(collection: Collection | None, read: Sequence[_Read]) -> Sequence[_Read | Encoded]:
     """What the collection has of these images, and the others as they are."""
     if collection is None:
         return read
@@ -177,7 +177,7 @@ class _Look:
     def __call__(self, first: int, sources: list[Any]) -> list[Encoded | _Ready | ImageError]:
         items = [self._read(first + i, source) for i, source in enumerate(sources)]
         read = [item for item in items if isinstance(item, _Read)]
-        known = iter(_stored(self._collection, read))
+        known = iter(_look_up(self._collection, read))
         looked = (next(known) if isinstance(item, _Read) else item for item in items)
         return [self._prepare(item) if isinstance(item, _Read) else item for item in looked]
 

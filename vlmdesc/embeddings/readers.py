@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmdesc.embeddings import hub, shards, sources, tables
-from vlmdesc.embeddings.find import SUFFIXES, Found, find_images
+from vlmdesc.embeddings.find import SUFFIXES, ImagePaths, find_images
 from vlmdesc.embeddings.tables import Table
 from vlmdesc.errors import InputError
 from vlmdesc.text import did_you_mean
@@ -101,7 +101,7 @@ def _is_of_hub(source: str) -> bool:
 
 
 READERS: dict[str, Reader] = {  # of several that read a source, the last does: what is more special stands below
-    "image": Reader(lambda source, _: tables.of_images(Found((Path(source),))), os.path.lexists),
+    "image": Reader(lambda source, _: tables.of_images(ImagePaths((Path(source),))), os.path.lexists),
     "hub": Reader(hub.read_hub, _is_of_hub),
     "folder": Reader(_folder, os.path.isdir),
     "saved": Reader(lambda source, split: hub.read_saved(Path(source), split), _is_saved),

@@ -214,13 +214,13 @@ def open_segment(path: Path, space: str, kind: Kind) -> Segment:
         raise Damaged("not the tensors of a segment")
     if metadata.get("format") != str(FORMAT) or metadata.get("space") != space:
         raise Damaged("of another encoder, kind or format")
-    arrays = _mapped(path, order, {**shapes, "vectors": (dtype, shape)})
+    arrays = _map(path, order, {**shapes, "vectors": (dtype, shape)})
     records = Records(arrays["keys"], arrays["notes"], arrays["vectors"])
     engine, replaces = metadata.get("engine", ENGINE), frozenset(metadata.get("replaces", "").split())
     return Segment(path, space, kind, engine, replaces, records, arrays["checks"], arrays["sums"])
 
 
-def _mapped(path: Path, order: list[str], shapes: dict[str, tuple[str, list[int]]]) -> dict[str, np.ndarray]:
+def _map(path: Path, order: list[str], shapes: dict[str, tuple[str, list[int]]]) -> dict[str, np.ndarray]:
     """The tensors of a file that safetensors has found whole: they stand one after the other at its end."""
     data = np.memmap(path, np.uint8, "r")
     arrays, end = {}, len(data)

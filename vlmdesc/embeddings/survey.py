@@ -142,12 +142,12 @@ def _misfit(data: DataSet, descriptors: Descriptors, joining: Joining) -> InputE
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _Picture:
     content: bytes
     thumbnail: Image.Image
 
 
-def _open_few(data: DataSet) -> Iterator[tuple[Item, _Opened | ImageError | None]]:
+def _open_few(data: DataSet) -> Iterator[tuple[Item, _Picture | ImageError | None]]:
     """Items, opened where they can be samples: the first of each label, and some without."""
     seen = set[str]()
     for item in data:
@@ -157,11 +157,11 @@ def _open_few(data: DataSet) -> Iterator[tuple[Item, _Opened | ImageError | None
         yield item, _open(item.source) if wanted else None
 
 
-def _open_all(_: int, items: list[Item]) -> list[tuple[Item, _Opened | ImageError | None]]:
+def _open_all(_: int, items: list[Item]) -> list[tuple[Item, _Picture | ImageError | None]]:
     return [(item, _open(item.source)) for item in items]
 
 
-def _open(source: object) -> _Opened | ImageError:
+def _open(source: object) -> _Picture | ImageError:
     try:
         if isinstance(source, ImageError):
             return source
@@ -171,4 +171,4 @@ def _open(source: object) -> _Opened | ImageError:
         return error
     content = content_key(raw)
     decoded.image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    return _Opened(content, decoded.image)
+    return _Picture(content, decoded.image)

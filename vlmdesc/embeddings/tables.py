@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vlmdesc.embeddings.find import Found, find_images
+from vlmdesc.embeddings.find import ImagePaths, find_images
 from vlmdesc.errors import InputError
 from vlmdesc.files import read_json, strict_json
 from vlmdesc.text import few
@@ -56,7 +56,7 @@ class Table:
         """The column to read for a column: itself, or the one it is inside of."""
         return column if column in self.columns else column.partition(".")[0]
 
-    def known(self, column: str) -> list[str]:
+    def list_columns(self, column: str) -> list[str]:
         """The columns there are; for "json.label" also those inside the column "json", as its first rows tell."""
         around = self.outer(column)
         if around == column or around not in self.columns:
@@ -165,13 +165,13 @@ def _text(path: Path) -> str:
 
 def read_list(path: Path) -> Table:
     """A text file with one path a line, relative to the file. Raises: InputError."""
-    found = Found(tuple(Path(line.rstrip("\n")) for _, line in _lines(path)))
+    found = ImagePaths(tuple(Path(line.rstrip("\n")) for _, line in _lines(path)))
     if not found.paths:
         raise InputError("empty file", where=path, fix="write one path a line")
     return of_images(found, "list of files", path.parent)
 
 
-def of_images(found: Found, form: str = "files", folder: Path = Path()) -> Table:
+def of_images(found: ImagePaths, form: str = "files", folder: Path = Path()) -> Table:
     """Images that were named or found; no labels. Raises: InputError where there are none."""
     if not found.paths:
         raise InputError("no images", fix="name image files or folders that have some")
@@ -241,7 +241,7 @@ def pick_split(splits: Sequence[str], wanted: str, where: object) -> str:
     raise InputError(what, where=where, fix=fix)
 
 
-def passed_over(found: Found) -> tuple[str, ...]:
+def passed_over(found: ImagePaths) -> tuple[str, ...]:
     """A note on what was no image, if there was any such thing."""
     if not found.passed_over:
         return ()

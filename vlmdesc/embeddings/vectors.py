@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class Holdings:
     """What a collection has of some keys. Only rows that are `good` mean anything."""
 
     vectors: Float32[np.ndarray, "n ..."]
@@ -59,7 +59,7 @@ class StoredVectors:
         keys = [self._keys[i : i + KEY_BYTES] for i in range(0, len(self._keys), KEY_BYTES)]
         return StoredVectors, (self._collection, keys)
 
-    def read(self, wanted: Int[np.ndarray, " k"]) -> Found:
+    def read(self, wanted: Int[np.ndarray, " k"]) -> Holdings:
         """The embeddings of these of the keys, each checked."""
         segment, row = self.segment[wanted], self._row[wanted]
         vectors = np.empty((len(wanted), *self.shape[1:]), np.float32)
@@ -69,7 +69,7 @@ class StoredVectors:
             at = at[np.argsort(row[at], kind="stable")]  # in the order of the file
             notes[at] = self.segments[number].records.notes[row[at]]
             good[at] = self.segments[number].read_into(row[at], vectors, at)
-        return Found(vectors, notes, good)
+        return Holdings(vectors, notes, good)
 
     def __getitem__(self, wanted: Any) -> np.ndarray:
         rows = np.arange(len(self))[wanted]

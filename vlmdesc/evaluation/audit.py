@@ -18,13 +18,12 @@ from vlmdesc.embeddings.embed import save_failures, text_vectors
 from vlmdesc.embeddings.labelled import Joining
 from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import ImageError, InputError
-from vlmdesc.evaluation.disparity import Cell, Disparity, Record, compare_groups, rounded, share_record
+from vlmdesc.evaluation.disparity import Cell, Disparity, Record, compare_groups, round_all, share_record
 from vlmdesc.evaluation.failure import Failure, explain
 from vlmdesc.evaluation.grouping import group_by_concepts
-from vlmdesc.evaluation.pages import page
+from vlmdesc.evaluation.html import data_name, page
 from vlmdesc.evaluation.predictions import ERRORS
 from vlmdesc.evaluation.proportions import difference
-from vlmdesc.evaluation.report import data_name
 from vlmdesc.evaluation.run import make_writable
 from vlmdesc.evaluation.scored import Scored
 from vlmdesc.evaluation.setting import STRICT, Loader, Source, check_images, embed_labelled, open_labelled
@@ -32,7 +31,7 @@ from vlmdesc.evaluation.thumbnails import thumbnails
 from vlmdesc.files import json_lines, write_atomic
 from vlmdesc.records import Descriptors
 from vlmdesc.records.descriptors import DescriptorSource
-from vlmdesc.records.progress import Progress, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, silent
 
 MOST = 20  # failed classes that are explained
 
@@ -114,7 +113,7 @@ class Audit:
                     **self._class(class_),
                     "gap": round(most.value - least.value, 6),
                     # of the ends of several an interval says nothing
-                    "ci95": rounded(difference(most, least)) if len(cells) == 2 else None,
+                    "ci95": round_all(difference(most, least)) if len(cells) == 2 else None,
                     "least": {"group": cells[0].group, **share_record(least)},
                     "most": {"group": cells[-1].group, **share_record(most)},
                 }
@@ -182,7 +181,7 @@ def audit(
     if (group and by_concepts) or (opened is not None and not opened.roles.group and not by_concepts):
         what = "both --group-column and --group-by-concepts" if group else "no groups"
         raise InputError(what, fix="give --group-column with a column of the data set, or else --group-by-concepts")
-    with noted() as notes:
+    with collect_notes() as notes:
         images, encoder, given = embed_labelled(data, given, encoder, joining, store, progress)
         head = fitted or fit_pooled(encoder, given, phrase, pool, store_of(store))
         check_images(head.card, images)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from vlmdesc.descriptors.phrase import completed, get_phrase
+from vlmdesc.descriptors.phrase import fill_in, get_phrase
 from vlmdesc.embeddings.labelled import Labelled, without
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation.methods import Method
@@ -33,7 +33,7 @@ def caveats(images: Labelled, sets: Mapping[str, Descriptors]) -> Iterator[str]:
     for name, descriptors in sets.items():
         if len(descriptors.classes) == 1:
             yield "one class only: every image will be it"
-        _, bare = completed(descriptors, get_phrase("plain"))
+        _, bare = fill_in(descriptors, get_phrase("plain"))
         if bare:
             names = few(class_.name for class_ in bare)
             yield f"{counted(len(bare), 'class')} of {name} without a descriptor, scored by name: {names}"

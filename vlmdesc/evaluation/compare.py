@@ -67,7 +67,7 @@ class Comparison:
         return {"schema": 1} | asdict(self)
 
 
-class _Opened(NamedTuple):
+class _Side(NamedTuple):
     """What an evaluation is called, its report, and its answers by method."""
 
     name: str
@@ -99,23 +99,23 @@ def compare(a: Evaluation | str | Path, b: Evaluation | str | Path, methods: Seq
     return Comparison(first.side(shared[0], n), second.side(shared[0], n), n, tuple(rows))
 
 
-def _open(source: Evaluation | str | Path) -> _Opened:
+def _open(source: Evaluation | str | Path) -> _Side:
     if isinstance(source, Evaluation):
         images, ids = source.images, [class_.id for class_ in source.descriptors.classes]
         truths = tuple(ids[label] for label in images.labels)
         right = {name: found[0].right(images.labels) for name, found in source.outcomes.items()}
         marks = {name: Marks(images.contents, truths, of) for name, of in right.items()}
-        return _Opened(source.report.task.name or source.data.name, source.report, marks)
+        return _Side(source.report.task.name or source.data.name, source.report, marks)
     given: object = source
     if not isinstance(given, (str, Path)):
         what = f"{type(given).__name__} where an evaluation is meant"
         raise InputError(what, fix="give what evaluate gives, or the folder that it was saved to")
     folder = Path(given)
     folder = folder.parent if folder.name == RESULTS else folder
-    return _Opened(str(folder), Report.load(folder / RESULTS), read_predictions(folder / PREDICTIONS))
+    return _Side(str(folder), Report.load(folder / RESULTS), read_predictions(folder / PREDICTIONS))
 
 
-def _pair(name: str, first: _Opened, second: _Opened) -> Paired:
+def _pair(name: str, first: _Side, second: _Side) -> Paired:
     a, b = first.answers[name], second.answers[name]
     in_a, in_b = pair(a.contents, b.contents)
     if not len(in_a):

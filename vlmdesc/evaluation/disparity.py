@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Gap:
+class ShareGap:
     """A share in a group against the same of all other groups: difference, 95 % interval, Fisher's exact p, Holm's."""
 
     here: Share
@@ -55,7 +55,7 @@ class Gap:
         found = share_record(self.here) | {"judged": self.judged}
         if not self.judged:
             return found
-        gap = {"gap": round(self.value, 6), "gap_ci95": rounded(self.ci95)}
+        gap = {"gap": round(self.value, 6), "gap_ci95": round_all(self.ci95)}
         return found | gap | {"p": self.p, "p_holm": self.p_holm, "differs": self.differs}
 
 
@@ -67,8 +67,8 @@ class Cell:
 
     class_: int
     group: str
-    tpr: Gap
-    fpr: Gap
+    tpr: ShareGap
+    fpr: ShareGap
 
     @property
     def failed(self) -> bool:
@@ -107,7 +107,7 @@ class Disparity:
     """
 
     overall: Share
-    groups: dict[str, Gap]
+    groups: dict[str, ShareGap]
     cells: tuple[Cell, ...]
     skews: tuple[Skew, ...]
     ungrouped: int
@@ -192,13 +192,13 @@ def compare_groups(
     )
 
 
-def _gap(hits: Int[np.ndarray, " g"], n: Int[np.ndarray, " g"], g: int) -> Gap:
+def _gap(hits: Int[np.ndarray, " g"], n: Int[np.ndarray, " g"], g: int) -> ShareGap:
     """The share of hits in group g and in all others."""
     here = Share(int(hits[g]), int(n[g]))
-    return Gap(here, Share(int(hits.sum()) - here.k, int(n.sum()) - here.n))
+    return ShareGap(here, Share(int(hits.sum()) - here.k, int(n.sum()) - here.n))
 
 
-def _correct(gaps: Sequence[Gap], tests: Sequence[tuple[int, int]]) -> list[Gap]:
+def _correct(gaps: Sequence[ShareGap], tests: Sequence[tuple[int, int]]) -> list[ShareGap]:
     """With Holm's correction over the tests of those that are judged; `tests` tells which gaps share one."""
     p_values = {test: gap.p for gap, test in zip(gaps, tests, strict=True) if gap.judged}
     adjusted = dict(zip(p_values, holm([*p_values.values()]), strict=True))
@@ -235,9 +235,9 @@ def _skews(
 def share_record(share: Share) -> Record:
     """A share as JSON has it: null of no images."""
     value = None if isnan(share.value) else round(share.value, 6)
-    return {"n": share.n, "value": value, "ci95": rounded(share.ci95)}
+    return {"n": share.n, "value": value, "ci95": round_all(share.ci95)}
 
 
-def rounded(values: Iterable[float]) -> list[float]:
+def round_all(values: Iterable[float]) -> list[float]:
     """To six digits, as all figures of JSON are."""
     return [round(value, 6) for value in values]

@@ -21,17 +21,17 @@ from vlmdesc.embeddings.load import encoder_of
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import InputError
-from vlmdesc.evaluation import pages
+from vlmdesc.evaluation import html
 from vlmdesc.evaluation.caveats import caveats
-from vlmdesc.evaluation.proportions import paired
+from vlmdesc.evaluation.proportions import paired_interval
 from vlmdesc.evaluation.scored import Scored
-from vlmdesc.evaluation.statistics import holm, p_value, sign_test
+from vlmdesc.evaluation.statistics import holm, sign_test
 from vlmdesc.evaluation.thumbnails import thumbnails
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.records.descriptors import DescriptorSource
-from vlmdesc.records.progress import Progress, note, noted, silent
-from vlmdesc.text import counted
+from vlmdesc.records.progress import Progress, collect_notes, note, silent
+from vlmdesc.text import counted, p_value
 
 CLAIM, EXAMPLES = 0.05, 24
 FEWEST = 6  # changed answers, all one way, that chance seldom gives: 2 / 2**6 < 0.05
@@ -61,7 +61,7 @@ class Delta:
     def ci95(self) -> tuple[float, float]:
         """The paired 95 % interval of `value`."""
         both = self.before - self.broken
-        return paired(both, self.broken, self.fixed, self.n - both - self.broken - self.fixed)
+        return paired_interval(both, self.broken, self.fixed, self.n - both - self.broken - self.fixed)
 
     @property
     def verdict(self) -> str:
@@ -160,7 +160,7 @@ class Effect:
         rows = [image["row"] for kind in found["examples"].values() for image in kind]
         images = thumbnails(self.data, rows) if self.data else {}
         name = self.data.name if self.data else ""
-        write_atomic(Path(page), pages.page("effect.html.j2", found, name, self.images.classes, images).encode())
+        write_atomic(Path(page), html.page("effect.html.j2", found, name, self.images.classes, images).encode())
 
     def __repr__(self) -> str:
         return f"<Effect: {self.text}>"
@@ -194,7 +194,7 @@ def effect(
     if old.position.keys() != new.position.keys():
         raise InputError("the edit changes which classes there are", fix="save it without --on, then use vlmdesc eval")
     data = load_data(data) if isinstance(data, (str, Path)) else data
-    with noted() as notes:
+    with collect_notes() as notes:
         if isinstance(encoder, str):
             class_numbers(data, old, joining)  # what is wrong with labels is told before a model is loaded
             encoder = encoder_of(encoder)

@@ -52,7 +52,7 @@ def confusions(
     images: Labelled, before: Outcome, after: Outcome, classes: Sequence[ClassName]
 ) -> tuple[Confusion, ...]:
     """The pairs of true and answered class that are confused most after, how often before, and the first image."""
-    now, was = (_confused(images.labels, outcome.ranked[:, 0]) for outcome in (after, before))
+    now, was = (_count_confusions(images.labels, outcome.ranked[:, 0]) for outcome in (after, before))
     first = dict[tuple[int, int], int]()
     for i, pair in enumerate(zip(images.labels.tolist(), after.ranked[:, 0].tolist(), strict=True)):
         first.setdefault(pair, i)
@@ -70,7 +70,7 @@ def confusions(
     )
 
 
-def _confused(labels: Int[np.ndarray, " n"], answers: Int[np.ndarray, " n"]) -> Counter[tuple[int, int]]:
+def _count_confusions(labels: Int[np.ndarray, " n"], answers: Int[np.ndarray, " n"]) -> Counter[tuple[int, int]]:
     wrong = answers != labels
     return Counter(zip(labels[wrong].tolist(), answers[wrong].tolist(), strict=True))
 

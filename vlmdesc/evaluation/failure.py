@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vlmdesc.classification.explain import leave_out
-from vlmdesc.evaluation.disparity import Cell, Record, rounded
+from vlmdesc.evaluation.disparity import Cell, Record, round_all
 from vlmdesc.evaluation.scored import Scored
 
 RIVALS = 3  # classes that a group's images are mostly taken for
@@ -58,13 +58,13 @@ class Lift:
         return self.only_with[0] - self.only_without[0]
 
     def to_dict(self) -> Record:
-        here, others, worse_by = rounded((self.here, self.others, self.value))
+        here, others, worse_by = round_all((self.here, self.others, self.value))
         return {
             "descriptor": self.text,
             "here": here,
             "others": others,
             "worse_by": worse_by,
-            "ci95": rounded(self.ci95),
+            "ci95": round_all(self.ci95),
             "right_only_with": dict(zip(("here", "others"), self.only_with, strict=True)),
             "right_only_without": dict(zip(("here", "others"), self.only_without, strict=True)),
             "net": self.net,

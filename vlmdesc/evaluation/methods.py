@@ -53,7 +53,7 @@ class Given:
     reference: Labelled | None = None
     seed: int = 0
 
-    def drawn(self, per_class: int | None, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, per_class: int | None, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Reference images (R, D) and labels (R,), of each class at most so many, drawn at random."""
         assert self.reference is not None  # noqa: S101 - such methods are left out
         vectors, labels = self.reference.vectors, self.reference.labels
@@ -109,15 +109,15 @@ class Fit:
 ToPickFrom = Callable[[Descriptors, int | None], tuple[Sequence[str], Int[np.ndarray, "c r"]]]
 
 
-def _pooled(method: Method, given: Given, seed: int | None) -> Fit:
+def _fit_pool(method: Method, given: Given, seed: int | None) -> Fit:
     prompts = method.entry.prompts(method, seed)
     head = Pooled(_card(method, given, method.pool, prompts), encode_prompts(prompts, given.encode))
     return Fit((head,), *_example(prompts))
 
 
-def _mixed(method: Method, given: Given, seed: int | None) -> Fit:
+def _fit_mix(method: Method, given: Given, seed: int | None) -> Fit:
     """Captions and descriptors, the captions' weight chosen on other images than those it is used on."""
-    alone = _pooled(method, given, seed)
+    alone = _fit_pool(method, given, seed)
     prompts = prompts_of(method.descriptors, PHOTO)
     captions = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, given.encode))
     described = alone.heads[0]
@@ -136,7 +136,7 @@ def _few_shot(method: Method, given: Given, seed: int | None) -> Fit:
     captions, names = captions_of(worded, given.encode)
     prompts = Prompts(names, names, np.arange(len(names)), np.ones(len(names), np.float32), len(names))
     texts = Pooled(_card(method, given, "mean", prompts), encode_prompts(prompts, lambda _: captions))
-    return Fit((fit_prototypes(texts, *given.drawn(method.per_class, seed)),), *_example(worded))
+    return Fit((fit_prototypes(texts, *given.draw(method.per_class, seed)),), *_example(worded))
 
 
 def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickFrom, fit: str) -> Fit:
@@ -149,12 +149,12 @@ def _neighborhood(method: Method, given: Given, seed: int | None, texts: ToPickF
     if fit == "unlabelled":
         head = fit_unlabelled(card, found, given.images)
     else:
-        head = (fit_own if fit == "own" else fit_neighborhood)(card, found, *given.drawn(method.per_class, seed))
+        head = (fit_own if fit == "own" else fit_neighborhood)(card, found, *given.draw(method.per_class, seed))
     form, n_captions = _example(worded)
     return Fit((head,), form, n_captions + len(pool))
 
 
-def _saved(method: Method, given: Given, seed: int | None) -> Fit:
+def _fit_saved(method: Method, given: Given, seed: int | None) -> Fit:
     head = method.head
     assert head is not None  # noqa: S101 - else it is one of `METHODS`
     texts = head.parts(given.images[:0], np.empty(0, np.intp)).texts
@@ -185,13 +185,13 @@ def _random_words(descriptors: Descriptors, seed: int | None) -> tuple[Sequence[
     return words, np.full_like(own, -1)  # random words are no class's own
 
 
-def _worded(method: Method, seed: int | None) -> Prompts:
+def _word(method: Method, seed: int | None) -> Prompts:
     return prompts_of(method.descriptors, method.phrase)
 
 
-def _checked(method: Method, seed: int | None) -> Prompts:
+def _word_pool(method: Method, seed: int | None) -> Prompts:
     pool_of(method.descriptors)  # there is something to pick from
-    return _worded(method, seed)
+    return _word(method, seed)
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,8 @@ class Entry:
 
     about: str
     kind: str
-    fit: Callable[[Method, Given, int | None], Fit] = _pooled
-    prompts: Callable[[Method, int | None], Prompts] = _worded
+    fit: Callable[[Method, Given, int | None], Fit] = _fit_pool
+    prompts: Callable[[Method, int | None], Prompts] = _word
     takes: frozenset[str] = frozenset()
     learns: str = ""
     drawn: bool = False
@@ -247,11 +247,11 @@ def _control(name: str) -> Entry:
     return Entry(about, "control", prompts=prompts, takes=PHRASE | POOL, drawn=True)
 
 
-def _selected(about: str, texts: ToPickFrom, fit: str = "selected", drawn: bool = False) -> Entry:
+def _selection(about: str, texts: ToPickFrom, fit: str = "selected", drawn: bool = False) -> Entry:
     kind = "control" if about.startswith("control") else "fitted"
     learns = LEARNS_FROM_IMAGES if fit == "unlabelled" else LEARNS_FROM_LABELS
     how = partial(_neighborhood, texts=texts, fit=fit)
-    return Entry(about, kind, how, _checked, PHRASE, learns, drawn, phrase=PHOTO)
+    return Entry(about, kind, how, _word_pool, PHRASE, learns, drawn, phrase=PHOTO)
 
 
 METHODS: dict[str, Entry] = {
@@ -292,7 +292,7 @@ METHODS: dict[str, Entry] = {
     "name+describe": Entry(
         "w of photo and 1 - w of free, w chosen on other images",
         "mix",
-        _mixed,
+        _fit_mix,
         takes=PHRASE | POOL,
         phrase="free",
         called="Names with descriptors{of}",
@@ -301,23 +301,23 @@ METHODS: dict[str, Entry] = {
     ),
     **{name: _control(name) for name in CONTROLS},
     "neighborhood": replace(
-        _selected("the name, and the descriptors that tell its few candidates apart on the reference", _descriptors),
+        _selection("the name, and the descriptors that tell its few candidates apart on the reference", _descriptors),
         called="Descriptors{of} selected in the neighbourhood",
         against=SELECTED,
     ),
     "neighborhood-free": replace(
-        _selected(
+        _selection(
             "the same without labels: fitted to the images themselves, under pseudo-labels", _descriptors, "unlabelled"
         ),
         against=("name",),
     ),
-    "neighborhood-own": _selected(
+    "neighborhood-own": _selection(
         "control: the same score, every candidate with its own descriptors, none selected", _descriptors, "own"
     ),
-    "neighborhood-waffle": _selected(
+    "neighborhood-waffle": _selection(
         "control: selected from as many random words and characters", _random_words, drawn=True
     ),
-    "neighborhood-random": _selected(
+    "neighborhood-random": _selection(
         "control: the same score, descriptors drawn at random from those of all classes", _random, "own", drawn=True
     ),
     "few-shot": Entry(
@@ -332,7 +332,7 @@ METHODS: dict[str, Entry] = {
 }
 
 
-SAVED = Entry("a head that was fitted before", "fitted", _saved, reads=False)
+SAVED = Entry("a head that was fitted before", "fitted", _fit_saved, reads=False)
 
 
 def with_heads(methods: Sequence[Method], heads: Sequence[Head], descriptors: Descriptors) -> list[Method]:

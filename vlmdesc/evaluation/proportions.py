@@ -52,7 +52,7 @@ def difference(a: Share, b: Share) -> tuple[float, float]:
     return _around(a, b, 0.0)
 
 
-def paired(both: int, first: int, second: int, neither: int) -> tuple[float, float]:
+def paired_interval(both: int, first: int, second: int, neither: int) -> tuple[float, float]:
     """95 % interval of the second share less the first, of the same images; `first` are those right in it alone.
 
     Newcombe 1998, Stat. Med. 17:2635, method 10: the correlation of the two makes it narrow.

@@ -24,7 +24,7 @@ from vlmdesc.classification.heads.head import check_encoder, check_width
 from vlmdesc.classification.heads.learned import sentence
 from vlmdesc.embeddings.data import DataSet, load_data
 from vlmdesc.embeddings.embed import save_failures, text_vectors
-from vlmdesc.embeddings.labelled import Joining, Labelled, aligned, class_numbers, distinct, gather, without
+from vlmdesc.embeddings.labelled import Joining, Labelled, align, class_numbers, drop_copies, gather, without
 from vlmdesc.embeddings.load import encoder_of
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store, store_of
@@ -40,7 +40,7 @@ from vlmdesc.evaluation.verdict import base_and_main, judge, pairs
 from vlmdesc.files import cannot_write, write_atomic
 from vlmdesc.records import ClassName, Descriptors, Report
 from vlmdesc.records.descriptors import DescriptorSource
-from vlmdesc.records.progress import Progress, counter, note, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, counter, note, silent
 from vlmdesc.records.report import DescriptorSet, EncoderFacts, Reference, Setting, Times
 
 Opener = Callable[[], Encoder]
@@ -76,7 +76,7 @@ class Evaluation:
 
         Raises: StoreError.
         """
-        from vlmdesc.evaluation.report import page
+        from vlmdesc.evaluation.html import report_page
         from vlmdesc.evaluation.thumbnails import shown_rows, thumbnails
 
         folder = Path(folder)
@@ -85,7 +85,7 @@ class Evaluation:
         write_predictions(folder / PREDICTIONS, self.images, self.descriptors.classes, first)
         self.report.save(folder / RESULTS)
         small = thumbnails(self.data, shown_rows(self.report))
-        write_atomic(folder / "report.html", page(self.report, small).encode())
+        write_atomic(folder / "report.html", report_page(self.report, small).encode())
         save_failures(folder / ERRORS, self.images.failed, self.images.failed_labels)
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,23 +122,23 @@ def evaluate(
     encoder; StoreError; as `load_encoder`.
     """
     plan, began = plan or Plan(), time.time()
-    with noted() as notes:
+    with collect_notes() as notes:
         check(methods, reference is not None)
         data, reference = _data(data), None if reference is None else _data(reference)
-        (name, first), *others = _named(descriptors).items()
+        (name, first), *others = _name_sets(descriptors).items()
         first, numbers = class_numbers(data, first, plan.joining)
-        sets = {name: first} | {other: aligned(set_, first.classes, plan.joining) for other, set_ in others}
+        sets = {name: first} | {other: align(set_, first.classes, plan.joining) for other, set_ in others}
         built, left_out = build(methods, sets, plan, reference is not None)
         built = with_heads(built, heads, first)
         of_reference = None if reference is None else _lenient(reference, first, plan.joining)
         opened, kept = _open(encoder, heads), store_of(store)
         more = counter(progress, "images", int((numbers >= 0).sum()))
         images = replace(gather(data, numbers, opened, kept, lambda: more(1)), classes=first.classes)
-        known, of_it = _known(reference, of_reference, images, opened, kept)
+        known, of_it = _clear_reference(reference, of_reference, images, opened, kept)
         limits = [*caveats(images, sets), *of_it, *curve_caveats(built, known)]
         for limit in (*limits, *(f"left out: {name}: {why}" for name, why in left_out.items())):
             note(limit)
-        found = measure(built, _given(images, known, first, opened, kept, plan.seed), images, plan.seed, progress)
+        found = measure(built, _gather(images, known, first, opened, kept, plan.seed), images, plan.seed, progress)
         report = Report(
             task=_setting(data, images, sets, plan, _reference(reference, known, first), limits),
             encoder=EncoderFacts(opened.name, opened.fingerprint, opened.precision),
@@ -158,7 +158,7 @@ def _data(source: DataSet | str | Path) -> DataSet:
     return given
 
 
-def _named(descriptors: DescriptorSource | Mapping[str, Descriptors]) -> dict[str, Descriptors]:
+def _name_sets(descriptors: DescriptorSource | Mapping[str, Descriptors]) -> dict[str, Descriptors]:
     """Descriptor sets by name. Raises: InputError."""
     if isinstance(descriptors, Mapping) and descriptors:
         sets = {str(name): set_ for name, set_ in descriptors.items() if isinstance(set_, Descriptors)}
@@ -183,7 +183,7 @@ def _lenient(data: DataSet, descriptors: Descriptors, joining: Joining) -> Int[n
     return class_numbers(data, descriptors, lenient)[1]
 
 
-def _known(
+def _clear_reference(
     data: DataSet | None,
     numbers: Int[np.ndarray, " rows"] | None,
     images: Labelled,
@@ -201,7 +201,7 @@ def _known(
     if not len(fresh.labels):
         what = "the reference has no image that is not evaluated on"
         raise InputError(what, where=data.name, fix="give other images, or none")
-    return distinct(fresh), [*reference_caveats(found, images, data.labels())]
+    return drop_copies(fresh), [*reference_caveats(found, images, data.labels())]
 
 
 def _reference(data: DataSet | None, known: Labelled | None, descriptors: Descriptors) -> Reference | None:
@@ -210,7 +210,7 @@ def _reference(data: DataSet | None, known: Labelled | None, descriptors: Descri
     return Reference(data.name, data.table.split, len(known.labels), known.fingerprint(descriptors.classes))
 
 
-def _given(
+def _gather(
     images: Labelled,
     reference: Labelled | None,
     descriptors: Descriptors,

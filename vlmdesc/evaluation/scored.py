@@ -27,7 +27,7 @@ Best = tuple[Int[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Table:
+class HeadScores:
     """A head's scores (N, C), not to be written to, its answers (N,), and the score of each (N,)."""
 
     head: Head
@@ -48,7 +48,7 @@ class Scored:
     head: Head
     images: Labelled
     answers: Int[np.ndarray, " n"]
-    table: Table
+    table: HeadScores
     changed: Int[np.ndarray, " k"]
     new: Float32[np.ndarray, "n k"]
 
@@ -68,7 +68,7 @@ class Scored:
             scores[block] = head.scores(images.vectors[block])
             answers[block], top[block] = scores[block].argmax(axis=1), scores[block].max(axis=1)
         scores.flags.writeable = False
-        table = Table(head, scores, answers, top)
+        table = HeadScores(head, scores, answers, top)
         return cls(head, images, answers, table, np.empty(0, np.intp), np.empty((n, 0), np.float32))
 
     def rescored(self, head: Head) -> Scored:

@@ -35,7 +35,7 @@ def open_labelled(data: Source, group: str) -> DataSet | Labelled:
         return load_data(data, group_column=group)
     if group in ("", data.roles.group):
         return data
-    known = data.table.known(group)
+    known = data.table.list_columns(group)
     if group not in known:
         fix = f"{did_you_mean(group, known)}use one of {', '.join(known)}"
         raise InputError(f"no column '{group}'", where=data.name, fix=fix)

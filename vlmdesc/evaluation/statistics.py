@@ -99,15 +99,6 @@ def mcnemar_over_seeds(a: Bool[np.ndarray, " n"], seeds: Bool[np.ndarray, "n s"]
     return found[0] if len(found) == 1 else min(1.0, 2 * median(found))
 
 
-def p_value(p: float) -> str:
-    """A p-value as it is read.
-
-    >>> p_value(3e-9), p_value(0.0312), p_value(1.0)
-    ('<0.001', '0.031', '1')
-    """
-    return "<0.001" if p < 0.001 else "1" if p >= 0.9995 else f"{p:.3f}"
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values that keep the chance of any false claim among them below what each says. Holm 1979.
 

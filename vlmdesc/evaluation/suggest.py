@@ -34,7 +34,7 @@ from vlmdesc.files import write_atomic
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.names import MAX_TEXT
-from vlmdesc.records.progress import Progress, counter, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, counter, silent
 from vlmdesc.text import counted, few, shown
 
 Ask = Callable[[Mapping[int, Sequence[int]]], Mapping[int, Sequence[str]]]
@@ -151,7 +151,7 @@ def suggest(
     data = open_labelled(data, group_column)
     if group and isinstance(data, DataSet) and not data.roles.group:
         raise InputError("--group without --group-column", fix="say which column of the data set has groups")
-    with noted() as notes:
+    with collect_notes() as notes:
         images, encoder, given = embed_labelled(data, given, encoder, joining, store, progress)
         encode = partial(text_vectors, encoder=encoder, store=store_of(store))
         head = fit_pooled(encoder, given, phrase, pool, store_of(store))
@@ -207,7 +207,7 @@ def suggest_edits(
     pool = [*dict.fromkeys([*(row.text for row in draft.descriptors.rows if row.text and row.enabled), *borrowed])]
     vectors = draft.encode(pool) if aim.lost.any() else np.empty((0, images.vectors.shape[1]), np.float32)
     fold = calibrate.folds(aim.seen.images.labels, aim.seen.images.contents, seed)
-    found, classes = list[Candidate](), involved(aim)
+    found, classes = list[Candidate](), classes_at_stake(aim)
     asked = ask({c: rivals_of(aim, c) for c in classes}) if ask else {}
     done = counter(progress, "classes", len(classes))
     for c in classes:
@@ -220,7 +220,7 @@ def suggest_edits(
     return Suggestions(len(found), tuple(tried), join(draft, [t for t in tried if t.helps], aim, held))
 
 
-def involved(aim: Aim) -> list[int]:
+def classes_at_stake(aim: Aim) -> list[int]:
     """The classes that the images aimed at belong to or are taken for where they go wrong, most often first."""
     counts = Counter(aim.seen.images.labels[aim.lost].tolist())
     counts.update(aim.seen.answers[aim.lost].tolist())

@@ -14,7 +14,7 @@ import msgspec
 from vlmdesc.assets import shipped_sets
 from vlmdesc.classification.heads import Head
 from vlmdesc.embeddings.data import load_data
-from vlmdesc.embeddings.labelled import Joining, aligned
+from vlmdesc.embeddings.labelled import Joining, align
 from vlmdesc.embeddings.load import load_encoder
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store
@@ -25,7 +25,7 @@ from vlmdesc.evaluation.specs import DEFAULT, Plan, check, curve
 from vlmdesc.files import read_text
 from vlmdesc.records import Descriptors, Report
 from vlmdesc.records.descriptors import open_set
-from vlmdesc.records.progress import Progress, note, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, note, silent
 from vlmdesc.records.report import Interval
 from vlmdesc.text import counted, did_you_mean, shown
 
@@ -99,8 +99,8 @@ class Task:
             raise InputError(what, where=path, fix="see the tasks in eval/; top1 and std are fractions") from error
         return replace(
             task,
-            data=_found(task.data, places) if isinstance(task.data, str) else task.data,
-            reference=_found(task.reference, places),
+            data=_find(task.data, places) if isinstance(task.data, str) else task.data,
+            reference=_find(task.reference, places),
             descriptors=tuple(_descriptor_file(file, places, path) for file in task.descriptors),
             classes_from=task.classes_from and _descriptor_file(task.classes_from, places, path),
         )
@@ -167,16 +167,16 @@ class Task:
         if not self.classes_from:
             return found
         classes = open_set(self.classes_from).classes
-        return {name: aligned(set_, classes, Joining()) for name, set_ in found.items()}
+        return {name: align(set_, classes, Joining()) for name, set_ in found.items()}
 
 
-def _found(name: str, places: Sequence[Path]) -> str:
+def _find(name: str, places: Sequence[Path]) -> str:
     """A file or folder in one of these places, else the name as it is: the hub's, or a pattern."""
     return next((str(place / name) for place in places if name and os.path.exists(place / name)), name)
 
 
 def _descriptor_file(name: str, places: Sequence[Path], path: Path) -> str:
-    found = _found(name, places)
+    found = _find(name, places)
     if not os.path.exists(found) and name not in shipped_sets():
         looked = ", ".join(str(place) for place in places)
         fix = "put it there, or name its folder with --published"
@@ -245,7 +245,7 @@ def reproduce(
     if strange := [model for model in models if model not in known]:
         raise InputError(f"nothing is expected of '{strange[0]}'", where=path, fix=f"models: {', '.join(known)}")
     figures, failed = list[Reproduced](), 0
-    with noted() as notes:
+    with collect_notes() as notes:
         for model in models or known:
             wanted = [row for row in task.expected if row.model == model]
             methods = tuple(dict.fromkeys((*task.methods, *(row.method for row in wanted))))

@@ -27,9 +27,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vlmdesc.evaluation.methods import METHODS, Method
-from vlmdesc.evaluation.statistics import p_value
 from vlmdesc.records.report import Difference, Interval, Verdict
-from vlmdesc.text import counted
+from vlmdesc.text import counted, p_value
 
 ALPHA = 0.05
 MARGIN = 0.01  # of accuracy: differences below one point are the same for all that matters
@@ -220,12 +219,12 @@ def _first(
     if name is None:
         return "no-baseline", f"{subject} were not set against the name alone, so what they add to it is not known."
     if name.state == "worse":
-        return "harm", f"{subject} do harm: {baseline} is better ({_told(name)}, n={n})."
+        return "harm", f"{subject} do harm: {baseline} is better ({_tell(name)}, n={n})."
     if name.state == "same":
-        return "no-gain", f"{subject} change nothing that matters against {baseline} ({_told(name)}, n={n})."
+        return "no-gain", f"{subject} change nothing that matters against {baseline} ({_tell(name)}, n={n})."
     if name.state == "unclear":
         who = subject[0].lower() + subject[1:]
-        return "unclear", f"{counted(n, 'image')} cannot tell whether {who} beat {baseline} ({_told(name)})."
+        return "unclear", f"{counted(n, 'image')} cannot tell whether {who} beat {baseline} ({_tell(name)})."
     beat = f"{subject} beat {baseline} by {points(name.delta)} points ({_evidence(name)}, n={n})"
     if control is None:
         why = "but random words in the same wording were not tried: whether it is what they say, is not known."
@@ -234,18 +233,18 @@ def _first(
         gain = f"and random words by {points(control.delta)} ({_evidence(control)}): what they say helps."
         return "meaning", f"{beat}, {gain}"
     if control.state == "unclear":
-        return "unexplained", f"{beat}; {counted(n, 'image')} cannot tell them from random words ({_told(control)})."
+        return "unexplained", f"{beat}; {counted(n, 'image')} cannot tell them from random words ({_tell(control)})."
     code, why = otherwise
     but = "but random words do better still" if control.state == "worse" else "but not random words"
-    return code, f"{beat}, {but} ({_told(control)}): {why}."
+    return code, f"{beat}, {but} ({_tell(control)}): {why}."
 
 
 def _sentence(name: str, found: Difference) -> str:
     words = dict(zip(("better", "worse", "same", "unclear"), SENTENCES[name], strict=True))
-    return f"{words[found.state]} ({_told(found)}{' for the right ones' if name == 'swapped' else ''})."
+    return f"{words[found.state]} ({_tell(found)}{' for the right ones' if name == 'swapped' else ''})."
 
 
-def _told(found: Difference) -> str:
+def _tell(found: Difference) -> str:
     return f"{points(found.delta, sign=True)}, {_evidence(found)}"
 
 

@@ -21,7 +21,7 @@ from vlmdesc.files import read_text, strict_json, write_atomic
 from vlmdesc.records import forms
 from vlmdesc.records.edits import Done
 from vlmdesc.records.join import Lookup
-from vlmdesc.records.names import ClassName, Descriptor, located, reads_as
+from vlmdesc.records.names import ClassName, Descriptor, locate_errors, reads_as
 from vlmdesc.text import counted, did_you_mean, few, shown
 
 Meta = Mapping[str, Any]
@@ -129,7 +129,7 @@ class Descriptors:
     def parse(cls, text: str, file: str | Path) -> Descriptors:
         """The set of a descriptor file's text. Raises: as `load`."""
         parts = forms.parse(strict_json(text, str(file)), str(file))
-        with located(str(file)):
+        with locate_errors(str(file)):
             return cls(*parts)
 
     def save(self, path: str | Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from vlmdesc.errors import InputError
 from vlmdesc.records.edits import OPERATIONS, Change, Done, Edit
-from vlmdesc.records.names import ClassName, Descriptor, located
+from vlmdesc.records.names import ClassName, Descriptor, locate_errors
 
 SCHEMA = 1
 LARGEST = 1e300  # of numbers; what is written as an integer may be larger than any float
@@ -57,7 +57,7 @@ def build(make: type[T], value: Any, where: str) -> T:
     if unknown := [name for name in value if name not in known]:
         raise _wrong(where, f'unknown key "{unknown[0]}"; known: {", ".join(known)}')
     given = {known[name].name: _read(x, name, str(known[name].type), where) for name, x in value.items()}
-    with located(where):
+    with locate_errors(where):
         return make(**given)
 
 

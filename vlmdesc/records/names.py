@@ -65,7 +65,7 @@ class Descriptor:
 
 
 @contextmanager
-def located(where: str) -> Iterator[None]:
+def locate_errors(where: str) -> Iterator[None]:
     """An InputError inside is one of that place."""
     try:
         yield

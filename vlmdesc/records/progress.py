@@ -50,11 +50,11 @@ def note(sentence: str) -> None:
 
 
 @contextmanager
-def noted() -> Iterator[list[str]]:
+def collect_notes() -> Iterator[list[str]]:
     """Collect what is noted inside. Where a call with notes makes another, the outer one has those of both; where it
     ends in an error, that has them as its notes.
 
-    >>> with noted() as notes:
+    >>> with collect_notes() as notes:
     ...     note("one class only")
     >>> notes
     ['one class only']

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from vlmdesc.cache import checksum, turn
-from vlmdesc.classification.heads.head import Arrays, Fitting, Head, HeadCard, Kind, number
+from vlmdesc.classification.heads.head import Arrays, Fitting, Head, HeadCard, HeadKind, number
 from vlmdesc.classification.heads.learned import sentence, summarize
 from vlmdesc.classification.heads.neighborhood import Neighborhood, of_texts
 from vlmdesc.classification.heads.pooled import Mixed, Pooled
@@ -36,10 +36,10 @@ from vlmdesc.text import did_you_mean, few
 SCHEMA, CARD = 1, "head.json"
 ARRAYS = re.compile(r"arrays-[0-9a-f]{32}\.safetensors")
 LEFT = re.compile(rf"{ARRAYS.pattern}|\.[0-9a-f]{{16}}\.part")  # by the head before, or by a crash
-HEADS: dict[str, Kind] = {
-    "mixed": Kind(Mixed.restore),
-    "prototypes": Kind(Prototypes.restore, beside_texts, "class means of the images on top of the descriptors"),
-    "neighborhood": Kind(
+HEADS: dict[str, HeadKind] = {
+    "mixed": HeadKind(Mixed.restore),
+    "prototypes": HeadKind(Prototypes.restore, beside_texts, "class means of the images on top of the descriptors"),
+    "neighborhood": HeadKind(
         Neighborhood.restore, of_texts, "the descriptors that tell an image's few candidate classes apart", PHOTO, True
     ),
 }
@@ -53,7 +53,7 @@ def save_head(head: Head, folder: str | Path, *, replace: bool = False) -> None:
     """
     folder = Path(folder)
     check_place(folder, replace)
-    _, values, raw = _written(head)
+    _, values, raw = _serialize(head)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -79,7 +79,7 @@ def get_fit(name: str) -> Callable[[Fitting], Head]:
 
 def head_id(head: Head) -> str:
     """What tells a head from every other: a hash of all that it is, 16 hex digits."""
-    return _written(head)[0]
+    return _serialize(head)[0]
 
 
 def load_head(folder: str | Path) -> Head:
@@ -94,7 +94,7 @@ def load_head(folder: str | Path) -> Head:
     if raw is None:  # another head came meanwhile
         return load_head(folder)
     if hashlib.sha256(raw).hexdigest() != file["sha256"]:
-        raise _damaged(path)
+        raise _damage(path)
     try:
         arrays = load(raw)
         _check_arrays(arrays)
@@ -118,7 +118,7 @@ def is_head(folder: str | Path) -> bool:
     return os.path.isfile(Path(folder) / CARD)
 
 
-def _written(head: Head) -> tuple[str, dict[str, Any], bytes]:
+def _serialize(head: Head) -> tuple[str, dict[str, Any], bytes]:
     """A head's id, its card as JSON has it, and the bytes of its arrays."""
     inner, arrays = head.state()
     raw = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
@@ -187,7 +187,7 @@ def _read(path: Path, size: int) -> bytes:
     """A file of that size. Anything else is not opened: a pipe would wait for ever, and a device never end."""
     try:
         if not path.is_file() or path.stat().st_size != size:
-            raise FileNotFoundError(path) if not path.exists() else _damaged(path)
+            raise FileNotFoundError(path) if not path.exists() else _damage(path)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise StoreError("a file of the head is missing", where=path, fix=AGAIN) from error
@@ -195,7 +195,7 @@ def _read(path: Path, size: int) -> bytes:
         raise StoreError(f"cannot read: {error.strerror}", where=path, fix="check its permissions") from error
 
 
-def _damaged(path: Path) -> StoreError:
+def _damage(path: Path) -> StoreError:
     return StoreError("damaged: it is not what was written", where=path, fix=AGAIN)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from vlmdesc.classification.columns import Encode
+from vlmdesc.embeddings.load import lasting_name
 from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.errors import InputError, ModelError
 from vlmdesc.records import ClassName, Descriptors
@@ -46,14 +46,8 @@ class HeadCard:
     @classmethod
     def of(cls, kind: str, encoder: Encoder, descriptors: Descriptors, **settings: Any) -> HeadCard:
         """The card of a head over the classes of a descriptor set, for the embeddings of an encoder."""
-        about = (encoder.fingerprint, kind, lasting(encoder.name), encoder.precision)
+        about = (encoder.fingerprint, kind, lasting_name(encoder.name) if encoder.name else "", encoder.precision)
         return cls(kind, descriptors.classes, *about, settings)
-
-
-def lasting(model: str) -> str:
-    """The name of a model as it will be understood from another folder too."""
-    kind, mark, path = model.partition("/@" if "/@" in model else "local-dir:")
-    return f"{kind}{mark}{os.path.abspath(path)}" if mark else model
 
 
 def check_encoder(card: HeadCard, fingerprint: str, name: str = "") -> None:
@@ -160,7 +154,7 @@ class Fitting:
 
 
 @dataclass(frozen=True)
-class Kind:
+class HeadKind:
     """A kind of head: how it is loaded, and where labelled images make one, how, with a word about it.
 
     `phrase` is how descriptors are worded where nothing is said. One that `picks` needs descriptors, not names alone.

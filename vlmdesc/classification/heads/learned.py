@@ -35,14 +35,14 @@ def summarize(head: Head) -> Record | None:
         "texts": len(head.texts.descriptors),
         "pictures": fitted["images"],
         "labels": fitted["labels"],
-        "ceiling": _rounded(choice.ceiling),
-        "fallback": _rounded(choice.fallback) if selects else None,
+        "ceiling": _round(choice.ceiling),
+        "fallback": _round(choice.fallback) if selects else None,
     }
     if fitted["labels"] == "none":
         return record | {"rounds": fitted["rounds"], "settled": fitted["settled"]}
     return record | {
-        "left_out": _rounded(choice.accuracy),
-        "left_out_by_name": _rounded(choice.by_name),
+        "left_out": _round(choice.accuracy),
+        "left_out_by_name": _round(choice.by_name),
         "classes_without": [classes[c].name for c in head.bare] if selects else [],
     }
 
@@ -52,13 +52,13 @@ def measure(head: Head, images: Float32[np.ndarray, "n d"], labels: Int[np.ndarr
     record = summarize(head)
     if record is not None and isinstance(head, Neighborhood):
         selection = head.select(images)
-        record["ceiling"] = _rounded(float((selection.candidates == labels[:, None]).any(axis=1).mean()))
+        record["ceiling"] = _round(float((selection.candidates == labels[:, None]).any(axis=1).mean()))
         if head.profile is not None:
-            record["fallback"] = _rounded(float(selection.fallback.mean()))
+            record["fallback"] = _round(float(selection.fallback.mean()))
     return record
 
 
-def _rounded(share: float | None) -> float | None:
+def _round(share: float | None) -> float | None:
     return None if share is None else round(share, 6)
 
 

@@ -264,7 +264,7 @@ def fit_neighborhood(
     if not len(images):
         raise InputError("no reference images", fix="give at least one of some class")
     found = profile_of(texts, images, labels)
-    return Neighborhood(_fitted(card, len(images)), texts, choose(texts, found, images, labels), found)
+    return Neighborhood(_fit_card(card, len(images)), texts, choose(texts, found, images, labels), found)
 
 
 def of_texts(given: Fitting) -> Neighborhood:
@@ -285,7 +285,7 @@ def fit_own(
 
     Ma et al. 2025 call this the assignment of the LLM.
     """
-    return Neighborhood(_fitted(card, len(images)), texts, choose(texts, None, images, labels))
+    return Neighborhood(_fit_card(card, len(images)), texts, choose(texts, None, images, labels))
 
 
 def fit_unlabelled(card: HeadCard, texts: Texts, images: Float32[np.ndarray, "n d"]) -> Neighborhood:
@@ -314,11 +314,11 @@ def fit_unlabelled(card: HeadCard, texts: Texts, images: Float32[np.ndarray, "n 
         if settled or round_ == ROUNDS:
             break
         labels = fresh
-    learned = _fitted(card, len(sure), labels="none", rounds=round_, settled=settled)
+    learned = _fit_card(card, len(sure), labels="none", rounds=round_, settled=settled)
     return Neighborhood(learned, texts, Choice(k, PUBLISHED_M, weight), profile)
 
 
-def _fitted(card: HeadCard, n_images: int, labels: str = "reference", **more: Any) -> HeadCard:
+def _fit_card(card: HeadCard, n_images: int, labels: str = "reference", **more: Any) -> HeadCard:
     return replace(card, kind="neighborhood", fitted_on={"images": n_images, "labels": labels, **more})
 
 

@@ -6,7 +6,7 @@ from pyarrow import parquet
 
 from tests.albums import paint
 from tests.concepts.test_collect import rows_of
-from vlmdesc.concepts.montage import fetch
+from vlmdesc.concepts.sheet import fetch
 from vlmdesc.embeddings.data import DataSet
 from vlmdesc.testing import COLOURS
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlmdesc.evaluation.report import Axis, axis, cut, page
+from vlmdesc.evaluation.html import Axis, axis, cut, report_page
 from vlmdesc.records import Report
 from vlmdesc.text import shown
 
@@ -157,7 +157,7 @@ class Parsed(HTMLParser):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_are_shown_as_text_and_nothing_else(text):
-    html = page(whole(lambda word: text + word), {0: jpeg()})
+    html = report_page(whole(lambda word: text + word), {0: jpeg()})
     found = Parsed(html)
     assert {tag for tag, _ in found.tags} <= TAGS and not found.inside
     assert html.isascii() or all(c.isprintable() or c == "\n" for c in html)
@@ -173,8 +173,8 @@ def test_hostile_texts_are_shown_as_text_and_nothing_else(text):
 
 
 def test_a_page_is_the_same_each_time_and_asks_for_nothing():
-    html = page(whole(), {0: jpeg()})
-    assert html == page(whole(), {0: jpeg()})
+    html = report_page(whole(), {0: jpeg()})
+    assert html == report_page(whole(), {0: jpeg()})
     assert html.startswith("<!DOCTYPE html>")
     policy = next(attrs for attrs in Parsed(html).all("meta") if "http-equiv" in attrs)
     assert policy["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -183,7 +183,7 @@ def test_a_page_is_the_same_each_time_and_asks_for_nothing():
 
 @pytest.mark.parametrize("report", [minimal(), whole()], ids=["minimal", "whole"])
 def test_headings_are_in_order_and_sections_have_anchors(report):
-    found = Parsed(page(report, {}))
+    found = Parsed(report_page(report, {}))
     levels = [int(tag[1]) for tag, _ in found.tags if tag in ("h1", "h2", "h3")]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
@@ -197,14 +197,14 @@ def test_headings_are_in_order_and_sections_have_anchors(report):
 
 @pytest.mark.parametrize(("code", "tone"), [("meaning", "good"), ("harm", "bad"), ("ensembling", "open")])
 def test_the_verdict_comes_first_and_has_a_tone(code, tone):
-    html = page(whole(verdict={"code": code, "text": "Descriptors help by 3.2 points. They do."}), {})
+    html = report_page(whole(verdict={"code": code, "text": "Descriptors help by 3.2 points. They do."}), {})
     assert f'class="verdict {tone}"' in html
     assert '<p class="first">Descriptors help by 3.2 points.</p>' in html and "<p>They do.</p>" in html
     assert html.index(f'class="badge">{code}<') < html.index("Right with") < html.index('id="methods"')
 
 
 def test_methods_stand_in_groups_best_first_and_draws_as_ticks():
-    html = page(whole(), {})
+    html = report_page(whole(), {})
     places = [html.index(f'class="group">{words}<') for words in ("Names alone", "Descriptors", "Controls")]
     assert places == sorted(places)
     text = Parsed(html).text
@@ -235,12 +235,12 @@ CRANES = msgspec.structs.replace(minimal().task, class_names={"a": "crane", "b":
     ],
 )
 def test_what_a_page_says(report, says):
-    text = Parsed(page(report, {})).text
+    text = Parsed(report_page(report, {})).text
     assert [words for words in says if words not in text] == []
 
 
 def test_an_image_that_is_missing_is_a_box_and_the_curve_marks_the_chosen_weights():
-    html = page(whole(), {})
+    html = report_page(whole(), {})
     assert "<img" not in html and html.count('aria-label="No image of f.jpg">f.jpg</span>') == 1
     assert len([attrs for attrs in Parsed(html).all("circle") if attrs.get("class") == "chosen"]) == 3
     assert 'points="0.0,' in html
@@ -249,7 +249,7 @@ def test_an_image_that_is_missing_is_a_box_and_the_curve_marks_the_chosen_weight
 def test_what_a_head_learned_is_shown_as_text():
     shots = {"weight": 0.5, "texts": 0, "pictures": 3, "labels": "reference", "classes_without": [HOSTILE[0] + "hen"]}
     methods = {"name": method(0.5), "few-shot": method(0.5, "fitted", "owl", learned=shots)}
-    parsed = Parsed(page(minimal(methods=methods), {}))
+    parsed = Parsed(report_page(minimal(methods=methods), {}))
     assert f"weight 0.5; 1 class without any: {HOSTILE[0]}hen" in parsed.text and not parsed.all("script")
 
 
@@ -263,7 +263,7 @@ def test_long_tables_are_cut_and_say_so():
     methods = {"name": method(0.5, **grouped), "describe": method(0.6, "descriptors", **grouped)}
     task = msgspec.structs.replace(minimal().task, class_names=classes, classes=10_000)
     parts = {"task": task, "classes": rows, "credit": credits_, "methods": methods, "confusions": [], "left_out": {}}
-    html = page(whole(**parts | {"changes": minimal().changes}), {})
+    html = report_page(whole(**parts | {"changes": minimal().changes}), {})
     assert len(html) < 4e6
     for words in ("2,000 that changed most: the other 8,000", "the other 18,000 in between", "first 200 of 500 groups"):
         assert words in html
@@ -338,7 +338,7 @@ def test_a_browser_is_seen_to_ask_and_to_complain(browse):
 @pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_in_a_browser_nothing_runs_and_nothing_is_asked_for(browse, text):
-    dom, log, urls = browse(page(whole(lambda word: text + word), {0: jpeg(), 1: jpeg(), 7: jpeg()}))
+    dom, log, urls = browse(report_page(whole(lambda word: text + word), {0: jpeg(), 1: jpeg(), 7: jpeg()}))
     assert "CONSOLE" not in log and urls == []
     found = Parsed(dom)
     assert {tag for tag, _ in found.tags} <= TAGS
@@ -349,7 +349,7 @@ def test_in_a_browser_nothing_runs_and_nothing_is_asked_for(browse, text):
 @pytest.mark.parametrize("width", [320, 390, 1280])
 @pytest.mark.parametrize("text", ["", "x" * 300, "\N{CJK UNIFIED IDEOGRAPH-6A39}" * 300], ids=["short", "word", "wide"])
 def test_no_page_is_wider_than_its_window(browse, width, text):
-    html = page(whole(lambda word: text + word), {0: jpeg()})
+    html = report_page(whole(lambda word: text + word), {0: jpeg()})
     measure = "onload=\"document.title = 'wide ' + this.contentDocument.documentElement.scrollWidth\""
     dom, _, _ = browse(
         f'<title></title><iframe width="{width}" height="600" srcdoc="{escape(html)}" {measure}></iframe>'

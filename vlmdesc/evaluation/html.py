@@ -1,6 +1,6 @@
-"""A report as one HTML page that needs nothing else: no script, no other file, no network.
+"""A report, an audit and the effect of an edit as HTML pages that need nothing else: no script, file or network.
 
-All text of a report is someone else's: whatever a template prints goes through `shown` and is then escaped.
+All text of them is someone else's: whatever a template prints goes through `shown` and is then escaped.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from unicodedata import east_asian_width
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+import vlmdesc
 from vlmdesc.classification.heads.learned import sentence
-from vlmdesc.evaluation.statistics import p_value
-from vlmdesc.records import Report
+from vlmdesc.records import ClassName, Report
 from vlmdesc.records.report import Record
-from vlmdesc.text import counted, shown
+from vlmdesc.text import counted, p_value, shown
 
 LETTERS = 300  # of one text
 MOVED = 12  # classes shown that gained most, and that lost most
@@ -33,10 +33,11 @@ KINDS = {
     "Controls": ("control",),
 }
 TONES = {"meaning": "good", "harm": "bad"}
+Thumbnails = Mapping[int, bytes]  # JPEGs by the row of an image in the data set; any may be missing
 
 
-def page(report: Report, thumbnails: Mapping[int, bytes]) -> str:
-    """The HTML of a report. `thumbnails` are JPEGs by the row of an image in the data set; any may be missing."""
+def report_page(report: Report, thumbnails: Thumbnails) -> str:
+    """The HTML of a report."""
     view = {
         "report": report,
         "version": report.environment.get("vlmdesc", ""),
@@ -50,6 +51,18 @@ def page(report: Report, thumbnails: Mapping[int, bytes]) -> str:
     return templates().get_template("page.html.j2").render(view)
 
 
+def page(template: str, found: Record, data: str, classes: Sequence[ClassName], thumbnails: Thumbnails) -> str:
+    """The HTML of what was found on a data set of that name, in a template of ours."""
+    view: dict[str, Any] = {
+        "found": found,
+        "data": data,
+        "labels": class_labels({class_.id: class_.name for class_ in classes}),
+        "images": {row: b64encode(jpeg).decode() for row, jpeg in thumbnails.items()},
+        "version": vlmdesc.__version__,
+    }
+    return templates().get_template(template).render(view)
+
+
 def templates() -> Environment:
     """Templates that escape all they print and know the functions below."""
     environment = Environment(
@@ -60,8 +73,8 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = {"percent": percent, "points": points, "p": p_value, "cut": cut, "counted": counted, "learned": sentence}
-    environment.filters.update(words | {"ends": ends, "median": median})
+    numbers = {"percent": percent, "points": change_in_points, "p": p_value, "counted": counted, "median": median}
+    environment.filters.update(numbers | {"cut": cut, "ends": ends, "learned": sentence})
     environment.globals.update({"axis": axis})
     return environment
 
@@ -83,10 +96,10 @@ def percent(fraction: float, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f}"
 
 
-def points(fraction: float, digits: int = 1) -> str:
+def change_in_points(fraction: float, digits: int = 1) -> str:
     """A difference of fractions in points, with its sign.
 
-    >>> points(0.0323), points(-0.0323), points(0.0)
+    >>> change_in_points(0.0323), change_in_points(-0.0323), change_in_points(0.0)
     ('+3.2', '−3.2', '0.0')
     """
     text = f"{100 * fraction:+.{digits}f}"

@@ -18,7 +18,7 @@ from vlmdesc.embeddings.protocol import Encoder
 from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.records import Descriptors
 from vlmdesc.records.descriptors import DescriptorSource
-from vlmdesc.records.progress import Progress, noted, silent
+from vlmdesc.records.progress import Progress, collect_notes, silent
 
 # With the starter, pairs reworded by hand ("large ears", "big ears") have 0.94 to 0.99, and pairs that differ ("two
 # wheels", "four wheels") 0.93 at most; of the 14,591 pairs within a class of published ImageNet 2 are above.
@@ -69,7 +69,7 @@ def lint(
     found, leave = [*texts.lint(descriptors, ignore)], left_out(descriptors, ignore)
     if encoder is None:
         return Findings(descriptors, tuple(found))
-    with noted() as notes:
+    with collect_notes() as notes:
         encoder = encoder_of(encoder)
         places = dict[str, Iterator[tuple[int, str]]]()
         places["too-long"] = _too_long(descriptors, encoder, wording)
