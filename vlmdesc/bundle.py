@@ -57,9 +57,8 @@ class Bundle:
         """Raises: InputError when something is there that must not be replaced; StoreError."""
         mine = self.is_in(folder)
         if mine and not replace:
-            raise InputError(
-                f"another {self.noun} is there", where=folder, fix="choose another folder, or use --replace"
-            )
+            fix = "choose another folder, or replace it: --replace, replace=True"
+            raise InputError(f"an {self.noun} is there already", where=folder, fix=fix)
         names = _names(folder) if os.path.isdir(folder) else [folder.name] if os.path.lexists(folder) else []
         names = [name for name in names if not name.startswith(".") and not self._owns(name)]
         if others := [name for name in names if not mine or name != self.card]:

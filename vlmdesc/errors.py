@@ -112,6 +112,8 @@ class VlmdescError(Exception):
         self.what, self.where, self.fix = map(without_secrets, (what, where, fix))
         self.details = tuple(map(without_secrets, details))
         super().__init__(self.what)
+        for line in self.details:  # a traceback shows them too
+            self.add_note(line)
 
     def __reduce__(self) -> tuple[Any, ...]:  # as `copyreg` rebuilds plain objects: `__init__` wants other arguments
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]

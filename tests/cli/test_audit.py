@@ -256,7 +256,7 @@ def test_a_head_s_model_of_the_hub_is_fetched_only_where_it_is_named(home, run):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "no groups; fix: give --group-column"),
+        ((), "no groups; fix: give group (--group-column)"),
         (("--group-column", "place", "--group-by-concepts"), "both --group-column and --group-by-concepts"),
         (("--group-column", "palce"), "did you mean 'place'"),
         (("--group-column", "place", "--class", "flamigo"), "did you mean 'flamingo'"),

@@ -99,7 +99,7 @@ def test_an_index_that_is_there_is_kept_unless_it_is_to_be_replaced(idx, album, 
     refused = build("album", idx)
     assert (
         refused.exit_code == 2
-        and "another index is there (album.idx)" in refused.stderr
+        and "an index is there already (album.idx)" in refused.stderr
         and "--replace" in refused.stderr
     )
     assert files(idx) == before

@@ -104,7 +104,7 @@ def test_lists_open_as_they_were_made(tmp_path, monkeypatch):
 def test_what_is_there_is_not_made_over(tmp_path):
     make(tmp_path / "i")
     before = names(tmp_path / "i")
-    with pytest.raises(InputError, match=r"another index is there.*or use --replace"):
+    with pytest.raises(InputError, match=r"an index is there already.*or replace it: --replace"):
         make(tmp_path / "i", seed=1)
     assert names(tmp_path / "i") == before and said(Index.open(tmp_path / "i")) == said(make(tmp_path / "again"))
     (tmp_path / "photos").mkdir()
@@ -230,7 +230,7 @@ def test_what_an_older_version_made_is_built_again(tmp_path):
         with pytest.raises(StoreError, match=r"made by an older vlmdesc.*vlmdesc index build DATASET --out IDX --repl"):
             way(folder)
     assert Index.is_in(folder)
-    with pytest.raises(InputError, match="another index is there"):
+    with pytest.raises(InputError, match="an index is there already"):
         make(folder, 7, 1)
     assert said(make(folder, 7, 1, replace=True)) == said(Index.open(folder))
     assert len(names(folder)) == 4 and old not in names(folder)

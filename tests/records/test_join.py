@@ -47,14 +47,14 @@ def test_a_label_of_no_class_is_refused_with_the_closest():
     chikken, zzz = error.details
     assert chikken == "label 'Chikken' (2 rows): no class; closest: chicken, hen"
     assert zzz == "label 'zzz' (1 row): no class"
-    assert error.fix == "rename labels, add aliases to the descriptor file, or --ignore-unknown"
+    assert "--ignore-unknown" in error.fix and "aliases" in error.fix
 
 
 def test_a_class_without_an_image_is_refused():
     error = refused(["n1", "n3"], BIRDS)
     assert error.what == "1 class without an image"
     assert error.details == ("class 'crane', id n2: no image has it",)
-    assert error.fix == "drop classes the data set does not have, or --allow-absent"
+    assert "--allow-absent" in error.fix and "drop classes" in error.fix
     assert refused(["hen"], [ClassName("hen", "hen"), ClassName("cock", "cock")]).details == (
         "class 'cock': no image has it",
     )

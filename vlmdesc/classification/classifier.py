@@ -17,7 +17,14 @@ from vlmdesc.classification.heads import HEADS, Fitting, Head, HeadCard, load_he
 from vlmdesc.classification.heads.folder import get_fit
 from vlmdesc.classification.heads.head import check_classes, check_encoder, check_width, show, show_html
 from vlmdesc.classification.heads.pooled import fit_pooled
-from vlmdesc.classification.inputs import is_embedded, is_single, labelled_vectors, numbers_of, vectors_of
+from vlmdesc.classification.inputs import (
+    check_labelled,
+    is_embedded,
+    is_single,
+    labelled_vectors,
+    numbers_of,
+    vectors_of,
+)
 from vlmdesc.classification.predict import predict
 from vlmdesc.classification.score import get_pool
 from vlmdesc.descriptors.phrase import fill_in, get_phrase
@@ -195,8 +202,17 @@ class Classifier:
         odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
 
-    def score(self, images: object, labels: object) -> float:
-        """Accuracy on images or embeddings whose labels are names or numbers of classes. Raises: as `predict`."""
+    def score(self, images: Any, labels: object = None) -> float:
+        """Accuracy on images or embeddings whose labels are names or numbers of classes, or on a labelled data set.
+
+        Raises: as `predict`; InputError for labels of no class.
+        """
+        if labels is None:
+            given = images
+            if not isinstance(given, Labelled):
+                given = Labelled.of(images, self.descriptors, self.encoder, joining=JOINING, store=self._store or False)
+            check_labelled(given, self.head.card, self.encoder.name)
+            images, labels = given.vectors, given.labels
         vectors, numbers = self._vectors(images), numbers_of(labels, self.descriptors.classes)
         if len(vectors) != len(numbers) or not len(numbers):
             raise ShapeError(f"{len(vectors)} images, {len(numbers)} labels", fix="give each image its label")
@@ -223,7 +239,7 @@ class Classifier:
         return True
 
     def __sklearn_clone__(self) -> Classifier:
-        return self
+        raise InputError("a classifier is not fitted in place", fix="give scikit-learn clf.estimator(), which is")
 
     def __repr__(self) -> str:
         return show(self.head).replace("<Head", "<Classifier")

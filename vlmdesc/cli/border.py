@@ -117,7 +117,8 @@ def print_messages(messages: Iterable[Mapping[str, str]]) -> None:
 def _exit(line: str, code: int) -> typer.Exit:
     error = sys.exc_info()[1]
     for sentence in getattr(error, "__notes__", ()):
-        say(shown(sentence))
+        if sentence not in getattr(error, "details", ()):  # these follow the error
+            say(shown(sentence))
     if os.environ.get(DEBUG):
         say(traceback.format_exc().rstrip("\n"))
     say(line)

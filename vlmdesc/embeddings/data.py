@@ -15,7 +15,7 @@ from vlmdesc.embeddings.image import is_image
 from vlmdesc.embeddings.readers import open_table
 from vlmdesc.embeddings.tables import Row, Table
 from vlmdesc.errors import ImageError, InputError
-from vlmdesc.text import did_you_mean
+from vlmdesc.text import counted, did_you_mean
 
 IMAGE_COLUMNS = ("image", "img", "file_name", "filename", "image_path", "filepath", "path", "file")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "fine_label", "cls", "txt", "json.label")
@@ -41,7 +41,7 @@ class Roles:
     id: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DataSet:
     """A data set that can be gone through as often as is wanted; no image of it is held in memory."""
 
@@ -49,6 +49,10 @@ class DataSet:
     table: Table
     roles: Roles
     opened: Mapping[str, Any] = field(default_factory=dict)  # what `load_data` was given; nothing for what is in memory
+
+    def __repr__(self) -> str:
+        size = "" if self.n is None else f", {counted(self.n, 'row')}"
+        return f"<DataSet {self.name}: {self.table.form}{size}>"
 
     def __len__(self) -> int:
         """Number of rows; counted where it is not known."""

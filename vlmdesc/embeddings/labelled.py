@@ -146,8 +146,10 @@ def class_numbers(
     Raises: InputError whose details are a table of what does not fit.
     """
     labels: Sequence[str | None] = data.labels()
-    if data.table.numbered:
-        labels = _as_ids(labels, descriptors.classes)
+    if data.table.numbered and (ids := _as_ids(labels, descriptors.classes)) != labels:
+        read = sorted({(number, id_) for number, id_ in zip(labels, ids, strict=True) if number and id_})
+        note(f"labels are numbers, read in the order of the classes: {few(f'{a} is {b}' for a, b in read)}")
+        labels = ids
     given = _relabel(labels, descriptors, joining)
     absent_ok = joining.allow_absent or joining.only_present
     numbers = join(given, descriptors.classes, ignore_unknown=joining.ignore_unknown, allow_absent=absent_ok)

@@ -93,7 +93,9 @@ def read_torch(data: Any) -> Table:
     sampler = getattr(data, "sampler", None)
     if "Random" in type(sampler).__name__ or getattr(sampler, "shuffle", False):
         raise InputError("a DataLoader that shuffles", fix="give shuffle=False, or its dataset")
-    names = getattr(getattr(data, "dataset", data), "classes", None)
+    inner = data
+    while (names := getattr(inner, "classes", None)) is None and hasattr(inner, "dataset"):  # of a loader or a Subset
+        inner = inner.dataset
     known = {"label": [*map(str, names)]} if isinstance(names, (list, tuple)) else {}
     rows = partial(_torch_rows, data)
     form = f"torch {type(data).__name__}"

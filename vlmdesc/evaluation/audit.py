@@ -32,6 +32,7 @@ from vlmdesc.files import json_lines, write_atomic
 from vlmdesc.records import Descriptors
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.progress import Progress, collect_notes, silent
+from vlmdesc.text import counted
 
 MOST = 20  # failed classes that are explained
 
@@ -93,8 +94,16 @@ class Audit:
         save_failures(folder / ERRORS, self.failed, self.seen.images.failed_labels)
 
     def __repr__(self) -> str:
-        n, groups = self.disparity.overall.n, len(self.disparity.groups)
-        return f"<Audit: {n} images in {groups} groups, {len(self.disparity.failed)} classes in groups fare worse>"
+        return f"<Audit: {self.text}>"
+
+    @property
+    def text(self) -> str:
+        """How many are right in the groups that fare worst and best, in words."""
+        found = self.disparity
+        size = f"{counted(found.overall.n, 'image')} in {counted(len(found.groups), 'group')}"
+        ends = sorted(found.groups.items(), key=lambda item: item[1].here.value)
+        shares = [f"{name} {100 * gap.here.value:.1f} % right" for name, gap in (*ends[:1], *ends[1:][-1:])]
+        return f"{size}; {', '.join(shares)}; {counted(len(found.failed), 'class')} in a group fare worse"
 
     def _cell(self, cell: Cell) -> Record:
         return {**self._class(cell.class_), "group": cell.group}
@@ -180,7 +189,10 @@ def audit(
     opened = data if isinstance(data, DataSet) else None
     if (group and by_concepts) or (opened is not None and not opened.roles.group and not by_concepts):
         what = "both --group-column and --group-by-concepts" if group else "no groups"
-        raise InputError(what, fix="give --group-column with a column of the data set, or else --group-by-concepts")
+        raise InputError(
+            what,
+            fix="give group (--group-column) with a column of the data set, or else by_concepts (--group-by-concepts)",
+        )
     with collect_notes() as notes:
         images, encoder, given = embed_labelled(data, given, encoder, joining, store, progress)
         head = fitted or fit_pooled(encoder, given, phrase, pool, store_of(store))

@@ -151,11 +151,7 @@ def evaluate(
 
 
 def _data(source: DataSet | str | Path) -> DataSet:
-    given: object = load_data(source) if isinstance(source, (str, Path)) else source
-    if not isinstance(given, DataSet):
-        what = f"{type(given).__name__} where a data set is meant"
-        raise InputError(what, fix="give a folder, a table, or what load_data gives")
-    return given
+    return source if isinstance(source, DataSet) else load_data(source)
 
 
 def _name_sets(descriptors: DescriptorSource | Mapping[str, Descriptors]) -> dict[str, Descriptors]:

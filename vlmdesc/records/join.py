@@ -77,9 +77,17 @@ def _misfit(unknown: int, ambiguous: int, absent: int, lines: Iterator[str]) -> 
     what = [f"{counted(unknown, 'label')} of no class"] if unknown else []
     what += [f"{counted(ambiguous, 'label')} of several classes"] if ambiguous else []
     what += [f"{counted(absent, 'class')} without an image"] if absent else []
-    fixes = ["rename labels, add aliases to the descriptor file, or --ignore-unknown"] if unknown else []
+    fixes = (
+        ["rename labels, add aliases to the classes, or leave them out: --ignore-unknown, Joining(ignore_unknown=True)"]
+        if unknown
+        else []
+    )
     fixes += ["label by id where classes share a name"] if ambiguous else []
-    fixes += ["drop classes the data set does not have, or --allow-absent"] if absent and not unknown else []
+    fixes += (
+        ["drop classes the data set does not have, or --allow-absent, Joining(allow_absent=True)"]
+        if absent and not unknown
+        else []
+    )
     more = unknown + ambiguous + absent - SHOWN
     details = [*islice(lines, SHOWN)] + ([f"... and {more} more"] if more > 0 else [])
     return InputError(", ".join(what), fix="; ".join(fixes), details=details)

@@ -201,7 +201,9 @@ def _damage(path: Path) -> StoreError:
 
 def check_place(folder: Path, replace: bool) -> None:
     if is_head(folder) and not replace:
-        raise InputError("there is a head", where=folder, fix="choose another folder, or use --replace")
+        raise InputError(
+            "there is a head already", where=folder, fix="choose another folder, or replace it: --replace, replace=True"
+        )
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise InputError("not a folder", where=folder, fix="choose another place")
     mine = {CARD} if is_head(folder) else set[str]()
