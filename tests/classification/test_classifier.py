@@ -189,6 +189,9 @@ def test_predictions_are_ids_probabilities_and_an_accuracy(zoo):
     for labels in (LABELS[1:], []):
         with pytest.raises(ShapeError, match="give each image its label"):
             zoo.score(IMAGES, labels)
+    for number in (-1, 3):
+        with pytest.raises(InputError, match="number no class"):
+            zoo.score(vectors, [number] * 6)
 
 
 def test_probabilities_are_a_softmax_at_the_head_s_temperature(zoo):

@@ -16,7 +16,7 @@ import pytest
 
 from vlmdesc.cache import Answers
 from vlmdesc.descriptors.claims import claims
-from vlmdesc.descriptors.generate import CONCURRENCY, FIRMER, Answer, Generation, add_answers, questions
+from vlmdesc.descriptors.generate import CONCURRENCY, FIRMER, Answer, Generation, _run, add_answers, questions
 from vlmdesc.descriptors.llm import Budget, Reply, Usage, open_endpoint
 from vlmdesc.descriptors.prompts import open_prompt
 from vlmdesc.errors import AnswerError, EndpointError, StoreError, VlmdescWarning
@@ -625,3 +625,12 @@ def test_rivals_are_asked_about_only_where_there_are_some(tmp_path):
     asked = questions(open_prompt("contrastive"), classes, 5, "tiny", rivals={"1": ["cock", "quail"], "2": []})
     assert [question.class_.id for question in asked] == ["1"]
     assert '"cock", "quail"' in asked[0].record["messages"][-1]["content"]
+
+
+def test_asking_works_where_a_loop_runs_already():
+    """As in a notebook."""
+
+    async def cell():
+        return _run(asyncio.sleep(0, "answered"))
+
+    assert asyncio.run(cell()) == _run(asyncio.sleep(0, "answered")) == "answered"

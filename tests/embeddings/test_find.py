@@ -81,3 +81,8 @@ def test_empty_and_overlong_arguments(tmp_path):
     with pytest.raises(InputError, match="empty path"):
         find_images([""])
     assert find_images(["a" * 300]).paths == (Path("a" * 300),)
+
+
+def test_one_path_is_no_list_of_letters():
+    with pytest.raises(InputError, match="where a list of them is meant"):
+        find_images("photos")

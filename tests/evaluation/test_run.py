@@ -198,6 +198,7 @@ def test_an_evaluation_is_one_call_that_gives_a_report_notes_and_files(farm, tmp
     }  # fmt: skip
     assert json.loads((tmp_path / "new" / "out" / "results.json").read_text()) == json.loads(found.report.to_json())
     same = vd.compare(found, tmp_path / "new" / "out")
+    assert repr(same).startswith("<Comparison of ") and repr(same).endswith(" methods on 60 images>")
     assert same.n == 60 and all(row.delta == 0 and row.p_holm == 1 for row in same.methods)
 
 

@@ -216,6 +216,9 @@ class Classifier:
         vectors, numbers = self._vectors(images), numbers_of(labels, self.descriptors.classes)
         if len(vectors) != len(numbers) or not len(numbers):
             raise ShapeError(f"{len(vectors)} images, {len(numbers)} labels", fix="give each image its label")
+        n_classes = len(self.descriptors.classes)
+        if numbers.min() < 0 or numbers.max() >= n_classes:
+            raise InputError("labels that number no class", fix=f"number the {counted(n_classes, 'class')} from 0")
         return float((self.scores(vectors).argmax(axis=1) == numbers).mean())
 
     def scores(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n c"]:

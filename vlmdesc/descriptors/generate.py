@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from vlmdesc.cache import Answers, checksum
 from vlmdesc.descriptors.claims import claims
@@ -19,6 +21,7 @@ from vlmdesc.descriptors.reply import read
 from vlmdesc.errors import AnswerError, EndpointError, StoreError
 from vlmdesc.records import ClassName, Descriptor, Descriptors
 
+T = TypeVar("T")
 CONCURRENCY = 8
 LONGER = 4  # times the tokens, for an answer that was cut off
 LOOSER = 0.7  # the temperature, for an answer that went round in circles
@@ -26,6 +29,17 @@ FIRMER = (
     "That cannot be used. The question is only how things of this class look, so that their images can be told "
     'apart. Answer again, about the same class, with nothing but JSON: {"descriptors": ["...", "..."]}.'
 )
+
+
+def _run(asking: Coroutine[Any, Any, T]) -> T:
+    """What comes of it. In a thread of its own where a loop runs in this one already, as it does in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(asking)
+    context = copy_context()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(context.run, asyncio.run, asking).result()
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,7 @@ class Generation:
                 self.on(question, known)
             else:
                 left.append(question)
-        return asyncio.run(self._ask(left)) if left else ("", Usage())
+        return _run(self._ask(left)) if left else ("", Usage())
 
     async def _ask(self, left: Sequence[Question]) -> tuple[str, Usage]:
         with claims(self.answers.folder) as claim:  # fails before anything is paid, where nothing can be kept

@@ -31,8 +31,10 @@ def find_images(arguments: Iterable[str | Path]) -> ImagePaths:
     """Expand files, folders (at any depth, hidden files left out, links to folders not followed) and glob patterns.
 
     A file named outright is always kept: opening it will tell what it is. So is a path that does not exist.
-    Raises: InputError for an empty argument, which would stand for the whole current folder.
+    Raises: InputError for one path where a list is meant, and an empty one, which would be the whole current folder.
     """
+    if isinstance(arguments, (str, os.PathLike)):
+        raise InputError(f"one path, '{arguments}', where a list of them is meant", fix=f"give ['{arguments}']")
     paths: dict[Path, None] = {}
     passed_over: list[Path] = []
     closed: dict[Path, None] = {}

@@ -66,6 +66,9 @@ class Comparison:
         """As JSON has it."""
         return {"schema": 1} | asdict(self)
 
+    def __repr__(self) -> str:
+        return f"<Comparison of {counted(len(self.methods), 'method')} on {counted(self.n, 'image')}>"
+
 
 class _Side(NamedTuple):
     """What an evaluation is called, its report, and its answers by method."""
