@@ -21,15 +21,15 @@ BY_HAND = "user"  # the origin of what a person wrote
 Changes = tuple[Change, ...]
 
 
-def edit(descriptors: DescriptorSource, edits: Iterable[Edit]) -> Descriptors:
-    """The set after some edits, one after the other, each at the end of its history.
+def edit(descriptors: DescriptorSource, edits: Edit | Iterable[Edit]) -> Descriptors:
+    """The set after an edit or several, one after the other, each at the end of its history.
 
     `descriptors` is what `Descriptors.load` takes. Raises: InputError naming the edit that does not fit, and why.
 
-    >>> edit({"hen": ["a beak"]}, [Edit("add", "hen", "a red comb")])
+    >>> edit({"hen": ["a beak"]}, Edit("add", "hen", "a red comb"))
     <Descriptors: 1 class, 2 rows>
     """
-    edited, edits = Descriptors.load(descriptors), [*edits]
+    edited, edits = Descriptors.load(descriptors), [edits] if isinstance(edits, Edit) else [*edits]
     for number, one in enumerate(edits, 1):
         with locate_errors(f"edit {number} of {len(edits)}, {one}" if len(edits) > 1 else ""):
             edited = _apply(edited, one)
