@@ -205,7 +205,7 @@ def compared(part: Part, before: Right, runs: Sequence[Right]) -> dict[str, Any]
     record: dict[str, Any] = {}
     for name, mask in masks.items():
         each = [deltas([mask], before, run)[0] for run in runs]
-        record[name] = each[0].record() if len(runs) == 1 else over(part, mask, before, runs)
+        record[name] = each[0].to_dict() if len(runs) == 1 else over(part, mask, before, runs)
     return record | {"worst": worst(part, before, runs)}
 
 

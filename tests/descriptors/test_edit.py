@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmdesc.descriptors.edit import BY_HAND, edit
-from vlmdesc.descriptors.patch import diff, merge, patch, read_patch
+from vlmdesc.descriptors.patch import diff, merge, read_patch, write_patch
 from vlmdesc.errors import InputError
 from vlmdesc.records import Change, ClassName, Descriptor, Descriptors, Done, Edit
 from vlmdesc.records.edits import OPERATIONS, last_edit, standing
@@ -382,7 +382,7 @@ def test_merging_holds_all_of_both_and_is_done_after_once(a, b):
 @given(histories().filter(lambda sets: sets[1].history))
 def test_a_patch_holds_the_edits_and_does_what_they_do(tmp_path_factory, sets):
     path, (before, new) = tmp_path_factory.mktemp("patch") / "patch.jsonl", sets
-    path.write_text(patch(done.edit for done in new.history), "utf-8")
+    write_patch(path, [done.edit for done in new.history])
     assert read_patch(path) == [done.edit for done in new.history]
     assert edit(before, read_patch(path)) == new
 

@@ -13,7 +13,7 @@ import pytest
 
 from vlmdesc.descriptors import history
 from vlmdesc.descriptors.history import DescriptorFile
-from vlmdesc.descriptors.patch import patch, read_patch, write_patch
+from vlmdesc.descriptors.patch import read_patch, write_patch
 from vlmdesc.errors import ConflictError, InputError, StoreError, VlmdescError
 from vlmdesc.records import Descriptors, Edit
 
@@ -291,7 +291,7 @@ def test_a_patch_is_one_edit_a_line(tmp_path):
     write_patch(path, edits)
     assert read_patch(path) == edits
     assert [json.loads(line)["op"] for line in path.read_text().splitlines()] == ["reword", "weigh", "replace", "undo"]
-    path.write_text("\ufeff\r\n" + patch(edits).replace("\n", "\r\n\r\n"), "utf-8", newline="")
+    path.write_text("\ufeff\r\n" + path.read_text("utf-8").replace("\n", "\r\n\r\n"), "utf-8", newline="")
     assert read_patch(path) == edits
 
 

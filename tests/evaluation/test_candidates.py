@@ -124,7 +124,7 @@ def test_the_only_descriptor_is_not_dropped_and_what_is_there_is_not_added():
     assert not [*add(w, 0, ["a beak", ""], "borrow")]
     seen = aim(np.eye(8, dtype=np.float32), np.arange(8) % 2, w.head)
     assert not [*reweigh(w, 0, seen, np.arange(8) % calibrate.N_FOLDS)]  # one descriptor has no weight to change
-    assert [c.edits[0].record() for c in add(w, 0, ["big eyes"], "borrow")] == [
+    assert [c.edits[0].to_dict() for c in add(w, 0, ["big eyes"], "borrow")] == [
         {"op": "add", "class": "hen", "text": "big eyes"}
     ]
 

@@ -27,12 +27,8 @@ def read_patch(path: str | Path) -> list[Edit]:
 
 def write_patch(path: str | Path, edits: Iterable[Edit]) -> None:
     """Write a patch, one edit a line. Atomic. Raises: StoreError when it cannot be written."""
-    write_atomic(Path(path), patch(edits).encode())
-
-
-def patch(edits: Iterable[Edit]) -> str:
-    """The text of a patch."""
-    return "".join(json.dumps(edit.to_dict(), ensure_ascii=False) + "\n" for edit in edits)
+    lines = (json.dumps(edit.to_dict(), ensure_ascii=False) + "\n" for edit in edits)
+    write_atomic(Path(path), "".join(lines).encode())
 
 
 def merge(descriptors: DescriptorSource, other: DescriptorSource) -> list[Edit]:

@@ -78,8 +78,6 @@ class Delta:
         counts = {"n": self.n, "fixed": self.fixed, "broken": self.broken}
         return counts | rounded | {"ci95": [round(end, 6) for end in self.ci95], "verdict": self.verdict}
 
-    record = to_dict
-
 
 @dataclass(frozen=True, repr=False)
 class Effect:

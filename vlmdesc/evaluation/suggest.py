@@ -15,7 +15,7 @@ from jaxtyping import Bool
 
 from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.classification.score import get_fold
-from vlmdesc.descriptors.patch import patch
+from vlmdesc.descriptors.patch import write_patch
 from vlmdesc.descriptors.phrase import get_phrase
 from vlmdesc.embeddings.data import DataSet
 from vlmdesc.embeddings.embed import text_vectors
@@ -30,7 +30,6 @@ from vlmdesc.evaluation.scored import Scored
 from vlmdesc.evaluation.setting import STRICT, Loader, Source, check_images, embed_labelled, open_labelled
 from vlmdesc.evaluation.statistics import sign_test
 from vlmdesc.evaluation.trial import Tried, choose, join, measure
-from vlmdesc.files import write_atomic
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.records.descriptors import DescriptorSource
 from vlmdesc.records.names import MAX_TEXT
@@ -99,7 +98,7 @@ class Suggestions:
             "candidates": self.candidates,
             "tried": [tried.to_dict() for tried in self.tried],
             "together": self.together and self.together.to_dict(),
-            "edits": [edit.record() for edit in self.edits],
+            "edits": [edit.to_dict() for edit in self.edits],
         }
 
     def save(self, path: str | Path) -> None:
@@ -111,7 +110,7 @@ class Suggestions:
         why = shown(f"{self.aim}: {gain}" + (", with the others, picked by these too" if self.together else ""))
         signed = (replace(edit, who=AUTHOR, when=when, why=why[:MAX_TEXT]) for edit in self.edits)
         edits = [replace(edit, origin=AUTHOR) if edit.op == "add" else edit for edit in signed]
-        write_atomic(Path(path), patch(edits).encode())
+        write_patch(path, edits)
 
     def __repr__(self) -> str:
         return f"<Suggestions: {self.text}>"

@@ -41,11 +41,11 @@ class Tried:
         """As JSON has it."""
         return {
             "kind": self.kind,
-            "edits": [edit.record() for edit in self.edits],
+            "edits": [edit.to_dict() for edit in self.edits],
             "helps": self.helps,
             "chosen": {"target": round(self.chosen[0], 6), "overall": round(self.chosen[1], 6)},
-            "target": self.target.record(),
-            "overall": self.overall.record(),
+            "target": self.target.to_dict(),
+            "overall": self.overall.to_dict(),
         }
 
 

@@ -71,8 +71,6 @@ class Edit:
         takes = ("op", *OPERATIONS[self.op])
         return {name: x for name, x in self._fields().items() if name in takes or (name in NOTED and x)}
 
-    record = to_dict
-
     def __str__(self) -> str:
         fields = self._fields()
         values = [fields[name] for name in OPERATIONS[self.op]]
