@@ -96,6 +96,8 @@ class Bundle:
     def read_card(self, folder: Path) -> bytes:
         """The bytes of its card. Raises: InputError when there is none; StoreError."""
         path = folder / self.card
+        if os.path.exists(path) and not path.is_file():  # to open a pipe would wait for ever
+            raise StoreError("not a regular file", where=path, fix=self.again)
         try:
             with open(path, "rb") as file:
                 return file.read(MAX_CARD + 1)
@@ -111,6 +113,9 @@ class Bundle:
             raise StoreError("made by an older vlmdesc", where=card, fix=self.again)
 
     def _check_file(self, path: Path, name: str, bytes: int, sha256: str) -> None:
+        with self.guard(path):
+            if os.path.exists(path) and not path.is_file():
+                raise ValueError("not a regular file")
         with self.guard(path), open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != bytes:

@@ -101,6 +101,18 @@ def test_lists_open_as_they_were_made(tmp_path, monkeypatch):
     assert said(Index.open(tmp_path / "i")) == said(after)
 
 
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.timeout(30)
+def test_pipes_and_devices_in_its_folder_are_not_read(tmp_path, put):
+    make(tmp_path / "i")
+    for name in (name for name in names(tmp_path / "i") if not name.startswith(".")):
+        shutil.copytree(tmp_path / "i", tmp_path / f"of {name}")
+        (tmp_path / f"of {name}" / name).unlink()
+        put(tmp_path / f"of {name}" / name)
+        with pytest.raises(StoreError, match="not a regular file"):
+            Index.open(tmp_path / f"of {name}")
+
+
 def test_what_is_there_is_not_made_over(tmp_path):
     make(tmp_path / "i")
     before = names(tmp_path / "i")
