@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vlmdesc.classification.select import Selected as Selected
     from vlmdesc.classification.select import select as select
     from vlmdesc.concepts.clusters import ClusterNames as ClusterNames
+    from vlmdesc.concepts.clusters import ImageNames as ImageNames
     from vlmdesc.concepts.clusters import name as name
     from vlmdesc.concepts.index import Index as Index
     from vlmdesc.concepts.search import SearchResult as SearchResult
@@ -84,6 +85,7 @@ _HOMES = {
     "Evaluation": "vlmdesc.evaluation.run",
     "Head": "vlmdesc.classification.heads",
     "HeadCard": "vlmdesc.classification.heads",
+    "ImageNames": "vlmdesc.concepts.clusters",
     "Index": "vlmdesc.concepts.index",
     "Joining": "vlmdesc.embeddings.labelled",
     "Labelled": "vlmdesc.embeddings.labelled",

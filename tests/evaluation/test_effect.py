@@ -182,7 +182,7 @@ def test_the_effect_of_an_edit_on_a_data_set(album, tmp_path):
 def test_what_is_wrong_is_told_before_a_model_is_loaded(album, after, options, says, monkeypatch):
     data, zoo = album
     zoo = {name: texts for name, texts in zoo.items() if "joining" not in options or name != "rocket"}
-    monkeypatch.setattr("vlmdesc.evaluation.effect.encoder_of", lambda name: pytest.fail("loaded"))
+    monkeypatch.setattr("vlmdesc.evaluation.setting.encoder_of", lambda name: pytest.fail("loaded"))
     with pytest.raises(InputError, match=says):
         vd.effect(zoo, after or zoo, data, "starter", **options)
 

@@ -100,12 +100,17 @@ def say_notes(notes: Iterable[str]) -> None:
         say(f"note: {shown(sentence)}")
 
 
-def say_failed(failed: Sequence[VlmdescError], what: str = "could not be used") -> None:
+def say_failed(failed: Sequence[VlmdescError]) -> None:
     """The first of the images that could not be used, on stderr, and how many there were."""
+    say_first(failed)
+    if len(failed) > NAMED:
+        say(f"{counted(len(failed), 'image')} could not be used")
+
+
+def say_first(failed: Sequence[VlmdescError]) -> None:
+    """The first of the images that could not be used, where the others are listed in a file."""
     for error in failed[:NAMED]:
         say(f"error: {error}")
-    if len(failed) > NAMED:
-        say(f"{counted(len(failed), 'image')} {what}")
 
 
 def print_messages(messages: Iterable[Mapping[str, str]]) -> None:

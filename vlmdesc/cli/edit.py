@@ -145,7 +145,7 @@ def edit(
         _check_place(page, ".html", "--page")
         columns = {"image_column": image_column, "label_column": label_column, "group_column": group_column}
         joining = vd.Joining(loose=loose_labels, allow_absent=True, ignore_unknown=True)
-        data, encoder = open_data(on, **columns, split=split), open_encoder(model, device, precision)
+        data, encoder = open_data(on, **columns, split=split), partial(open_encoder, model, device, precision)
         with bars() as bar:
             found = vd.effect(before, after, data, encoder, phrase=phrase, pool=pool, joining=joining, progress=bar)
         found.save(page)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import NAMED, say, say_notes
+from vlmdesc.cli.border import say, say_first, say_notes
 from vlmdesc.cli.options import (
     BatchSize,
     DataSource,
@@ -62,8 +63,7 @@ def embed(
     """
     from vlmdesc.cli.progress import bars
 
-    if not errors.parent.is_dir():  # told before hours of work
-        raise InputError("no such folder", where=errors.parent, fix="choose another place with --errors")
+    check_errors(errors)
     store = vd.Store(dtype=store_as)
     data = open_data(dataset, image_column=image_column, label_column=label_column, id_column=id_column, split=split)
     encoder = open_encoder(model, device, precision)
@@ -77,11 +77,21 @@ def embed(
         raise
     say_notes(run.notes)
     print(json.dumps(run.to_dict()) if as_json else _sentences(run))
-    if run.failed:
-        for error in run.failed[:NAMED]:
-            say(f"error: {error}")
-        run.save_errors(errors)
-        say(f"{counted(len(run.failed), 'image')} could not be used, listed in {shown(errors)}")
+    list_failed(run.failed, run.save_errors, errors)
+
+
+def check_errors(errors: Path) -> None:
+    """Told before hours of work. Raises: InputError where the file of --errors has no folder."""
+    if not errors.parent.is_dir():
+        raise InputError("no such folder", where=errors.parent, fix="choose another place with --errors")
+
+
+def list_failed(failed: Sequence[ImageError], save: Callable[[Path], None], errors: Path) -> None:
+    """Name images that could not be used, list them in a file, and end with their exit code. Raises: StoreError."""
+    say_first(failed)
+    if failed:
+        save(errors)
+        say(f"{counted(len(failed), 'image')} could not be used, listed in {shown(errors)}")
         raise typer.Exit(ImageError.exit_code)
 
 

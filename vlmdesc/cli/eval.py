@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import NAMED, say, say_notes
+from vlmdesc.cli.border import say, say_first, say_notes
 from vlmdesc.cli.options import (
     LABELS,
     SETS,
@@ -157,8 +157,7 @@ def evaluate(
             progress=progress,
         )
     say_notes(found.notes)
-    for error in found.failed[:NAMED]:
-        say(f"error: {error}")
+    say_first(found.failed)
     say(f"results, predictions and report in {shown(folder)}")
     if found.failed:
         say(f"{counted(len(found.failed), 'image')} could not be used, listed in {shown(folder / 'errors.jsonl')}")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import vlmdesc as vd
-from vlmdesc.cli.border import NAMED, say, say_notes, with_border
-from vlmdesc.cli.embed import Errors, Strict
+from vlmdesc.cli.border import say, say_notes, with_border
+from vlmdesc.cli.embed import Errors, Strict, check_errors, list_failed
 from vlmdesc.cli.montage import check_montage
 from vlmdesc.cli.options import (
     BatchSize,
@@ -29,7 +29,7 @@ from vlmdesc.cli.options import (
     open_data,
     open_encoder,
 )
-from vlmdesc.errors import ImageError, InputError
+from vlmdesc.errors import ImageError
 from vlmdesc.text import counted, few, shown
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def build(
     """
     from vlmdesc.cli.progress import bars
 
-    _check_errors(errors)
+    check_errors(errors)
     data = open_data(dataset, image_column=image_column, label_column=label_column, id_column=id_column, split=split)
     encoder = partial(open_encoder, model, device, precision)
     with bars() as progress:
@@ -139,7 +139,7 @@ def add(
     """
     from vlmdesc.cli.progress import bars
 
-    _check_errors(errors)
+    check_errors(errors)
     index = vd.Index.open(folder, model, device=device)
     data = open_data(dataset, image_column=image_column, label_column=label_column, id_column=id_column, split=split)
     with bars() as progress:
@@ -150,22 +150,12 @@ def add(
     _finish(index, errors, as_json, new=new, changed=changed, same=same)
 
 
-def _check_errors(errors: Path) -> None:
-    if not errors.parent.is_dir():  # told before hours of work
-        raise InputError("no such folder", where=errors.parent, fix="choose another place with --errors")
-
-
 def _finish(index: Index, errors: Path, as_json: bool, **counts: int) -> None:
     """Say what an index is now, and which images could not be used."""
     failed = index.changes.failed
     print(json.dumps(index.to_dict() | counts | {"failed": len(failed)}) if as_json else "\n".join(_lines(index)))
     say_notes(index.notes)
-    for error in failed[:NAMED]:
-        say(f"error: {error}")
-    if failed:
-        index.changes.save_errors(errors)
-        say(f"{counted(len(failed), 'image')} could not be used, listed in {shown(errors)}")
-        raise typer.Exit(ImageError.exit_code)
+    list_failed(failed, index.changes.save_errors, errors)
 
 
 def rm(

@@ -20,7 +20,7 @@ from vlmdesc.errors import ImageError, InputError
 from vlmdesc.text import counted, shown
 
 if TYPE_CHECKING:
-    from vlmdesc.concepts.clusters import ClusterNames, ImageNames
+    from vlmdesc import ClusterNames, ImageNames
 
 Targets = Annotated[
     list[str], typer.Argument(help="An index; or image files, folders or patterns.", metavar="IDX|IMAGE...")

@@ -16,21 +16,19 @@ from vlmdesc.classification.heads.pooled import fit_pooled
 from vlmdesc.classification.score import get_pool
 from vlmdesc.descriptors.phrase import get_phrase
 from vlmdesc.embeddings.data import DataSet, load_data
-from vlmdesc.embeddings.labelled import Joining, Labelled, class_numbers, only
-from vlmdesc.embeddings.load import encoder_of
-from vlmdesc.embeddings.protocol import Encoder
+from vlmdesc.embeddings.labelled import Joining, Labelled, only
 from vlmdesc.embeddings.store import Store, store_of
 from vlmdesc.errors import InputError
 from vlmdesc.evaluation import html
-from vlmdesc.evaluation.caveats import caveats
 from vlmdesc.evaluation.proportions import paired_interval
 from vlmdesc.evaluation.scored import Scored
+from vlmdesc.evaluation.setting import Loader, embed_labelled
 from vlmdesc.evaluation.statistics import holm, sign_test
 from vlmdesc.evaluation.thumbnails import thumbnails
 from vlmdesc.files import write_atomic
 from vlmdesc.records import Descriptors, Edit
 from vlmdesc.records.descriptors import DescriptorSource
-from vlmdesc.records.progress import Progress, collect_notes, note, silent
+from vlmdesc.records.progress import Progress, collect_notes, silent
 from vlmdesc.text import counted, p_value
 
 CLAIM, EXAMPLES = 0.05, 24
@@ -173,7 +171,7 @@ def effect(
     before: DescriptorSource,
     after: DescriptorSource,
     data: DataSet | str | Path,
-    encoder: Encoder | str,
+    encoder: Loader,
     *,
     phrase: str = "plain",
     pool: str = "mean",
@@ -193,12 +191,7 @@ def effect(
         raise InputError("the edit changes which classes there are", fix="save it without --on, then use vlmdesc eval")
     data = load_data(data) if isinstance(data, (str, Path)) else data
     with collect_notes() as notes:
-        if isinstance(encoder, str):
-            class_numbers(data, old, joining)  # what is wrong with labels is told before a model is loaded
-            encoder = encoder_of(encoder)
-        images = Labelled.of(data, old, encoder, joining=joining, store=store, progress=progress)
-        for sentence in caveats(images, {"the set": old}):
-            note(sentence)
+        images, encoder, _ = embed_labelled(data, old, encoder, joining, store, progress)
         ids, kept = [class_.id for class_ in images.classes], store_of(store)
         was, is_ = (fit_pooled(encoder, only(set_, ids), phrase, pool, kept) for set_ in (old, new))
         seen = Scored.of(was, images)

@@ -54,7 +54,7 @@ def embed_labelled(
 
     What is wrong with labels and classes is told before an encoder is loaded. Raises: as `Labelled.of`.
     """
-    if isinstance(data, DataSet):
+    if isinstance(data, DataSet) and not isinstance(encoder, Encoder):
         given, _ = class_numbers(data, given, joining)
     encoder = encoder_of(encoder)
     images = data
